@@ -1,0 +1,54 @@
+"""Directories: looking up, listing and walking paths in a tree of entries.
+
+Names are ordered by their UTF-8 bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pfsd import entries, tree
+from pfsd.entries import DirEntry, Entry
+from pfsd.errors import CorruptError
+from pfsd.paths import Path
+from pfsd.tree import NodeReader
+
+
+def child(nodes: NodeReader, directory: DirEntry, name: str) -> Entry | None:
+    """The entry called `name`, or None."""
+    value = tree.get(nodes, directory.root, name.encode())
+    return None if value is None else entries.decode(value)
+
+
+def lookup(nodes: NodeReader, top: DirEntry, path: Path) -> Entry | None:
+    """The entry at `path` below `top`, or None, also where a part of the path is a file."""
+    entry: Entry = top
+    for name in path:
+        if not isinstance(entry, DirEntry):
+            return None
+        found = child(nodes, entry, name)
+        if found is None:
+            return None
+        entry = found
+    return entry
+
+
+def children(nodes: NodeReader, directory: DirEntry, start: str = "") -> Iterator[tuple[str, Entry]]:
+    """The entries of a directory in order, from the first name not below `start`."""
+    for key, value in tree.items(nodes, directory.root, start.encode()):
+        yield _name(key), entries.decode(value)
+
+
+def walk(nodes: NodeReader, top: Entry, path: Path = ()) -> Iterator[tuple[Path, Entry]]:
+    """`top` itself, which stands at `path`, and all below it, a directory before what it holds."""
+    yield path, top
+    if isinstance(top, DirEntry):
+        for name, entry in children(nodes, top):
+            yield from walk(nodes, entry, (*path, name))
+
+
+def _name(key: bytes) -> str:
+    try:
+        return key.decode()
+    except UnicodeDecodeError:
+        raise CorruptError("a directory holds a name that is not UTF-8") from None

@@ -1,0 +1,51 @@
+"""The errors that a user can meet.
+
+Every message is one sentence that names the thing and, where there is one, the way out. `pfsd.services.status`
+maps the classes to gRPC status codes, `fuse.errnos` to errno values; nothing else does.
+"""
+
+from __future__ import annotations
+
+
+class PfsError(Exception):
+    """A failure that is not a defect: its text is fit for a user."""
+
+
+class NotFoundError(PfsError):
+    """A repo, commit, branch, file, object, tag, pipeline or job that is not there."""
+
+
+class AlreadyExistsError(PfsError):
+    """A name that is taken."""
+
+
+class InvalidError(PfsError):
+    """An argument that can never be right, whatever the state of the store."""
+
+
+class StateError(PfsError):
+    """A call that the present state forbids: a finished commit, an open parent, a repo in use."""
+
+
+class IsADirectoryPfsError(StateError):
+    """A file was wanted and the path is a directory."""
+
+
+class NotADirectoryPfsError(StateError):
+    """A directory was wanted and the path, or a part of it, is a file."""
+
+
+class FullError(PfsError):
+    """The disk or a limit has no room left; what was there before is intact."""
+
+
+class CorruptError(PfsError):
+    """Stored data is missing or does not match its hash."""
+
+
+class UnavailableError(PfsError):
+    """Something outside (an object store, a URL, the daemon) does not answer."""
+
+
+class FormatError(PfsError):
+    """A root that was written by a newer version, or that is not one."""

@@ -1,0 +1,73 @@
+"""Names of repos and branches, and paths inside a commit.
+
+Inside the store a path is a tuple of component names, the root is the empty tuple. Text comes in through
+`parse`, which applies the rules of the API: leading, trailing and doubled slashes and `.` fall away.
+"""
+
+from __future__ import annotations
+
+import re
+
+from pfsd.errors import InvalidError
+
+Path = tuple[str, ...]
+
+MAX_NAME_BYTES = 1024
+"""Longest path component: what the kernel's FUSE accepts as a name."""
+
+MAX_DEPTH = 512
+"""Most components in a path."""
+
+_REPO_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_COMMIT_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def check_repo_name(name: str) -> str:
+    """`name` itself, or InvalidError."""
+    if not name:
+        raise InvalidError("a repo needs a name")
+    if not _REPO_NAME.fullmatch(name):
+        raise InvalidError(f"repo name {name!r} is invalid: use only ASCII letters, digits, '_' and '-'")
+    return name
+
+
+def check_branch_name(name: str) -> str:
+    """`name` itself, or InvalidError."""
+    if not name:
+        raise InvalidError("a branch needs a name")
+    if "/" in name or "\0" in name:
+        raise InvalidError(f"branch name {name!r} is invalid: it may not hold a slash or a NUL byte")
+    return name
+
+
+def is_commit_id(text: str) -> bool:
+    """Whether `text` has the form of a commit id: 32 hexadecimal digits."""
+    return _COMMIT_ID.fullmatch(text) is not None
+
+
+def parse(text: str) -> Path:
+    """The components of `text`; raises InvalidError for what can never name a file or directory."""
+    if "\0" in text:
+        raise InvalidError(f"path {text!r} is invalid: it holds a NUL byte")
+    parts = tuple(part for part in text.split("/") if part not in ("", "."))
+    if ".." in parts:
+        raise InvalidError(f"path {text!r} is invalid: '..' may not be used")
+    if len(parts) > MAX_DEPTH:
+        raise InvalidError(f"path {text[:80]!r}... is invalid: it has more than {MAX_DEPTH} components")
+    for part in parts:
+        if len(part) > MAX_NAME_BYTES // 4 and len(part.encode()) > MAX_NAME_BYTES:
+            raise InvalidError(f"name {part[:80]!r}... is invalid: it is longer than {MAX_NAME_BYTES} bytes")
+    return parts
+
+
+def parse_file(text: str) -> Path:
+    """Like `parse`, but refuses the root, which can't be a file."""
+    parts = parse(text)
+    if not parts:
+        raise InvalidError(f"path {text!r} is invalid: it names no file")
+    return parts
+
+
+def join(path: Path) -> str:
+    """The absolute text of `path`: '/' for the root."""
+    return "/" + "/".join(path)

@@ -1,0 +1,6 @@
+"""The version of the program, and the API version that its services answer with."""
+
+VERSION = "0.1.0"
+
+API_VERSION = (1, 5, 3)
+"""Major, minor, micro: what `GetVersion` answers, because clients of Pachyderm 1.5 compare it."""

@@ -1,0 +1,219 @@
+from google.protobuf import empty_pb2 as _empty_pb2
+from pachproto import pfs_pb2 as _pfs_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class StoreInfo(_message.Message):
+    __slots__ = ("id", "format", "object_store", "spool")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    FORMAT_FIELD_NUMBER: _ClassVar[int]
+    OBJECT_STORE_FIELD_NUMBER: _ClassVar[int]
+    SPOOL_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    format: int
+    object_store: str
+    spool: str
+    def __init__(self, id: _Optional[str] = ..., format: _Optional[int] = ..., object_store: _Optional[str] = ..., spool: _Optional[str] = ...) -> None: ...
+
+class CommitTree(_message.Message):
+    __slots__ = ("info", "root", "files", "directories")
+    INFO_FIELD_NUMBER: _ClassVar[int]
+    ROOT_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    DIRECTORIES_FIELD_NUMBER: _ClassVar[int]
+    info: _pfs_pb2.CommitInfo
+    root: bytes
+    files: int
+    directories: int
+    def __init__(self, info: _Optional[_Union[_pfs_pb2.CommitInfo, _Mapping]] = ..., root: _Optional[bytes] = ..., files: _Optional[int] = ..., directories: _Optional[int] = ...) -> None: ...
+
+class NodeRequest(_message.Message):
+    __slots__ = ("hashes",)
+    HASHES_FIELD_NUMBER: _ClassVar[int]
+    hashes: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, hashes: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class NodeBatch(_message.Message):
+    __slots__ = ("nodes",)
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    nodes: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, nodes: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class ChunkRequest(_message.Message):
+    __slots__ = ("hashes",)
+    HASHES_FIELD_NUMBER: _ClassVar[int]
+    hashes: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, hashes: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class ChunkLocation(_message.Message):
+    __slots__ = ("pack", "offset", "size")
+    PACK_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    pack: str
+    offset: int
+    size: int
+    def __init__(self, pack: _Optional[str] = ..., offset: _Optional[int] = ..., size: _Optional[int] = ...) -> None: ...
+
+class ChunkLocations(_message.Message):
+    __slots__ = ("locations",)
+    LOCATIONS_FIELD_NUMBER: _ClassVar[int]
+    locations: _containers.RepeatedCompositeFieldContainer[ChunkLocation]
+    def __init__(self, locations: _Optional[_Iterable[_Union[ChunkLocation, _Mapping]]] = ...) -> None: ...
+
+class ChunkData(_message.Message):
+    __slots__ = ("data",)
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    data: bytes
+    def __init__(self, data: _Optional[bytes] = ...) -> None: ...
+
+class GlobRequest(_message.Message):
+    __slots__ = ("commit", "pattern")
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
+    PATTERN_FIELD_NUMBER: _ClassVar[int]
+    commit: _pfs_pb2.Commit
+    pattern: str
+    def __init__(self, commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., pattern: _Optional[str] = ...) -> None: ...
+
+class PathEntry(_message.Message):
+    __slots__ = ("path", "entry")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    entry: bytes
+    def __init__(self, path: _Optional[str] = ..., entry: _Optional[bytes] = ...) -> None: ...
+
+class PathEntryBatch(_message.Message):
+    __slots__ = ("entries",)
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[PathEntry]
+    def __init__(self, entries: _Optional[_Iterable[_Union[PathEntry, _Mapping]]] = ...) -> None: ...
+
+class TreeWrite(_message.Message):
+    __slots__ = ("path", "data", "entry", "directory")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_FIELD_NUMBER: _ClassVar[int]
+    DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    data: bytes
+    entry: bytes
+    directory: bool
+    def __init__(self, path: _Optional[str] = ..., data: _Optional[bytes] = ..., entry: _Optional[bytes] = ..., directory: _Optional[bool] = ...) -> None: ...
+
+class PutTreeRequest(_message.Message):
+    __slots__ = ("tag", "writes")
+    TAG_FIELD_NUMBER: _ClassVar[int]
+    WRITES_FIELD_NUMBER: _ClassVar[int]
+    tag: str
+    writes: _containers.RepeatedCompositeFieldContainer[TreeWrite]
+    def __init__(self, tag: _Optional[str] = ..., writes: _Optional[_Iterable[_Union[TreeWrite, _Mapping]]] = ...) -> None: ...
+
+class TreeInfo(_message.Message):
+    __slots__ = ("object", "root", "size_bytes", "files", "bytes_written")
+    OBJECT_FIELD_NUMBER: _ClassVar[int]
+    ROOT_FIELD_NUMBER: _ClassVar[int]
+    SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    BYTES_WRITTEN_FIELD_NUMBER: _ClassVar[int]
+    object: _pfs_pb2.Object
+    root: bytes
+    size_bytes: int
+    files: int
+    bytes_written: int
+    def __init__(self, object: _Optional[_Union[_pfs_pb2.Object, _Mapping]] = ..., root: _Optional[bytes] = ..., size_bytes: _Optional[int] = ..., files: _Optional[int] = ..., bytes_written: _Optional[int] = ...) -> None: ...
+
+class TagRequest(_message.Message):
+    __slots__ = ("tags",)
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    tags: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, tags: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class TagPresence(_message.Message):
+    __slots__ = ("present",)
+    PRESENT_FIELD_NUMBER: _ClassVar[int]
+    present: _containers.RepeatedScalarFieldContainer[bool]
+    def __init__(self, present: _Optional[_Iterable[bool]] = ...) -> None: ...
+
+class DeleteTagPrefixRequest(_message.Message):
+    __slots__ = ("prefix",)
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    prefix: str
+    def __init__(self, prefix: _Optional[str] = ...) -> None: ...
+
+class MergeTreesRequest(_message.Message):
+    __slots__ = ("commit", "tags")
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
+    TAGS_FIELD_NUMBER: _ClassVar[int]
+    commit: _pfs_pb2.Commit
+    tags: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., tags: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class FailCommitRequest(_message.Message):
+    __slots__ = ("commit", "reason")
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    commit: _pfs_pb2.Commit
+    reason: str
+    def __init__(self, commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Changes(_message.Message):
+    __slots__ = ("repos",)
+    REPOS_FIELD_NUMBER: _ClassVar[int]
+    repos: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, repos: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Record(_message.Message):
+    __slots__ = ("key", "value")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    value: bytes
+    def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
+
+class WriteRecordsRequest(_message.Message):
+    __slots__ = ("put", "delete", "delete_prefix", "sync")
+    PUT_FIELD_NUMBER: _ClassVar[int]
+    DELETE_FIELD_NUMBER: _ClassVar[int]
+    DELETE_PREFIX_FIELD_NUMBER: _ClassVar[int]
+    SYNC_FIELD_NUMBER: _ClassVar[int]
+    put: _containers.RepeatedCompositeFieldContainer[Record]
+    delete: _containers.RepeatedScalarFieldContainer[str]
+    delete_prefix: _containers.RepeatedScalarFieldContainer[str]
+    sync: bool
+    def __init__(self, put: _Optional[_Iterable[_Union[Record, _Mapping]]] = ..., delete: _Optional[_Iterable[str]] = ..., delete_prefix: _Optional[_Iterable[str]] = ..., sync: _Optional[bool] = ...) -> None: ...
+
+class ScanRecordsRequest(_message.Message):
+    __slots__ = ("prefix", "after", "limit", "reverse")
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    REVERSE_FIELD_NUMBER: _ClassVar[int]
+    prefix: str
+    after: str
+    limit: int
+    reverse: bool
+    def __init__(self, prefix: _Optional[str] = ..., after: _Optional[str] = ..., limit: _Optional[int] = ..., reverse: _Optional[bool] = ...) -> None: ...
+
+class RecordBatch(_message.Message):
+    __slots__ = ("records",)
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    records: _containers.RepeatedCompositeFieldContainer[Record]
+    def __init__(self, records: _Optional[_Iterable[_Union[Record, _Mapping]]] = ...) -> None: ...
+
+class LeaseRequest(_message.Message):
+    __slots__ = ("name", "holder")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    HOLDER_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    holder: str
+    def __init__(self, name: _Optional[str] = ..., holder: _Optional[str] = ...) -> None: ...
+
+class LeaseHeld(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
