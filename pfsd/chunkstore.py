@@ -1,0 +1,260 @@
+"""Chunks in packs: every chunk is stored once, durably before anything finished refers to it.
+
+New chunks are appended to the growing pack in the spool directory. A full pack is sealed: synced, entered in
+the chunk index, moved to the object store. `flush` does the first two for a pack that goes on growing, so the
+index only ever names synced bytes. Layouts: ARCHITECTURE.md, "Formats".
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import pathlib
+import struct
+import threading
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from blake3 import blake3
+
+from pfsd.entries import Chunk
+from pfsd.errors import CorruptError, FullError
+from pfsd.kv import Database
+from pfsd.objectstore import ObjectStore, fsync_directory
+
+log = logging.getLogger(__name__)
+
+MAGIC = b"PFSPACK1"
+RECORD = struct.Struct("<32sII")
+INDEX = struct.Struct(">16sQI")
+
+PACK_BYTES = 32 << 20
+PACK_CHUNKS = 1 << 16
+RESERVE_BYTES = 32 << 20
+"""Free space below which no chunk is taken, so that the metadata can always be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where a chunk's bytes lie."""
+
+    pack: str
+    """32 hex digits."""
+    offset: int
+    """Of the chunk's first byte in the pack."""
+    size: int
+    """Bytes."""
+
+
+def pack_object(pack: str) -> str:
+    """The object name of a sealed pack."""
+    return f"packs/{pack[:2]}/{pack}"
+
+
+class _Pack:
+    """A growing pack in the spool."""
+
+    def __init__(self, path: pathlib.Path, size: int) -> None:
+        self.path = path
+        self.name = path.name
+        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self.size = size
+        self.fresh: dict[bytes, Location] = {}
+        """Chunks that the index does not name yet."""
+        self.checked = 0
+        """Size at which free space was last checked."""
+        self.lock = threading.Lock()
+        """Held while the descriptor must stay open."""
+
+    @classmethod
+    def create(cls, spool: pathlib.Path) -> _Pack:
+        pack = cls(spool / uuid.uuid4().hex, 0)
+        pack._write(MAGIC)
+        fsync_directory(spool)
+        return pack
+
+    def append(self, name: bytes, data: bytes | memoryview) -> Location:
+        """Add a chunk; raises FullError, and leaves the pack as it was, when there is no room."""
+        if self.size - self.checked >= 1 << 20 or not self.checked:
+            free = os.fstatvfs(self.fd)
+            if free.f_bavail * free.f_frsize < RESERVE_BYTES + len(data):
+                raise _full()
+            self.checked = self.size
+        location = Location(self.name, self.size + RECORD.size, len(data))
+        self._write(RECORD.pack(name, len(data), 0) + data)
+        self.fresh[name] = location
+        return location
+
+    def _write(self, data: bytes) -> None:
+        view, at = memoryview(data), self.size
+        try:
+            while view:
+                written = os.pwrite(self.fd, view, at)
+                view, at = view[written:], at + written
+        except OSError as error:
+            os.ftruncate(self.fd, self.size)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise _full() from error
+            raise
+        self.size = at
+
+
+def _full() -> FullError:
+    return FullError("the disk that holds the root is full: free some space and try again; nothing was changed")
+
+
+class ChunkStore:
+    """All chunks of a root. Safe to use from many threads."""
+
+    def __init__(self, database: Database, store: ObjectStore, spool: pathlib.Path) -> None:
+        self._db = database
+        self._store = store
+        self._spool = spool
+        self._spool.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._packs: dict[str, _Pack] = {}
+        self._active: _Pack | None = None
+        self._recover()
+
+    # --- writing
+
+    def add(self, data: bytes | memoryview) -> Chunk:
+        """Store a chunk, which is not empty, unless it is there already. Durable after the next `flush`.
+
+        Raises FullError when the disk has no room.
+        """
+        name = blake3(data).digest()
+        sealed = None
+        with self._lock:
+            if self._find(name) is None:
+                if self._active is None:
+                    self._active = _Pack.create(self._spool)
+                    self._packs[self._active.name] = self._active
+                self._active.append(name, data)
+                if self._active.size >= PACK_BYTES or len(self._active.fresh) >= PACK_CHUNKS:
+                    sealed, self._active = self._active, None
+        if sealed is not None:
+            self._seal(sealed)
+        return Chunk(name, len(data))
+
+    def flush(self) -> None:
+        """Sync the growing packs and enter their new chunks in the index (unsynced: the next synced write covers it)."""
+        with self._lock:
+            waiting = [(pack, list(pack.fresh.items())) for pack in self._packs.values() if pack.fresh]
+        for pack, fresh in waiting:
+            with pack.lock:
+                if pack.name in self._packs:  # else sealed, and so indexed, meanwhile
+                    self._index(pack, fresh)
+
+    def close(self) -> None:
+        """Flush and release the packs."""
+        self.flush()
+        with self._lock:
+            for pack in self._packs.values():
+                os.close(pack.fd)
+            self._packs.clear()
+            self._active = None
+        self._store.close()
+
+    def _index(self, pack: _Pack, fresh: list[tuple[bytes, Location]]) -> None:
+        os.fdatasync(pack.fd)
+        batch = self._db.batch()
+        for name, at in fresh:
+            batch.put("chunks", name, INDEX.pack(bytes.fromhex(at.pack), at.offset, at.size))
+        self._db.write(batch)
+        with self._lock:
+            for name, _ in fresh:
+                pack.fresh.pop(name, None)
+
+    def _seal(self, pack: _Pack) -> None:
+        with pack.lock:
+            self._index(pack, list(pack.fresh.items()))  # nothing is appended to a full pack
+            self._store.put_file(pack_object(pack.name), pack.path)
+            with self._lock:
+                del self._packs[pack.name]
+                os.close(pack.fd)
+        log.info("sealed pack %s: %d bytes", pack.name, pack.size)
+
+    # --- reading
+
+    def locate(self, name: bytes) -> Location:
+        """Where a chunk is; raises CorruptError when it is lost."""
+        with self._lock:
+            location = self._find(name)
+        if location is None:
+            raise CorruptError(f"chunk {name.hex()} is missing from the store")
+        return location
+
+    def has(self, name: bytes) -> bool:
+        """Whether a chunk is stored."""
+        with self._lock:
+            return self._find(name) is not None
+
+    def read(self, name: bytes) -> bytes:
+        """A chunk's bytes; raises CorruptError when they are lost or do not match the hash."""
+        at = self.locate(name)
+        data = self._read_spool(at)
+        if data is None:
+            data = self._store.read(pack_object(at.pack), at.offset, at.size)
+        if blake3(data).digest() != name:
+            raise CorruptError(f"chunk {name.hex()} in pack {at.pack} does not match its hash")
+        return data
+
+    def _read_spool(self, at: Location) -> bytes | None:
+        with self._lock:  # keeps the descriptor from being closed under the read
+            pack = self._packs.get(at.pack)
+            return None if pack is None else os.pread(pack.fd, at.size, at.offset)
+
+    def _find(self, name: bytes) -> Location | None:
+        for pack in self._packs.values():
+            if (found := pack.fresh.get(name)) is not None:
+                return found
+        value = self._db.get("chunks", name)
+        if value is None:
+            return None
+        pack_id, offset, size = INDEX.unpack(value)
+        return Location(pack_id.hex(), offset, size)
+
+    # --- start-up
+
+    def _recover(self) -> None:
+        """Take up the packs that a former run left in the spool, cutting what a crash tore."""
+        for path in sorted(self._spool.iterdir()):
+            pack = _Pack(path, 0)
+            size = os.fstat(pack.fd).st_size
+            for name, location in scan(pack.fd, path.name):
+                pack.size = location.offset + location.size
+                pack.fresh[name] = location
+            if pack.size == 0:  # a crash before the first chunk
+                os.close(pack.fd)
+                path.unlink()
+                continue
+            if size > pack.size:
+                log.warning("pack %s: cut %d torn bytes", path.name, size - pack.size)
+                os.ftruncate(pack.fd, pack.size)
+            self._packs[path.name] = pack
+            if pack.size < PACK_BYTES and self._active is None:
+                self._active = pack
+        for pack in list(self._packs.values()):
+            if pack is not self._active:
+                self._seal(pack)
+
+
+def scan(fd: int, pack: str) -> Iterator[tuple[bytes, Location]]:
+    """The chunks of an open pack in order, up to the first that is torn or does not match its hash."""
+    if os.pread(fd, len(MAGIC), 0) != MAGIC:
+        return
+    at = len(MAGIC)
+    while True:
+        head = os.pread(fd, RECORD.size, at)
+        if len(head) < RECORD.size:
+            return
+        name, size, reserved = RECORD.unpack(head)
+        at += RECORD.size
+        data = os.pread(fd, size, at)
+        if reserved or len(data) != size or blake3(data).digest() != name:
+            return
+        yield name, Location(pack, at, size)
+        at += size

@@ -1,0 +1,330 @@
+"""Commits and branches: starting, finishing, naming, listing, provenance."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+
+from pfsd import entries, paths, records, tree, treeobjects
+from pfsd.entries import DirEntry
+from pfsd.errors import InvalidError, NotFoundError, StateError
+from pfsd.records import Commit, CommitRef
+from pfsd.repos import Repos
+from pfsd.root import Root
+from pfsd.staging import Staging
+
+_ANCESTRY = re.compile(r"(.+?)((?:\^|~[0-9]+)+)")
+
+
+class Commits:
+    """The commits and branches of a root."""
+
+    def __init__(self, root: Root, repos: Repos) -> None:
+        self._root = root
+        self._db = root.db
+        self._repos = repos
+        self._staging: dict[str, Staging] = {}
+        self._staging_lock = threading.Lock()
+        self._sequence = int.from_bytes(self._db.get("meta", b"sequence") or b"", "big")
+        self._sweep()
+
+    # --- finding
+
+    def resolve(self, repo: str, name: str) -> Commit:
+        """The commit called `name` in a repo: an id or a branch, with `^` or `~N` behind it for its ancestors.
+
+        Raises NotFoundError.
+        """
+        self._repos.get(repo)
+        commit = self._find(repo, name)
+        if commit is None and (match := _ANCESTRY.fullmatch(name)):
+            commit = self._find(repo, match[1])
+            for step in re.findall(r"\^|~[0-9]+", match[2]):
+                for _ in range(1 if step == "^" else int(step[1:])):
+                    commit = None if commit is None or commit.parent is None else self._load(commit.parent)
+        if commit is None:
+            what = f"commit or branch {name}" if name else "a commit without an id"
+            raise NotFoundError(f"{what} not found in repo {repo}")
+        return commit
+
+    def _find(self, repo: str, name: str) -> Commit | None:
+        if paths.is_commit_id(name):
+            commit = self._load(name)
+            if commit is not None and commit.repo == repo:
+                return commit
+        head = self._db.get("branches", _branch_key(repo, name))
+        return None if head is None else self._load(head.hex())
+
+    def _load(self, commit_id: str) -> Commit | None:
+        data = self._db.get("commits", bytes.fromhex(commit_id))
+        return None if data is None else records.load_commit(data)
+
+    def list(
+        self, repo: str, *, start: str | None = None, end: str | None = None, number: int = 0
+    ) -> Iterator[Commit]:
+        """Commits, newest first, at most `number` where it is not 0.
+
+        With `end`: that commit and its ancestors, else every commit of the repo; `start` ends the walk and is
+        left out. Raises NotFoundError.
+        """
+        stop = self.resolve(repo, start).id if start else None
+        self._repos.get(repo)
+        found = self._every(repo) if end is None else self._ancestry(self.resolve(repo, end))
+        for count, commit in enumerate(found):
+            if commit.id == stop or (number and count == number):
+                return
+            yield commit
+
+    def _every(self, repo: str) -> Iterator[Commit]:
+        for _, commit_id in self._db.scan("history", repo.encode() + b"\0", reverse=True):
+            commit = self._load(commit_id.hex())
+            if commit is not None:
+                yield commit
+
+    def _ancestry(self, commit: Commit | None) -> Iterator[Commit]:
+        while commit is not None:
+            yield commit
+            commit = self._load(commit.parent) if commit.parent else None
+
+    def downstream(self, ref: CommitRef) -> Iterator[Commit]:
+        """The commits that have this one in their provenance."""
+        prefix = bytes.fromhex(ref.id)
+        for key, _ in self._db.scan("downstream", prefix):
+            commit = self._load(key[len(prefix) :].hex())
+            if commit is not None:
+                yield commit
+
+    # --- starting and finishing
+
+    def start(
+        self, repo: str, *, parent: str = "", branch: str = "", provenance: Sequence[CommitRef] = ()
+    ) -> Commit:
+        """Start a commit. Its parent is `parent` (an id or branch) or else the branch's head, where there is one.
+
+        With a branch, the branch then points at the new commit. Raises NotFoundError, and StateError when the parent
+        is not finished.
+        """
+        if branch:
+            paths.check_branch_name(branch)
+        with self._root.lock:
+            self._repos.get(repo)
+            above = self.resolve(repo, parent) if parent else self._find(repo, branch) if branch else None
+            if above is not None and above.is_open:
+                raise StateError(f"parent commit {above.id} has not been finished: finish or delete it first")
+            closure: dict[CommitRef, None] = {}
+            for ref in provenance:
+                source = self.resolve(ref.repo, ref.id)
+                closure |= dict.fromkeys((source.ref, *source.provenance))
+            self._sequence += 1
+            commit = Commit(
+                repo=repo,
+                id=uuid.uuid4().hex,
+                sequence=self._sequence,
+                started=time.time_ns(),
+                parent=above.id if above else None,
+                root=above.root if above else tree.EMPTY.hex(),
+                provenance=tuple(sorted(closure, key=lambda ref: (ref.repo, ref.id))),
+            )
+            commit_id = bytes.fromhex(commit.id)
+            batch = self._db.batch()
+            batch.put("meta", b"sequence", self._sequence.to_bytes(8, "big"))
+            batch.put("commits", commit_id, records.dump(commit))
+            batch.put("history", repo.encode() + b"\0" + self._sequence.to_bytes(8, "big"), commit_id)
+            for ref in commit.provenance:
+                batch.put("downstream", bytes.fromhex(ref.id) + commit_id, b"")
+            if branch:
+                batch.put("branches", _branch_key(repo, branch), commit_id)
+            self._db.write(batch)
+        self._root.changes.announce(repo)
+        return commit
+
+    def finish(self, repo: str, name: str) -> Commit:
+        """Make an open commit immutable and durable; raises StateError when it is finished already."""
+        commit = self.resolve(repo, name)
+        staging = self.staging(commit)
+        with staging.lock:
+            commit = self._still_open(commit, f"commit {commit.repo}/{commit.id} has already been finished")
+            root = commit.root if staging.is_clean else staging.fold().hex()
+            top = entries.dir_entry(self._root.nodes, bytes.fromhex(root))
+            parent = self._load(commit.parent) if commit.parent else None
+            added = self._added(tree.EMPTY if parent is None else bytes.fromhex(parent.root), top.root)
+            finished = dataclasses.replace(
+                commit,
+                finished=time.time_ns(),
+                root=root,
+                size=top.size,
+                tree=treeobjects.put(self._root.chunks, top.root).hex(),
+            )
+            self._root.chunks.flush()
+            with self._root.lock:
+                owner = self._repos.get(commit.repo)
+                batch = self._db.batch()
+                staging.discard(batch)
+                batch.put("commits", bytes.fromhex(commit.id), records.dump(finished))
+                grown = dataclasses.replace(owner, size=owner.size + added)
+                batch.put("repos", owner.name.encode(), records.dump(grown))
+                self._db.write(batch, sync=True)
+            self._forget_staging(commit.id)
+        self._root.changes.announce(commit.repo)
+        return finished
+
+    def _added(self, old: bytes, new: bytes) -> int:
+        """Bytes of the files that are new or changed in the tree `new` against `old`."""
+        total = 0
+        for _, before, after in tree.diff(self._root.nodes, old, new):
+            if after is None:
+                continue
+            entry = entries.decode(after)
+            if isinstance(entry, DirEntry):
+                source = None if before is None else entries.decode(before)
+                total += self._added(source.root if isinstance(source, DirEntry) else tree.EMPTY, entry.root)
+            else:
+                total += entry.size
+        return total
+
+    def delete(self, repo: str, name: str) -> None:
+        """Drop an open commit; its branches go back to its parent, or go.
+
+        Raises StateError when it is finished, or when other commits come from it.
+        """
+        commit = self.resolve(repo, name)
+        staging = self.staging(commit)
+        with staging.lock, self._root.lock:
+            self._still_open(commit, f"commit {commit.repo}/{commit.id} is finished: a finished commit can't be deleted")
+            users = [f"{user.repo}/{user.id}" for user in self.downstream(commit.ref)]
+            if users:
+                raise StateError(f"commit {commit.repo}/{commit.id} is the provenance of {users[0]}: delete that first")
+            commit_id = bytes.fromhex(commit.id)
+            batch = self._db.batch()
+            staging.discard(batch)
+            batch.delete("commits", commit_id)
+            batch.delete("history", commit.repo.encode() + b"\0" + commit.sequence.to_bytes(8, "big"))
+            for ref in commit.provenance:
+                batch.delete("downstream", bytes.fromhex(ref.id) + commit_id)
+            for key, head in self._db.scan("branches", commit.repo.encode() + b"\0"):
+                if head == commit_id and commit.parent:
+                    batch.put("branches", key, bytes.fromhex(commit.parent))
+                elif head == commit_id:
+                    batch.delete("branches", key)
+            self._db.write(batch, sync=True)
+            self._forget_staging(commit.id)
+        self._root.changes.announce(commit.repo)
+
+    def fail(self, repo: str, name: str, reason: str) -> None:
+        """Note that an open commit will never finish, and why; raises StateError when it is finished."""
+        with self._root.lock:
+            commit = self.resolve(repo, name)
+            self._still_open(commit, f"commit {commit.repo}/{commit.id} has already been finished")
+            batch = self._db.batch()
+            batch.put("commits", bytes.fromhex(commit.id), records.dump(dataclasses.replace(commit, failure=reason)))
+            self._db.write(batch, sync=True)
+        self._root.changes.announce(repo)
+
+    def _still_open(self, commit: Commit, refusal: str) -> Commit:
+        """The present record of a commit, which a caller saw before it took the lock."""
+        present = self._load(commit.id)
+        if present is None:
+            raise NotFoundError(f"commit {commit.repo}/{commit.id} was deleted meanwhile")
+        if not present.is_open:
+            raise StateError(refusal)
+        return present
+
+    # --- content
+
+    def staging(self, commit: Commit) -> Staging:
+        """Where an open commit's writes are staged."""
+        with self._staging_lock:
+            area = self._staging.get(commit.id)
+            if area is None:
+                root = self._root
+                area = Staging(root.db, root.nodes, root.chunks, bytes.fromhex(commit.id), bytes.fromhex(commit.root))
+                self._staging[commit.id] = area
+            return area
+
+    def open_staging(self, commit: Commit) -> Staging:
+        """The staging area of a commit that is open now, to be used under its lock; raises StateError if finished."""
+        self._still_open(commit, f"commit {commit.repo}/{commit.id} is finished: start a new commit to write")
+        return self.staging(commit)
+
+    def tree(self, commit: Commit) -> DirEntry:
+        """The root directory of a commit as it is now. What is staged for an open one is folded in."""
+        if not commit.is_open:
+            return entries.dir_entry(self._root.nodes, bytes.fromhex(commit.root))
+        staging = self.staging(commit)
+        with staging.lock:
+            present = self._load(commit.id)
+            if present is None:
+                raise NotFoundError(f"commit {commit.repo}/{commit.id} was deleted meanwhile")
+            root = bytes.fromhex(present.root)
+            if present.is_open and not staging.is_clean:
+                root = staging.fold()
+                self.set_tree(present, root)
+        return entries.dir_entry(self._root.nodes, root)
+
+    def set_tree(self, commit: Commit, root: bytes) -> None:
+        """Let an open commit's tree be `root` and nothing be staged. The caller holds the staging lock."""
+        staging = self.staging(commit)
+        self._root.chunks.flush()
+        with self._root.lock:
+            present = self._still_open(commit, f"commit {commit.repo}/{commit.id} is finished")
+            batch = self._db.batch()
+            staging.discard(batch)
+            batch.put("commits", bytes.fromhex(commit.id), records.dump(dataclasses.replace(present, root=root.hex())))
+            self._db.write(batch)
+        staging.rebase(root)
+
+    def _forget_staging(self, commit_id: str) -> None:
+        with self._staging_lock:
+            self._staging.pop(commit_id, None)
+
+    def _sweep(self) -> None:
+        """Remove what a crash left staged for nothing: areas that are not an open commit's."""
+        start = b""
+        while (pair := next(self._db.scan("staging", b"", start), None)) is not None:
+            area = pair[0][:16]
+            commit = self._load(area.hex())
+            if commit is None or not commit.is_open:
+                batch = self._db.batch()
+                batch.delete_prefix("staging", area)
+                self._db.write(batch)
+            start = area + b"\xff"  # above every key of the area: a path's first byte is never 0xff in UTF-8
+
+    # --- branches
+
+    def branches(self, repo: str) -> list[tuple[str, str]]:
+        """The branches of a repo by name, each with the id of its head; raises NotFoundError."""
+        self._repos.get(repo)
+        prefix = repo.encode() + b"\0"
+        return [(key[len(prefix) :].decode(), head.hex()) for key, head in self._db.scan("branches", prefix)]
+
+    def set_branch(self, repo: str, name: str, branch: str) -> None:
+        """Let a branch point at a commit, given as an id or branch."""
+        paths.check_branch_name(branch)
+        if paths.is_commit_id(branch):
+            raise InvalidError(f"branch name {branch} has the form of a commit id: use another")
+        with self._root.lock:
+            commit = self.resolve(repo, name)
+            batch = self._db.batch()
+            batch.put("branches", _branch_key(repo, branch), bytes.fromhex(commit.id))
+            self._db.write(batch, sync=True)
+        self._root.changes.announce(repo)
+
+    def delete_branch(self, repo: str, branch: str) -> None:
+        """Remove a branch and leave its commits; raises NotFoundError."""
+        with self._root.lock:
+            self._repos.get(repo)
+            key = _branch_key(repo, branch)
+            if self._db.get("branches", key) is None:
+                raise NotFoundError(f"branch {branch} not found in repo {repo}")
+            batch = self._db.batch()
+            batch.delete("branches", key)
+            self._db.write(batch, sync=True)
+        self._root.changes.announce(repo)
+
+
+def _branch_key(repo: str, branch: str) -> bytes:
+    return repo.encode() + b"\0" + branch.encode()

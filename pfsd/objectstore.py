@@ -1,0 +1,100 @@
+"""Where sealed packs live: named immutable objects. This module has the local directory; S3 joins it later behind
+the same interface."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Protocol
+
+from pfsd.errors import CorruptError
+
+OPEN_FILES = 128
+
+
+class ObjectStore(Protocol):
+    """Named immutable byte strings. Names are relative paths. Safe to use from many threads."""
+
+    url: str
+    """Where it is, as readers on other machines are told."""
+
+    def put_file(self, name: str, source: pathlib.Path) -> None:
+        """Store a file's bytes under `name`, durably, and remove the file."""
+
+    def read(self, name: str, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset`; raises CorruptError when the object is missing or shorter."""
+
+    def names(self, prefix: str) -> Iterator[str]:
+        """The names that begin with `prefix`, a directory."""
+
+    def delete(self, name: str) -> None:
+        """Remove an object; one that is not there is no error."""
+
+    def close(self) -> None:
+        """Release what is held open."""
+
+
+def fsync_directory(path: pathlib.Path) -> None:
+    """Make the names in a directory durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+class LocalObjectStore:
+    """Objects as files below a directory."""
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        self._directory = directory
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self.url = directory.resolve().as_uri()
+        self._lock = threading.Lock()
+        self._files: OrderedDict[str, int] = OrderedDict()
+
+    def put_file(self, name: str, source: pathlib.Path) -> None:
+        target = self._directory / name
+        made = not target.parent.exists()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(source, target)  # the source lies in the same root, so this is one atomic step
+        fsync_directory(target.parent)
+        if made:
+            fsync_directory(target.parent.parent)
+
+    def read(self, name: str, offset: int, size: int) -> bytes:
+        with self._lock:  # pread of cached data is short; the lock keeps the descriptor from being closed
+            fd = self._files.get(name)
+            if fd is None:
+                try:
+                    fd = os.open(self._directory / name, os.O_RDONLY | os.O_CLOEXEC)
+                except FileNotFoundError:
+                    raise CorruptError(f"object {name} is missing from {self._directory}") from None
+                self._files[name] = fd
+                if len(self._files) > OPEN_FILES:
+                    os.close(self._files.popitem(last=False)[1])
+            self._files.move_to_end(name)
+            data = os.pread(fd, size, offset)
+        if len(data) != size:
+            raise CorruptError(f"object {name} in {self._directory} ends before byte {offset + size}")
+        return data
+
+    def names(self, prefix: str) -> Iterator[str]:
+        for path in sorted((self._directory / prefix).rglob("*")):
+            if path.is_file():
+                yield str(path.relative_to(self._directory))
+
+    def delete(self, name: str) -> None:
+        with self._lock:
+            fd = self._files.pop(name, None)
+            if fd is not None:
+                os.close(fd)
+        (self._directory / name).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        with self._lock:
+            while self._files:
+                os.close(self._files.popitem()[1])

@@ -1,0 +1,113 @@
+"""Repos and commits as they are kept: frozen records, stored as JSON objects of their fields."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pfsd.errors import CorruptError
+from pfsd.tree import EMPTY
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRef:
+    """The name of a commit."""
+
+    repo: str
+    id: str
+    """32 hex digits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Repo:
+    """A repo."""
+
+    name: str
+    created: int
+    """Nanoseconds since the epoch."""
+    description: str = ""
+    parents: tuple[str, ...] = ()
+    """Its direct provenance, sorted."""
+    ancestors: tuple[str, ...] = ()
+    """Its provenance, transitively, sorted."""
+    size: int = 0
+    """Bytes of the files that its finished commits added or changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit. The tree of an open one is `root` with what is staged for it."""
+
+    repo: str
+    id: str
+    sequence: int
+    """Order of starting, over all repos."""
+    started: int
+    """Nanoseconds since the epoch."""
+    finished: int = 0
+    """Nanoseconds since the epoch; 0 while it is open."""
+    parent: str | None = None
+    root: str = EMPTY.hex()
+    """Root hash of its tree, in hex."""
+    size: int = 0
+    """Bytes of its whole tree; set when it is finished."""
+    provenance: tuple[CommitRef, ...] = ()
+    """The commits that it was made from, transitively."""
+    tree: str = ""
+    """Hash of its tree object; set when it is finished."""
+    failure: str = ""
+    """Why it will never finish, where that is known."""
+
+    @property
+    def ref(self) -> CommitRef:
+        return CommitRef(self.repo, self.id)
+
+    @property
+    def is_open(self) -> bool:
+        return not self.finished
+
+
+def dump(record: Repo | Commit) -> bytes:
+    """The stored form of a record; fields that have their default are left out."""
+    fields = {
+        field.name: value
+        for field in dataclasses.fields(record)
+        if (value := getattr(record, field.name)) != field.default
+    }
+    return json.dumps(fields, default=dataclasses.asdict, separators=(",", ":")).encode()
+
+
+def load_repo(data: bytes) -> Repo:
+    """The repo of its stored form; raises CorruptError."""
+    fields = _fields(data)
+    for name in ("parents", "ancestors"):
+        fields[name] = tuple(fields.get(name, ()))
+    return _make(Repo, fields)
+
+
+def load_commit(data: bytes) -> Commit:
+    """The commit of its stored form; raises CorruptError."""
+    fields = _fields(data)
+    fields["provenance"] = tuple(_make(CommitRef, ref) for ref in fields.get("provenance", ()))
+    return _make(Commit, fields)
+
+
+def _fields(data: bytes) -> dict[str, Any]:
+    try:
+        fields = json.loads(data)
+    except ValueError as error:
+        raise CorruptError(f"a record in the metadata is damaged: {error}") from error
+    if not isinstance(fields, dict):
+        raise CorruptError("a record in the metadata is damaged: it is not an object")
+    return fields
+
+
+def _make(kind: type[R], fields: dict[str, Any]) -> R:
+    try:
+        return kind(**fields)
+    except TypeError as error:
+        raise CorruptError(f"a record in the metadata is damaged: {error}") from error

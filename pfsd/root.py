@@ -1,0 +1,102 @@
+"""A root directory: its format, its lock, and the stores that lie in it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pathlib
+import threading
+import uuid
+
+from pfsd.chunkstore import ChunkStore
+from pfsd.errors import FormatError, FullError, InvalidError, StateError
+from pfsd.events import Changes
+from pfsd.kv import Database
+from pfsd.nodestore import DatabaseNodes
+from pfsd.objectstore import LocalObjectStore, fsync_directory
+
+FORMAT = 1
+
+
+class Root:
+    """An open root: the only user of its directory until it is closed."""
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        """Open or create. Raises StateError when another daemon serves it, FormatError when it can't be read."""
+        self.directory = directory
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InvalidError(f"the root {directory} can't be made: {error.strerror}") from error
+        self._lock_fd = _lock(directory)
+        try:
+            self.id = _identify(directory)
+            self.db = Database(directory / "meta")
+            self.nodes = DatabaseNodes(self.db)
+            self.objects = LocalObjectStore(directory / "objects")
+            self.spool = directory / "spool"
+            self.chunks = ChunkStore(self.db, self.objects, self.spool)
+        except BaseException:
+            os.close(self._lock_fd)
+            raise
+        self.changes = Changes()
+        self.lock = threading.RLock()
+        """Held while repo, commit and branch records are read and changed. Taken after a staging area's lock."""
+
+    def close(self) -> None:
+        """Make everything durable and give the directory up."""
+        self.chunks.close()
+        self.db.close()
+        os.close(self._lock_fd)
+
+
+def _lock(directory: pathlib.Path) -> int:
+    try:
+        fd = os.open(directory / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise InvalidError(f"the root {directory} can't be used: {error.strerror}") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(fd, 32, 0).decode(errors="replace").strip()
+        os.close(fd)
+        raise StateError(f"the root {directory} is served by another pfsd, process {owner}") from None
+    os.ftruncate(fd, 0)
+    os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+    return fd
+
+
+def _identify(directory: pathlib.Path) -> str:
+    """The id of the store in a root; makes a new one in an empty directory."""
+    path = directory / "FORMAT"
+    try:
+        words = path.read_text().split()
+    except FileNotFoundError:
+        strangers = [entry.name for entry in directory.iterdir() if entry.name not in ("LOCK", "lost+found", "FORMAT.new")]
+        if strangers:
+            raise FormatError(
+                f"{directory} is not a root of pfsd and not empty (it holds {strangers[0]}): name an empty directory"
+            ) from None
+        return _make(directory)
+    if len(words) != 3 or words[0] != "pfsd" or not words[1].isdecimal():
+        raise FormatError(f"{path} does not read 'pfsd FORMAT ID': {directory} is not a root of pfsd")
+    if int(words[1]) != FORMAT:
+        raise FormatError(
+            f"the root {directory} has format {words[1]} and this pfsd reads format {FORMAT}: use the version that wrote it"
+        )
+    return words[2]
+
+
+def _make(directory: pathlib.Path) -> str:
+    store_id = uuid.uuid4().hex
+    new = directory / "FORMAT.new"
+    try:
+        with new.open("w") as file:
+            file.write(f"pfsd {FORMAT} {store_id}\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise FullError(f"the root {directory} can't be written: {error.strerror}") from error
+    new.rename(directory / "FORMAT")
+    fsync_directory(directory)
+    return store_id
