@@ -1,0 +1,102 @@
+"""`pfsd`: the daemon's entry point."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import pathlib
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+
+import trio
+
+from pfsd import rpc
+from pfsd.bridge import Bridge
+from pfsd.errors import PfsError
+from pfsd.mounting import repository_mount
+from pfsd.server import Server
+from pfsd.services.core import core_services
+from pfsd.store import Store
+
+RECURSION_LIMIT = 20_000
+"""Directories are walked recursively, a few Python frames for each of up to `paths.MAX_DEPTH` levels."""
+
+log = logging.getLogger(__name__)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="pfsd",
+        description="Serve a versioned file system and its pipelines from a directory, until SIGTERM or SIGINT.",
+    )
+    made.add_argument("--root", required=True, type=pathlib.Path, metavar="DIR", help="where everything is stored")
+    made.add_argument(
+        "--listen", default=rpc.DEFAULT_ADDRESS, metavar="HOST:PORT", help="address to serve (default: %(default)s)"
+    )
+    made.add_argument("--mount", metavar="DIR", help="also mount the repositories there")
+    made.add_argument(
+        "--no-pipelines", action="store_true", help="serve no pipelines: leave them to a ppsd of its own"
+    )
+    made.add_argument("-v", "--verbose", action="store_true", help="log what happens to stderr")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the daemon; returns its exit status: 0, or 1 after an error that stderr tells in one sentence."""
+    args = parser().parse_args(argv)
+    logging.basicConfig(
+        level=logging.INFO if args.verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    sys.setrecursionlimit(RECURSION_LIMIT)
+    status = 0
+    try:
+        trio.run(serve, args)
+    except* PfsError as group:
+        status = 1
+        for error in _leaves(group):
+            print(f"pfsd: {error}", file=sys.stderr)  # noqa: T201 (the program's own words to its user)
+    return status
+
+
+def _leaves(group: BaseExceptionGroup[PfsError]) -> list[PfsError]:
+    found: list[PfsError] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
+
+
+async def serve(args: argparse.Namespace) -> None:
+    """Serve until a signal says to stop; then stop the pipelines, the mount, the server, the store, in that order."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        store = await trio.to_thread.run_sync(Store, args.root)
+        server = Server(args.listen)
+        try:
+            server.add(core_services(store))
+            async with AsyncExitStack() as stack:
+                nursery = await stack.enter_async_context(trio.open_nursery())
+                pipelines = None
+                if not args.no_pipelines:
+                    pipelines = importlib.import_module("ppsd.service").Service(Bridge(nursery), args.root / "scratch")
+                    server.add(pipelines.handlers)
+                server.start()
+                stack.callback(nursery.cancel_scope.cancel)
+                if args.mount:
+                    await stack.enter_async_context(repository_mount(args.mount, server.address))
+                if pipelines is not None:
+                    await stack.enter_async_context(pipelines.run(server.address))
+                print(f"pfsd: serving {args.root} at {server.address}", flush=True)  # noqa: T201
+                async for number in signals:
+                    log.info("stopping on %s", signal.Signals(number).name)
+                    break
+        finally:
+            await trio.to_thread.run_sync(server.stop)
+            await trio.to_thread.run_sync(store.close)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""The gRPC server: grpc's asyncio server in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+
+import grpc
+from google.protobuf.descriptor import ServiceDescriptor
+
+from pfsd import rpc
+from pfsd.errors import InvalidError, UnavailableError
+from pfsd.services.status import wrap
+
+Services = Sequence[tuple[ServiceDescriptor, object]]
+
+GRACE_SECONDS = 1.0
+"""How long calls that are under way may go on once the server stops."""
+
+OPTIONS = [
+    *rpc.CHANNEL_OPTIONS,
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 1000),
+    ("grpc.keepalive_time_ms", 10000),
+    ("grpc.keepalive_timeout_ms", 10000),
+]
+
+
+class Server:
+    """A server of generic handlers, listening from `start` to `stop`."""
+
+    def __init__(self, listen: str) -> None:
+        self._listen = listen
+        self._handlers: list[grpc.GenericRpcHandler] = []
+        self._loop = asyncio.new_event_loop()
+        self._server: grpc.aio.Server | None = None
+        self._thread = threading.Thread(target=self._run, name="grpc", daemon=True)
+        self.address = listen
+        """Where it listens; the port is the real one once it has started."""
+
+    def add(self, services: Services) -> None:
+        """Serve these; before `start`."""
+        for descriptor, implementation in services:
+            self._handlers.append(rpc.handler(descriptor, implementation, wrap))
+
+    def add_handler(self, handler: grpc.GenericRpcHandler) -> None:
+        """Serve what this handler knows and none before it does; before `start`."""
+        self._handlers.append(handler)
+
+    def start(self) -> None:
+        """Listen. Raises InvalidError for an address that can't be, UnavailableError for one that is taken."""
+        self._thread.start()
+        self._call(self._start())
+
+    def stop(self) -> None:
+        """Stop listening, give calls `GRACE_SECONDS`, end them. Blocks until done."""
+        if self._thread.is_alive():
+            self._call(self._stop())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+    def _call(self, coroutine: object) -> None:
+        future: Future[None] = asyncio.run_coroutine_threadsafe(coroutine, self._loop)  # type: ignore[arg-type]
+        future.result()
+
+    async def _start(self) -> None:
+        host, _, port = self._listen.rpartition(":")
+        if not host or not port.isdecimal():
+            raise InvalidError(f"the address {self._listen} is not HOST:PORT")
+        self._server = grpc.aio.server(options=OPTIONS)
+        self._server.add_generic_rpc_handlers(tuple(self._handlers))
+        try:
+            bound = self._server.add_insecure_port(self._listen)
+        except RuntimeError as error:
+            raise UnavailableError(f"can't listen on {self._listen}: the address is taken or not of this machine") from error
+        self.address = f"{host}:{bound}"
+        await self._server.start()
+
+    async def _stop(self) -> None:
+        if self._server is not None:
+            await self._server.stop(GRACE_SECONDS)

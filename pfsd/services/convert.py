@@ -1,0 +1,56 @@
+"""Records as protobuf messages."""
+
+from __future__ import annotations
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from pachproto import pfs_pb2
+from pfsd import entries
+from pfsd.entries import Entry
+from pfsd.records import Commit, CommitRef, Repo
+
+
+def timestamp(nanoseconds: int) -> Timestamp:
+    """A time in nanoseconds since the epoch."""
+    return Timestamp(seconds=nanoseconds // 10**9, nanos=nanoseconds % 10**9)
+
+
+def repo_info(repo: Repo) -> pfs_pb2.RepoInfo:
+    return pfs_pb2.RepoInfo(
+        repo=pfs_pb2.Repo(name=repo.name),
+        created=timestamp(repo.created),
+        size_bytes=repo.size,
+        provenance=[pfs_pb2.Repo(name=name) for name in repo.ancestors],
+        description=repo.description,
+    )
+
+
+def commit_name(repo: str, commit_id: str) -> pfs_pb2.Commit:
+    return pfs_pb2.Commit(repo=pfs_pb2.Repo(name=repo), id=commit_id)
+
+
+def commit_info(commit: Commit) -> pfs_pb2.CommitInfo:
+    return pfs_pb2.CommitInfo(
+        commit=commit_name(commit.repo, commit.id),
+        parent_commit=commit_name(commit.repo, commit.parent) if commit.parent else None,
+        started=timestamp(commit.started),
+        finished=None if commit.is_open else timestamp(commit.finished),
+        size_bytes=commit.size,
+        provenance=[commit_name(ref.repo, ref.id) for ref in commit.provenance],
+        tree=pfs_pb2.Object(hash=commit.tree) if commit.tree else None,
+    )
+
+
+def file_info(commit: Commit, path: str, entry: Entry) -> pfs_pb2.FileInfo:
+    """Without children and objects, which only a single file is asked for."""
+    return pfs_pb2.FileInfo(
+        file=pfs_pb2.File(commit=commit_name(commit.repo, commit.id), path=path),
+        file_type=pfs_pb2.DIR if entry.is_dir else pfs_pb2.FILE,
+        size_bytes=entry.size,
+        hash=entries.content_hash(entry),
+    )
+
+
+def commit_ref(message: pfs_pb2.Commit) -> CommitRef:
+    """The commit that a message names; its id may be a branch."""
+    return CommitRef(message.repo.name, message.id)

@@ -1,0 +1,78 @@
+"""Errors as gRPC statuses, and back. The one place that maps the two."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor
+
+from pfsd import errors
+
+log = logging.getLogger(__name__)
+
+_CODES: dict[type[errors.PfsError], grpc.StatusCode] = {
+    errors.NotFoundError: grpc.StatusCode.NOT_FOUND,
+    errors.AlreadyExistsError: grpc.StatusCode.ALREADY_EXISTS,
+    errors.InvalidError: grpc.StatusCode.INVALID_ARGUMENT,
+    errors.StateError: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.FullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.CorruptError: grpc.StatusCode.DATA_LOSS,
+    errors.UnavailableError: grpc.StatusCode.UNAVAILABLE,
+    errors.FormatError: grpc.StatusCode.FAILED_PRECONDITION,
+}
+
+
+def code(error: errors.PfsError) -> grpc.StatusCode:
+    """The status code of an error."""
+    for kind in type(error).__mro__:
+        if kind in _CODES:
+            return _CODES[kind]
+    return grpc.StatusCode.UNKNOWN
+
+
+def from_status(status: grpc.StatusCode, details: str) -> errors.PfsError:
+    """The error that a server meant by a status."""
+    for kind, mapped in _CODES.items():
+        if mapped is status:
+            return kind(details)
+    return errors.UnavailableError(f"the call failed ({status.name}): {details}")
+
+
+def wrap(method: MethodDescriptor, function: Any) -> Any:
+    """`function(request, context)` for the asyncio server, with its errors turned into statuses.
+
+    `function` is a coroutine function, or an asynchronous generator function for a method that streams.
+    """
+    if method.server_streaming:
+        assert inspect.isasyncgenfunction(function), method.full_name
+
+        async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+            try:
+                async for message in function(request, context):
+                    yield message
+            except Exception as error:  # noqa: BLE001 (every defect is answered, and logged, here)
+                await _abort(context, method, error)
+
+        return stream
+    assert inspect.iscoroutinefunction(function), method.full_name
+
+    async def call(request: Any, context: Any) -> Any:
+        try:
+            return await function(request, context)
+        except Exception as error:  # noqa: BLE001 (every defect is answered, and logged, here)
+            await _abort(context, method, error)
+
+    return call
+
+
+async def _abort(context: Any, method: MethodDescriptor, error: Exception) -> None:
+    if isinstance(error, errors.PfsError):
+        await context.abort(code(error), str(error))
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    log.error("%s failed", method.full_name, exc_info=error)
+    await context.abort(grpc.StatusCode.INTERNAL, f"a defect in pfsd: {type(error).__name__}: {error}; see its log")

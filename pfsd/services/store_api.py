@@ -1,0 +1,166 @@
+"""`pfsd.Store`: trees, chunks and changes for mounts, workers and the pipeline service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from google.protobuf.empty_pb2 import Empty
+
+from pachproto import pfs_pb2, pfsd_pb2
+from pfsd import entries, paths
+from pfsd.errors import CorruptError, InvalidError
+from pfsd.root import FORMAT
+from pfsd.services import convert
+from pfsd.services.threads import in_thread, stream_in_thread
+from pfsd.store import Store
+from pfsd.tree import HASH_BYTES
+from pfsd.trees import StoredTree, TreeUpload
+
+BATCH = 256
+"""Nodes, or entries, to a message."""
+
+
+class StoreService:
+    """The methods of `pfsd.Store`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def Describe(self, _request: Empty, _context: Any) -> pfsd_pb2.StoreInfo:
+        root = self._store.root
+        return pfsd_pb2.StoreInfo(
+            id=root.id, format=FORMAT, object_store=root.objects.url, spool=str(root.spool.resolve())
+        )
+
+    async def GetCommitTree(self, request: pfs_pb2.Commit, _context: Any) -> pfsd_pb2.CommitTree:
+        commit = self._store.commits.resolve(request.repo.name, request.id)
+        top = await in_thread(self._store.commits.tree, commit)
+        return pfsd_pb2.CommitTree(
+            info=convert.commit_info(commit), root=top.root, files=top.files, directories=top.directories
+        )
+
+    async def GetNodes(
+        self, request: pfsd_pb2.NodeRequest, _context: Any
+    ) -> AsyncIterator[pfsd_pb2.NodeBatch]:
+        hashes = _hashes(request.hashes)
+        for at in range(0, len(hashes), BATCH):
+            yield pfsd_pb2.NodeBatch(nodes=await in_thread(self._store.root.nodes.raw, hashes[at : at + BATCH]))
+
+    async def LocateChunks(
+        self, request: pfsd_pb2.ChunkRequest, _context: Any
+    ) -> pfsd_pb2.ChunkLocations:
+        def locate() -> pfsd_pb2.ChunkLocations:
+            found = [self._store.root.chunks.locate(name) for name in _hashes(request.hashes)]
+            return pfsd_pb2.ChunkLocations(
+                locations=[
+                    pfsd_pb2.ChunkLocation(pack=at.pack, offset=at.offset, size=at.size) for at in found
+                ]
+            )
+
+        return await in_thread(locate)
+
+    async def GetChunks(
+        self, request: pfsd_pb2.ChunkRequest, _context: Any
+    ) -> AsyncIterator[pfsd_pb2.ChunkData]:
+        for name in _hashes(request.hashes):
+            yield pfsd_pb2.ChunkData(data=await in_thread(self._store.root.chunks.read, name))
+
+    async def GlobEntries(
+        self, request: pfsd_pb2.GlobRequest, _context: Any
+    ) -> AsyncIterator[pfsd_pb2.PathEntryBatch]:
+        commit = self._store.commits.resolve(request.commit.repo.name, request.commit.id)
+        found = await in_thread(self._store.files.glob, commit, request.pattern)
+        async for batch in stream_in_thread(found, BATCH):
+            yield pfsd_pb2.PathEntryBatch(
+                entries=[
+                    pfsd_pb2.PathEntry(path=paths.join(item.path), entry=entries.encode(item.entry))
+                    for item in batch
+                ]
+            )
+
+    async def PutTree(
+        self, requests: AsyncIterator[pfsd_pb2.PutTreeRequest], _context: Any
+    ) -> pfsd_pb2.TreeInfo:
+        upload = self._store.trees.upload()
+        tag = ""
+        try:
+            async for request in requests:
+                tag = tag or request.tag
+                if not tag:
+                    raise InvalidError("the first message of PutTree has to hold a tag")
+                await in_thread(_write_tree, upload, list(request.writes))
+            if not tag:
+                raise InvalidError("PutTree needs at least one message, which holds a tag")
+            return _tree_info(await in_thread(upload.finish, tag))
+        except BaseException:
+            await in_thread(upload.abandon)
+            raise
+
+    async def HasTags(self, request: pfsd_pb2.TagRequest, _context: Any) -> pfsd_pb2.TagPresence:
+        return pfsd_pb2.TagPresence(present=await in_thread(self._store.tags.present, list(request.tags)))
+
+    async def DeleteTagPrefix(self, request: pfsd_pb2.DeleteTagPrefixRequest, _context: Any) -> Empty:
+        if not request.prefix:
+            raise InvalidError("DeleteTagPrefix needs a prefix that is not empty")
+        await in_thread(self._store.tags.delete_prefix, request.prefix)
+        return Empty()
+
+    async def MergeTrees(
+        self, requests: AsyncIterator[pfsd_pb2.MergeTreesRequest], _context: Any
+    ) -> pfsd_pb2.TreeInfo:
+        commit = None
+        tags: list[str] = []
+        async for request in requests:
+            if commit is None:
+                commit = self._store.commits.resolve(request.commit.repo.name, request.commit.id)
+            tags += request.tags
+        if commit is None:
+            raise InvalidError("MergeTrees needs at least one message, which names a commit")
+        return _tree_info(await in_thread(self._store.trees.merge_into, commit, tags))
+
+    async def FailCommit(self, request: pfsd_pb2.FailCommitRequest, _context: Any) -> Empty:
+        self._store.commits.fail(request.commit.repo.name, request.commit.id, request.reason)
+        return Empty()
+
+    async def WatchChanges(self, _request: Empty, _context: Any) -> AsyncIterator[pfsd_pb2.Changes]:
+        subscription = self._store.root.changes.subscribe()
+        try:
+            yield pfsd_pb2.Changes()
+            while True:
+                yield pfsd_pb2.Changes(repos=sorted(await subscription.next()))
+        finally:
+            self._store.root.changes.unsubscribe(subscription)
+
+
+def _write_tree(upload: TreeUpload, writes: list[pfsd_pb2.TreeWrite]) -> None:
+    for write in writes:
+        kind = write.WhichOneof("what")
+        if kind == "data":
+            upload.write(write.path, write.data)
+        elif kind == "entry":
+            try:
+                upload.put(write.path, entries.decode(write.entry))
+            except CorruptError:
+                raise InvalidError(f"the entry given for {write.path} can't be decoded") from None
+        elif kind == "directory":
+            upload.put(write.path, entries.EMPTY_DIR)
+        else:
+            raise InvalidError(f"nothing is given for {write.path}: set data, entry or directory")
+
+
+def _tree_info(stored: StoredTree) -> pfsd_pb2.TreeInfo:
+    return pfsd_pb2.TreeInfo(
+        object=pfs_pb2.Object(hash=stored.object_hash.hex()),
+        root=stored.top.root,
+        size_bytes=stored.top.size,
+        files=stored.top.files,
+        bytes_written=stored.bytes_written,
+    )
+
+
+def _hashes(values: Any) -> list[bytes]:
+    hashes = list(values)
+    if any(len(value) != HASH_BYTES for value in hashes):
+        raise InvalidError(f"a hash has to be {HASH_BYTES} bytes long")
+    return hashes

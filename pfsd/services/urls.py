@@ -1,0 +1,43 @@
+"""Putting what a URL points to: the daemon fetches it."""
+
+from __future__ import annotations
+
+import http.client
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+
+from pfsd.errors import InvalidError, NotFoundError, UnavailableError
+
+TIMEOUT_SECONDS = 30
+"""How long a server may stay silent."""
+
+BLOCK_BYTES = 1 << 20
+
+
+def fetch(url: str, recursive: bool, write: Callable[[bytes], None]) -> None:
+    """Pass the bytes behind an http or https URL to `write`.
+
+    Raises InvalidError for other URLs, NotFoundError and UnavailableError when the server says no or nothing.
+    """
+    scheme = urllib.parse.urlsplit(url).scheme
+    if scheme not in ("http", "https"):
+        raise InvalidError(f"the URL {url} can't be put: only http and https are known to this version")
+    if recursive:
+        raise InvalidError(f"the URL {url} can't be put recursively: it is a single file")
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
+            while block := response.read(BLOCK_BYTES):
+                write(block)
+            if response.length:
+                raise UnavailableError(f"the URL {url} broke off {response.length} bytes before its end: try again")
+    except urllib.error.HTTPError as error:
+        kind = NotFoundError if error.code in (404, 410) else UnavailableError
+        raise kind(f"the URL {url} answers {error.code} {error.reason}") from error
+    except urllib.error.URLError as error:
+        raise UnavailableError(f"the URL {url} does not answer: {error.reason}") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise UnavailableError(f"the URL {url} broke off: {error}") from error
+    except ValueError as error:
+        raise InvalidError(f"the URL {url} can't be used: {error}") from error

@@ -1,0 +1,1 @@
+"""Tests: statements about behaviour, made against real daemons, mounts and processes."""

@@ -1,0 +1,109 @@
+"""The daemon as a process: starting, stopping, its root."""
+
+from __future__ import annotations
+
+import pathlib
+import subprocess
+import sys
+import time
+
+import grpc
+import pytest
+
+from pachproto import pfs_pb2
+from tests.daemons import Daemon, commit, running
+
+
+def _run(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pfsd.main", *args], capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+def test_sigterm_stops_it_cleanly_within_five_seconds_also_with_a_waiting_call(daemon: Daemon) -> None:
+    daemon.create_repo("r")
+    request = pfs_pb2.SubscribeCommitRequest(repo=pfs_pb2.Repo(name="r"), branch="master")
+    stream = daemon.pfs.SubscribeCommit(request)
+    began = time.monotonic()
+    assert daemon.stop() == 0
+    assert time.monotonic() - began < 5
+    with pytest.raises(grpc.RpcError):
+        next(stream)
+
+
+def test_a_second_daemon_on_the_same_root_is_refused(daemon: Daemon) -> None:
+    assert daemon.process is not None
+    result = _run("--root", str(daemon.root), "--listen", "127.0.0.1:0", "--no-pipelines")
+    assert result.returncode == 1
+    assert result.stderr == (
+        f"pfsd: the root {daemon.root} is served by another pfsd, process {daemon.process.pid}\n"
+    )
+
+
+def test_a_taken_address_is_refused(daemon: Daemon, tmp_path: pathlib.Path) -> None:
+    result = _run("--root", str(tmp_path / "other"), "--listen", daemon.address, "--no-pipelines")
+    assert result.returncode == 1
+    assert f"can't listen on {daemon.address}" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_directory_with_something_else_in_it_is_refused_and_left_alone(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(b"x")
+    result = _run("--root", str(tmp_path), "--listen", "127.0.0.1:0", "--no-pipelines")
+    assert result.returncode == 1
+    assert "is not a root of pfsd" in result.stderr
+    assert (tmp_path / "photo.jpg").read_bytes() == b"x"
+
+
+def test_a_newer_format_is_refused(tmp_path: pathlib.Path) -> None:
+    root = tmp_path / "root"
+    with running(root, "--no-pipelines"):
+        pass
+    words = (root / "FORMAT").read_text().split()
+    (root / "FORMAT").write_text(f"pfsd 2 {words[2]}\n")
+    result = _run("--root", str(root), "--listen", "127.0.0.1:0", "--no-pipelines")
+    assert result.returncode == 1
+    assert "has format 2 and this pfsd reads format 1" in result.stderr
+
+
+def test_a_finished_commit_survives_sigkill_right_after_finish_commit_returned(daemon: Daemon) -> None:
+    daemon.create_repo("r")
+    for number in range(20):
+        data = number.to_bytes(2, "big") * 50_000
+        daemon.commit_files("r", {f"f{number}": data, "log": b"line %d\n" % number})
+        daemon.kill()
+        daemon.start()
+        head = commit("r", "master")
+        assert daemon.get(head, f"f{number}") == data
+        assert daemon.get(head, "log") == b"".join(b"line %d\n" % n for n in range(number + 1))
+
+
+def test_an_open_commit_stays_open_over_sigkill_and_can_be_finished(daemon: Daemon) -> None:
+    daemon.create_repo("r")
+    first = daemon.commit_files("r", {"f": b"one\n"})
+    opened = daemon.start_commit("r")
+    daemon.put(opened, "f", b"two\n")
+    daemon.put(opened, "big", b"z" * 3_000_000)
+    daemon.kill()
+    daemon.start()
+    info = daemon.pfs.InspectCommit(pfs_pb2.InspectCommitRequest(commit=opened))
+    assert not info.HasField("finished")
+    daemon.put(opened, "f", b"three\n")
+    daemon.finish_commit(opened)
+    assert daemon.get(opened, "f") == b"one\ntwo\nthree\n"
+    assert daemon.get(opened, "big") == b"z" * 3_000_000
+    assert daemon.get(first, "f") == b"one\n"
+
+
+def test_a_restart_finds_everything(daemon: Daemon) -> None:
+    daemon.create_repo("in")
+    daemon.create_repo("out", "in")
+    daemon.commit_files("in", {"a/b": b"x", "c": b"y" * 10_000_000})
+    daemon.commit_files("in", {"d": b"z"}, branch="side")
+    before = daemon.pfs.ListRepo(pfs_pb2.ListRepoRequest())
+    commits = daemon.pfs.ListCommit(pfs_pb2.ListCommitRequest(repo=pfs_pb2.Repo(name="in")))
+    assert daemon.stop() == 0
+    daemon.start()
+    assert daemon.pfs.ListRepo(pfs_pb2.ListRepoRequest()) == before
+    assert daemon.pfs.ListCommit(pfs_pb2.ListCommitRequest(repo=pfs_pb2.Repo(name="in"))) == commits
+    assert daemon.list(commit("in", "master")) == ["a", "c"]
