@@ -14,7 +14,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 import pyfuse3
@@ -38,15 +38,18 @@ RUNAWAY = "setsid sh -c 'sleep 1000 & echo $!'"
 
 @dataclass
 class Outputs:
-    """Collects what a command writes; `line` is set when standard output holds a whole line."""
+    """Collects what a command writes; `ready` is set after that many lines on standard output."""
 
+    lines: int = 1
     data: dict[int, bytearray] = field(default_factory=lambda: {STDOUT: bytearray(), STDERR: bytearray()})
-    line: trio.Event = field(default_factory=trio.Event)
+    ready: trio.Event = field(default_factory=trio.Event)
 
     def __call__(self, which: int, data: bytes) -> None:
         self.data[which] += data
-        if b"\n" in self.data[STDOUT]:
-            self.line.set()
+        if which == STDOUT and not self.ready.is_set():
+            self.lines -= data.count(b"\n")
+            if self.lines <= 0:
+                self.ready.set()
 
     @property
     def stdout(self) -> bytes:
@@ -257,7 +260,7 @@ async def test_output_arrives_while_the_command_runs(tmp_path: pathlib.Path) -> 
     async with opened() as runner, trio.open_nursery() as nursery:
 
         async def answer() -> None:
-            await outputs.line.wait()
+            await outputs.ready.wait()
             assert outputs.stdout == b"ready\n"
             async with await trio.open_file(fifo, "w") as file:
                 await file.write("go\n")
@@ -288,34 +291,41 @@ async def test_leftover_processes_are_killed_and_hold_nothing_up() -> None:
 async def test_cancelling_kills_every_process_and_the_runner_goes_on() -> None:
     async with opened() as runner:
         for _ in range(3):
-            outputs = Outputs()
+            outputs = Outputs(lines=2)
             with trio.CancelScope() as scope:
                 async with trio.open_nursery() as nursery:
 
                     async def cancel(outputs: Outputs = outputs, scope: trio.CancelScope = scope) -> None:
-                        await outputs.line.wait()
+                        await outputs.ready.wait()
                         scope.cancel()
 
                     nursery.start_soon(cancel)
-                    script = f"trap '' TERM INT HUP; {RUNAWAY} >&2; sleep 1000 & echo $$ $!; wait"
+                    script = f"trap '' TERM INT HUP; {RUNAWAY}; sleep 1000 & echo $$ $!; wait"
                     await runner.run(["sh", "-c", script], env=ENV, cwd="/", on_output=outputs)
             assert scope.cancelled_caught
-            pids = [int(word) for word in outputs.stdout.split() + outputs.stderr.split()]
-            assert len(pids) >= 2
+            pids = [int(word) for word in outputs.stdout.split()]
+            assert len(pids) == 3
             assert all(ended(pid) for pid in pids)
             finished, outputs = await run(runner, "echo", "next")
             assert (finished.exit_code, outputs.stdout) == (0, b"next\n")
 
 
 @trio_test
-async def test_cancelling_before_the_start_sends_nothing_to_the_next_command() -> None:
+async def test_cancelling_at_any_time_leaves_nothing_to_the_next_command() -> None:
     async with opened() as runner:
-        with trio.CancelScope() as scope:
-            scope.cancel()
-            await run(runner, "cat", stdin=bytes(4 << 20))
-        assert scope.cancelled_caught
-        _, outputs = await run(runner, "cat", stdin=b"mine")
-        assert outputs.stdout == b"mine"
+        for steps in range(30):  # the first ones while standard input is being sent
+            async with trio.open_nursery() as nursery:
+
+                async def first(scope: trio.CancelScope = nursery.cancel_scope) -> None:
+                    await run(runner, "cat", stdin=bytes(4 << 20))
+                    scope.cancel()
+
+                nursery.start_soon(first)
+                for _ in range(steps):
+                    await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+            _, outputs = await run(runner, "cat", stdin=b"mine")
+            assert outputs.stdout == b"mine"
 
 
 @trio_test
@@ -350,37 +360,40 @@ async def test_commands_wait_for_their_turn() -> None:
 
 @trio_test
 async def test_runner_killed() -> None:
-    async with opened() as runner:
-        outputs = Outputs()
-        script = "echo $$; kill -KILL $PPID; exec sleep 1000"
+    outputs = Outputs()
+    async with opened() as runner, trio.open_nursery() as nursery:
+
+        async def kill() -> None:
+            await outputs.ready.wait()
+            runner_pid, command_pid = map(int, outputs.stdout.split())
+            with open(os.pidfd_open(command_pid)) as pidfd:
+                os.kill(runner_pid, signal.SIGKILL)
+                await trio.to_thread.run_sync(wait_for_end, [pidfd.fileno()])
+
+        nursery.start_soon(kill)
+        command = ["sh", "-c", "echo $PPID $$; exec sleep 1000"]
         with pytest.raises(RunnerError, match="killed by signal 9") as caught:
-            await runner.run(["sh", "-c", script], env=ENV, cwd="/", on_output=outputs)
+            await runner.run(command, env=ENV, cwd="/", on_output=outputs)
         assert isinstance(caught.value, UnavailableError)
-        with suppress(ProcessLookupError):
-            pidfd = os.pidfd_open(int(outputs.stdout))
-            with open(pidfd, closefd=True):
-                wait_for_end([pidfd])
         with pytest.raises(RunnerError, match="takes no more commands"):
             await run(runner, "true")
 
 
 @trio_test
 async def test_leaving_stops_the_runner_and_what_it_runs() -> None:
-    outputs = Outputs()
-    pids: list[int] = []
-    with trio.fail_after(LIMIT), trio.CancelScope() as scope:
+    outputs = Outputs(lines=2)
+    with trio.fail_after(LIMIT):
         async with Runner.open(PROGRAM) as runner, trio.open_nursery() as nursery:
-            script = f"{RUNAWAY} >&2; echo $PPID $$; wait; exec sleep 1000"
-            command = ["sh", "-c", script]
 
             async def background() -> None:
+                command = ["sh", "-c", f"{RUNAWAY}; echo $PPID $$; exec sleep 1000"]
                 await runner.run(command, env=ENV, cwd="/", on_output=outputs)
 
             nursery.start_soon(background)
-            await outputs.line.wait()
-            pids += [int(word) for word in outputs.stdout.split()]
-            scope.cancel()
-    assert len(pids) == 2
+            await outputs.ready.wait()
+            nursery.cancel_scope.cancel()
+    pids = [int(word) for word in outputs.stdout.split()]
+    assert len(pids) == 3
     assert all(ended(pid) for pid in pids)
 
 
@@ -531,7 +544,7 @@ def test_request_while_a_command_runs_ends_both(kind: int) -> None:
     with raw_runner() as raw:
         raw.run("sh", "-c", "echo $$; exec sleep 1000")
         _, payload = raw.receive()
-        with open(os.pidfd_open(int(payload[1:])), closefd=True) as pidfd:
+        with open(os.pidfd_open(int(payload[1:]))) as pidfd:
             raw.send(kind, b"")
             status, messages = raw.end()
             assert status == 2
@@ -548,12 +561,29 @@ def test_frames_in_small_pieces() -> None:
         assert raw.receive()[0] == 5
 
 
+TWO_PROCESSES = """
+import os, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+pid = os.fork()
+os.write(1, b"+")
+signal.sigwait([signal.SIGUSR1])
+os.write(1, b"-")
+if pid:
+    os.waitpid(pid, 0)
+    os._exit(7)
+"""
+"""Says + in two processes, waits for SIGUSR1 in both, says -."""
+
+
 def test_other_signals_go_to_the_process_group() -> None:
     with raw_runner() as raw:
-        raw.run("sh", "-c", "exec 2>/dev/null; trap 'echo got; exit 7' USR1; echo ready; sleep 1000")
-        assert raw.receive() == (4, b"\1ready\n")
+        raw.run(sys.executable, "-S", "-c", TWO_PROCESSES)
+        said = b""
+        while said != b"++":
+            said += raw.receive()[1][1:]
         raw.send(3, bytes([signal.SIGUSR1]))
-        assert raw.receive() == (4, b"\1got\n")
+        while said != b"++--":
+            said += raw.receive()[1][1:]
         kind, payload = raw.receive()
         assert (kind, payload[0], payload[1]) == (5, 0, 7)
 
@@ -655,7 +685,7 @@ async def test_listening_runner_ends_the_command_of_a_lost_client(tmp_path: path
             data = b""
             while not data.endswith(b"\n"):
                 data += await stream.receive_some()
-            with open(os.pidfd_open(int(data[6:])), closefd=True) as pidfd:
+            with open(os.pidfd_open(int(data[6:]))) as pidfd:
                 await stream.aclose()
                 await trio.to_thread.run_sync(wait_for_end, [pidfd.fileno()])
             async with Runner.connect(str(path)) as runner:
@@ -674,10 +704,9 @@ async def test_stale_socket_is_replaced(tmp_path: pathlib.Path) -> None:
             with pytest.raises(RunnerError, match="Connection refused"):
                 async with Runner.connect(str(path)):
                     pass
-        async with listening(path, PROGRAM, "--socket", str(path)):
-            async with Runner.connect(str(path)) as runner:
-                finished, _ = await run(runner, "true")
-                assert finished.exit_code == 0
+        async with listening(path, PROGRAM, "--socket", str(path)), Runner.connect(str(path)) as runner:
+            finished, _ = await run(runner, "true")
+            assert finished.exit_code == 0
 
 
 BARE_PROGRAM = r"""

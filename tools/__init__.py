@@ -1,1 +1,1 @@
-""" """
+"""Programs around the daemon: `pachctl`, the demo, the benchmarks."""

@@ -1,0 +1,48 @@
+# make setup   everything into .venv       make demo   the tutorial, end to end
+# make test    linters, types, tests       make bench  measurements against other tools
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: setup demo test bench clean
+
+setup: .venv/stamp-setup
+
+.venv/stamp-python: tools/debian-packages
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@tools/debian-packages gcc:gcc libfuse3-dev:/usr/include/fuse3/fuse.h fuse3:fusermount3 pkg-config:pkg-config
+	$(PYTHON) -m venv .venv
+	$(PIP) install -c constraints.txt setuptools
+	@touch $@
+
+.venv/stamp-setup: .venv/stamp-python setup.py setup.cfg pyproject.toml constraints.txt $(wildcard csrc/*.c)
+	$(PIP) install -c constraints.txt --no-build-isolation --editable .
+	@touch $@
+
+.venv/stamp-test: .venv/stamp-setup
+	$(PIP) install -c constraints.txt --no-build-isolation --editable '.[test]'
+	@touch $@
+
+# The sample photographs that come inside scikit-image are all that is wanted of it.
+.venv/stamp-demo: .venv/stamp-setup
+	@tools/debian-packages file:file
+	$(PIP) install -c constraints.txt --no-build-isolation --editable '.[demo]'
+	$(PIP) install -c constraints.txt --no-deps scikit-image
+	@touch $@
+
+demo: .venv/stamp-demo
+	@$(BIN)/python -m tools.demo
+
+test: .venv/stamp-test .venv/stamp-demo
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	tests/sanitize.sh $(BIN)/python
+	$(BIN)/python -m pytest
+
+bench: .venv/stamp-setup
+	@$(BIN)/python -m tools.bench
+
+clean:
+	rm -rf .venv build demo-output *.egg-info pfsd/_core*.so ppsd/pfs-runner

@@ -1,0 +1,108 @@
+"""Glob patterns."""
+
+from __future__ import annotations
+
+import fnmatch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pfsd import entries, globs, tree
+from pfsd.entries import DirEntry
+from pfsd.errors import InvalidError
+from pfsd.paths import parse
+from tests.memory import MemoryNodes
+
+FILES = (
+    "7",
+    "bar/bar-1",
+    "bar/bar-2",
+    "data.csv",
+    "deep/a/b/c",
+    "deep/a/b/d",
+    "deep/x/b/c",
+    "foo-1",
+    "foo-2",
+    "odd[1]*",
+    "{a}",
+)
+
+
+def make(nodes: MemoryNodes, names: tuple[str, ...]) -> DirEntry:
+    """A directory with empty files at these paths."""
+    below: dict[str, list[str]] = {}
+    for name in names:
+        first, _, rest = name.partition("/")
+        below.setdefault(first, []).append(rest)
+    pairs = []
+    for first, rests in below.items():
+        inner = tuple(rest for rest in rests if rest)
+        entry = make(nodes, inner) if inner else entries.EMPTY_FILE
+        pairs.append((first.encode(), entries.encode(entry)))
+    root = tree.build(nodes, sorted(pairs), entries.measure_entry)
+    return entries.dir_entry(nodes, root)
+
+
+def found(pattern: str) -> list[str]:
+    nodes = MemoryNodes()
+    return ["/".join(path) for path, _ in globs.compile(pattern).walk(nodes, make(nodes, FILES))]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "paths"),
+    [
+        ("/", [""]),
+        ("", [""]),
+        ("foo*", ["foo-1", "foo-2"]),
+        ("/foo-[^1]", ["foo-2"]),
+        ("/foo-[!1]", ["foo-2"]),
+        ("/foo-[0-1]", ["foo-1"]),
+        ("/foo-[2-1]", []),
+        ("/?", ["7"]),
+        ("/*/*", ["bar/bar-1", "bar/bar-2", "deep/a", "deep/x"]),
+        ("/deep/*/b/c", ["deep/a/b/c", "deep/x/b/c"]),
+        ("/deep/a/../*", ["deep/a", "deep/x"]),
+        ("//bar/.//bar-1/", ["bar/bar-1"]),
+        ("/**/c", ["deep/a/b/c", "deep/x/b/c"]),
+        ("/**/bar-1", ["bar/bar-1"]),
+        ("/deep/**", ["deep/a", "deep/a/b", "deep/a/b/c", "deep/a/b/d", "deep/x", "deep/x/b", "deep/x/b/c"]),
+        ("/deep/**/b/*", ["deep/a/b/c", "deep/a/b/d", "deep/x/b/c"]),
+        ("/{foo,bar}*", ["bar", "foo-1", "foo-2"]),
+        ("/{foo-1,bar/bar-{1,2}}", ["bar/bar-1", "bar/bar-2", "foo-1"]),
+        ("/{a}", ["{a}"]),
+        (r"/odd\[1\]\*", ["odd[1]*"]),
+        ("/odd[[]1]*", ["odd[1]*"]),
+        ("/nope*", []),
+        ("/foo-1/*", []),
+    ],
+)
+def test_a_pattern_finds(pattern: str, paths: list[str]) -> None:
+    assert found(pattern) == paths
+
+
+@pytest.mark.parametrize("pattern", ["[", "/a/[b", "a\\", "[]", "/x\0y", "{a,b}" * 12])
+def test_a_malformed_pattern_is_refused(pattern: str) -> None:
+    with pytest.raises(InvalidError, match="glob pattern"):
+        globs.compile(pattern)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text("ab*?.", min_size=1, max_size=6), st.text("ab.", min_size=1, max_size=6))
+def test_components_match_as_fnmatch_says(pattern: str, name: str) -> None:
+    if pattern.strip("*") == "" and len(pattern) == 2:
+        return  # `**` is not fnmatch's
+    if pattern in (".", "..") or name in (".", ".."):
+        return
+    assert globs.compile(pattern).matches((name,)) == fnmatch.fnmatchcase(name, pattern)
+
+
+def test_literal_parts_are_looked_up_and_prefixes_bound_the_scan() -> None:
+    nodes = MemoryNodes()
+    top = make(nodes, tuple(f"many/{number:06d}" for number in range(20_000)))
+    nodes.reads = 0
+    assert [path for path, _ in globs.compile("/many/012345").walk(nodes, top)] == [parse("many/012345")]
+    assert nodes.reads <= 6
+    nodes.reads = 0
+    assert len([path for path, _ in globs.compile("/many/0123*").walk(nodes, top)]) == 100
+    assert nodes.reads <= 12

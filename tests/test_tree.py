@@ -1,0 +1,107 @@
+"""Search trees: history independence, against a plain dict."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pfsd import tree
+from pfsd.errors import CorruptError
+from tests.memory import MemoryNodes
+
+KEYS = st.integers(0, 3000).map(lambda number: b"key %d" % number)
+VALUES = st.integers(1, 5).map(lambda number: bytes([number]))
+CHANGES = st.dictionaries(KEYS, st.none() | VALUES, max_size=300)
+
+
+def measure(value: bytes) -> tree.Summary:
+    return value[0], 1, 0
+
+
+def filled(count: int, seed: int = 0) -> dict[bytes, bytes]:
+    chosen = random.Random(seed)
+    return {b"key %d" % chosen.randrange(3000): bytes([chosen.randrange(1, 6)]) for _ in range(count)}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2500), st.lists(CHANGES, max_size=4))
+def test_any_history_gives_the_tree_built_from_scratch(size: int, steps: list[dict[bytes, bytes | None]]) -> None:
+    nodes = MemoryNodes()
+    model = filled(size)
+    root = tree.build(nodes, sorted(model.items()), measure)
+    for step in steps:
+        root = tree.update(nodes, root, sorted(step.items()), measure)
+        for key, value in step.items():
+            if value is None:
+                model.pop(key, None)
+            else:
+                model[key] = value
+    assert list(tree.items(nodes, root)) == sorted(model.items())
+    assert root == tree.build(MemoryNodes(), sorted(model.items()), measure)
+    total = sum(value[0] for value in model.values())
+    assert tree.summarize(tree.load(nodes, root), measure) == (total, len(model), 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2500), CHANGES, st.booleans())
+def test_difference_is_that_of_the_dicts(size: int, step: dict[bytes, bytes | None], swap: bool) -> None:
+    nodes = MemoryNodes()
+    old = filled(size)
+    new = {key: value for key, value in (old | step).items() if value is not None}
+    if swap:
+        old, new = new, old
+    roots = [tree.build(nodes, sorted(model.items()), measure) for model in (old, new)]
+    keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    assert list(tree.diff(nodes, *roots)) == [(key, old.get(key), new.get(key)) for key in keys]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 1500), KEYS)
+def test_lookup_and_scan_from_a_key(size: int, key: bytes) -> None:
+    nodes = MemoryNodes()
+    model = filled(size)
+    root = tree.build(nodes, sorted(model.items()), measure)
+    assert tree.get(nodes, root, key) == model.get(key)
+    assert list(tree.items(nodes, root, key)) == sorted(pair for pair in model.items() if pair[0] >= key)
+
+
+def test_a_change_touches_few_nodes_and_a_difference_reads_few() -> None:
+    nodes = MemoryNodes()
+    model = {b"%08d" % number: b"\x01" for number in range(100_000)}
+    root = tree.build(nodes, sorted(model.items()), measure)
+    nodes.reads = nodes.writes = 0
+    changed = tree.update(nodes, root, [(b"00050000", b"\x02")], measure)
+    assert nodes.writes <= 4
+    assert nodes.reads <= 12
+    nodes.reads = 0
+    assert list(tree.diff(nodes, root, changed)) == [(b"00050000", b"\x01", b"\x02")]
+    assert nodes.reads <= 12
+
+
+def test_removing_everything_gives_the_empty_tree() -> None:
+    nodes = MemoryNodes()
+    keys = [b"%05d" % number for number in range(5000)]
+    root = tree.build(nodes, [(key, b"\x01") for key in keys], measure)
+    assert tree.update(nodes, root, [(key, None) for key in keys], measure) == tree.EMPTY
+    assert tree.update(nodes, root, [(b"not there", None)], measure) == root
+
+
+def test_the_layout_of_a_node_is_fixed() -> None:
+    node = tree.Node(0, [b"a", b"bc"], [b"x" * 130, b""])
+    data = tree.encode_node(node)
+    assert data == b"PT\x01\x00\x02" + b"\x01a\x82\x01" + b"x" * 130 + b"\x02bc\x00"
+    assert tree.EMPTY.hex() == "35ff8b66d44d2ea711c5a83afb7cc9ed4d9c1e056406656a521a56ede548f41f"
+    again = tree.decode_node(data)
+    assert (again.level, again.keys, again.values) == (node.level, node.keys, node.values)
+
+
+@pytest.mark.parametrize("cut", [0, 2, 4, 5, 10, -1])
+def test_a_torn_node_is_told_from_a_whole_one(cut: int) -> None:
+    data = tree.encode_node(tree.Node(0, [b"name"], [b"value"]))
+    with pytest.raises(CorruptError):
+        tree.decode_node(data[:cut])
+    with pytest.raises(CorruptError):
+        tree.decode_node(data + b"\0")
