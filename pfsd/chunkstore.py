@@ -140,7 +140,7 @@ class ChunkStore:
         return Chunk(name, len(data))
 
     def flush(self) -> None:
-        """Sync the growing packs and enter their new chunks in the index (unsynced: the next synced write covers it)."""
+        """Sync the growing packs and enter their new chunks in the index, unsynced: the next synced write covers it."""
         with self._lock:
             waiting = [(pack, list(pack.fresh.items())) for pack in self._packs.values() if pack.fresh]
         for pack, fresh in waiting:

@@ -63,9 +63,7 @@ class Commits:
         data = self._db.get("commits", bytes.fromhex(commit_id))
         return None if data is None else records.load_commit(data)
 
-    def list(
-        self, repo: str, *, start: str | None = None, end: str | None = None, number: int = 0
-    ) -> Iterator[Commit]:
+    def list(self, repo: str, *, start: str | None = None, end: str | None = None, number: int = 0) -> Iterator[Commit]:
         """Commits, newest first, at most `number` where it is not 0.
 
         With `end`: that commit and its ancestors, else every commit of the repo; `start` ends the walk and is
@@ -100,9 +98,7 @@ class Commits:
 
     # --- starting and finishing
 
-    def start(
-        self, repo: str, *, parent: str = "", branch: str = "", provenance: Sequence[CommitRef] = ()
-    ) -> Commit:
+    def start(self, repo: str, *, parent: str = "", branch: str = "", provenance: Sequence[CommitRef] = ()) -> Commit:
         """Start a commit. Its parent is `parent` (an id or branch) or else the branch's head, where there is one.
 
         With a branch, the branch then points at the new commit. Raises NotFoundError, and StateError when the parent
@@ -194,7 +190,9 @@ class Commits:
         commit = self.resolve(repo, name)
         staging = self.staging(commit)
         with staging.lock, self._root.lock:
-            self._still_open(commit, f"commit {commit.repo}/{commit.id} is finished: a finished commit can't be deleted")
+            self._still_open(
+                commit, f"commit {commit.repo}/{commit.id} is finished: a finished commit can't be deleted"
+            )
             users = [f"{user.repo}/{user.id}" for user in self.downstream(commit.ref)]
             if users:
                 raise StateError(f"commit {commit.repo}/{commit.id} is the provenance of {users[0]}: delete that first")
@@ -273,7 +271,11 @@ class Commits:
             present = self._still_open(commit, f"commit {commit.repo}/{commit.id} is finished")
             batch = self._db.batch()
             staging.discard(batch)
-            batch.put("commits", bytes.fromhex(commit.id), records.dump(dataclasses.replace(present, root=root.hex())))
+            batch.put(
+                "commits",
+                bytes.fromhex(commit.id),
+                records.dump(dataclasses.replace(present, root=root.hex())),
+            )
             self._db.write(batch)
         staging.rebase(root)
 
@@ -295,7 +297,7 @@ class Commits:
 
     # --- branches
 
-    def branches(self, repo: str) -> list[tuple[str, str]]:
+    def branches(self, repo: str) -> Sequence[tuple[str, str]]:
         """The branches of a repo by name, each with the id of its head; raises NotFoundError."""
         self._repos.get(repo)
         prefix = repo.encode() + b"\0"

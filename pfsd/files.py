@@ -78,11 +78,11 @@ class Files:
         """A file's chunks in order."""
         return (chunk for _, chunk in entries.chunks_from(self._root.nodes, entry))
 
-    def diff(self, new: DirEntry | None, old: DirEntry | None, path: Path = ()) -> Iterator[tuple[Path, Entry | None, Entry | None]]:
+    def diff(
+        self, new: DirEntry | None, old: DirEntry | None, path: Path = ()
+    ) -> Iterator[tuple[Path, Entry | None, Entry | None]]:
         """The entries that differ between two directories, at any depth, each with its new and its old form."""
-        pairs = tree.diff(
-            self._root.nodes, old.root if old else tree.EMPTY, new.root if new else tree.EMPTY
-        )
+        pairs = tree.diff(self._root.nodes, old.root if old else tree.EMPTY, new.root if new else tree.EMPTY)
         for key, before, after in pairs:
             yield (
                 (*path, key.decode()),

@@ -99,9 +99,7 @@ class Pattern:
         return any(at == len(self._alternatives[i]) for i, at in states)
 
 
-def _candidates(
-    nodes: NodeReader, directory: DirEntry, wanted: list[_Component]
-) -> Iterator[tuple[str, Entry]]:
+def _candidates(nodes: NodeReader, directory: DirEntry, wanted: list[_Component]) -> Iterator[tuple[str, Entry]]:
     """The children that one of the components may match, in order."""
     literals = {part.literal for part in wanted if part.literal is not None}
     if all(part.literal is not None for part in wanted):

@@ -52,7 +52,7 @@ class Database:
         try:
             self._db = Rdict(str(path), options, {name: _options() for name in FAMILIES})
             self._families = {name: self._db.get_column_family(name) for name in FAMILIES}
-        except Exception as error:  # noqa: BLE001 (rocksdict raises bare Exception)
+        except Exception as error:
             raise CorruptError(f"the metadata in {path} can't be opened: {error}") from error
         self.handles = {name: self._db.get_column_family_handle(name) for name in FAMILIES}
         self._synced = WriteOptions()
@@ -68,7 +68,7 @@ class Database:
         """
         try:
             self._db.write(batch.raw, self._synced if sync else None)
-        except Exception as error:  # noqa: BLE001 (rocksdict raises bare Exception)
+        except Exception as error:
             if "No space left" in str(error):
                 raise FullError("the disk that holds the root is full: nothing was changed") from error
             raise CorruptError(f"the metadata can't be written: {error}") from error

@@ -35,12 +35,13 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--root", required=True, type=pathlib.Path, metavar="DIR", help="where everything is stored")
     made.add_argument(
-        "--listen", default=rpc.DEFAULT_ADDRESS, metavar="HOST:PORT", help="address to serve (default: %(default)s)"
+        "--listen",
+        default=rpc.DEFAULT_ADDRESS,
+        metavar="HOST:PORT",
+        help="address to serve (default: %(default)s)",
     )
     made.add_argument("--mount", metavar="DIR", help="also mount the repositories there")
-    made.add_argument(
-        "--no-pipelines", action="store_true", help="serve no pipelines: leave them to a ppsd of its own"
-    )
+    made.add_argument("--no-pipelines", action="store_true", help="serve no pipelines: leave them to a ppsd of its own")
     made.add_argument("-v", "--verbose", action="store_true", help="log what happens to stderr")
     return made
 

@@ -19,9 +19,7 @@ class Repos:
         self._root = root
         self._db = root.db
 
-    def create(
-        self, name: str, provenance: Sequence[str] = (), description: str = "", *, update: bool = False
-    ) -> None:
+    def create(self, name: str, provenance: Sequence[str] = (), description: str = "", *, update: bool = False) -> None:
         """Make a repo; with `update`, replace the description and provenance of one that exists.
 
         Raises InvalidError for a bad name, AlreadyExistsError, NotFoundError for a provenance that is not there.
@@ -38,9 +36,7 @@ class Repos:
             if name in ancestors:
                 raise InvalidError(f"repo {name} can't have itself in its provenance")
             base = old or Repo(name, time.time_ns())
-            changed = {
-                name: dataclasses.replace(base, description=description, parents=parents, ancestors=ancestors)
-            }
+            changed = {name: dataclasses.replace(base, description=description, parents=parents, ancestors=ancestors)}
             if old is not None:
                 self._renew_descendants(changed)
             batch = self._db.batch()

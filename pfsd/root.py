@@ -72,7 +72,9 @@ def _identify(directory: pathlib.Path) -> str:
     try:
         words = path.read_text().split()
     except FileNotFoundError:
-        strangers = [entry.name for entry in directory.iterdir() if entry.name not in ("LOCK", "lost+found", "FORMAT.new")]
+        strangers = [
+            entry.name for entry in directory.iterdir() if entry.name not in ("LOCK", "lost+found", "FORMAT.new")
+        ]
         if strangers:
             raise FormatError(
                 f"{directory} is not a root of pfsd and not empty (it holds {strangers[0]}): name an empty directory"
@@ -82,7 +84,7 @@ def _identify(directory: pathlib.Path) -> str:
         raise FormatError(f"{path} does not read 'pfsd FORMAT ID': {directory} is not a root of pfsd")
     if int(words[1]) != FORMAT:
         raise FormatError(
-            f"the root {directory} has format {words[1]} and this pfsd reads format {FORMAT}: use the version that wrote it"
+            f"the root {directory} has format {words[1]} and this pfsd reads format {FORMAT}: use a newer one"
         )
     return words[2]
 

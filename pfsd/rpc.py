@@ -43,7 +43,7 @@ class Stub:
         raise AttributeError(f"the service has no method {name}")
 
 
-def handler(service: ServiceDescriptor, implementation: object, wrap: Wrap) -> grpc.GenericRpcHandler:
+def handler(service: ServiceDescriptor, implementation: object, wrap: Wrap) -> grpc.GenericRpcHandler[Any, Any]:
     """A generic handler that serves `service` with the methods of `implementation`.
 
     `wrap(method, function)` returns what the server calls; methods that `implementation` lacks answer

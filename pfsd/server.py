@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
+from typing import Any
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -34,7 +35,7 @@ class Server:
 
     def __init__(self, listen: str) -> None:
         self._listen = listen
-        self._handlers: list[grpc.GenericRpcHandler] = []
+        self._handlers: list[grpc.GenericRpcHandler[Any, Any]] = []
         self._loop = asyncio.new_event_loop()
         self._server: grpc.aio.Server | None = None
         self._thread = threading.Thread(target=self._run, name="grpc", daemon=True)
@@ -46,7 +47,7 @@ class Server:
         for descriptor, implementation in services:
             self._handlers.append(rpc.handler(descriptor, implementation, wrap))
 
-    def add_handler(self, handler: grpc.GenericRpcHandler) -> None:
+    def add_handler(self, handler: grpc.GenericRpcHandler[Any, Any]) -> None:
         """Serve what this handler knows and none before it does; before `start`."""
         self._handlers.append(handler)
 
@@ -81,7 +82,9 @@ class Server:
         try:
             bound = self._server.add_insecure_port(self._listen)
         except RuntimeError as error:
-            raise UnavailableError(f"can't listen on {self._listen}: the address is taken or not of this machine") from error
+            raise UnavailableError(
+                f"can't listen on {self._listen}: the address is taken or not of this machine"
+            ) from error
         self.address = f"{host}:{bound}"
         await self._server.start()
 

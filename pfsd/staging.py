@@ -61,9 +61,7 @@ class Write:
 class Staging:
     """One staging area over a base tree. Its methods are to be called under `lock`."""
 
-    def __init__(
-        self, database: Database, nodes: DatabaseNodes, chunks: ChunkStore, area: bytes, base: bytes
-    ) -> None:
+    def __init__(self, database: Database, nodes: DatabaseNodes, chunks: ChunkStore, area: bytes, base: bytes) -> None:
         self._db = database
         self._nodes = nodes
         self._chunks = chunks
@@ -84,7 +82,7 @@ class Staging:
         self._known.clear()
 
     def apply(self, writes: Iterable[Write]) -> None:
-        """Stage writes, all or none. Raises IsADirectoryPfsError and NotADirectoryPfsError where a path is in the way."""
+        """Stage writes, all or none. Raises IsADirectoryPfsError, NotADirectoryPfsError where a path is in the way."""
         overlay = _Overlay(self._db, self._area)
         for write in writes:
             if write.remove:
@@ -235,7 +233,7 @@ class Staging:
                 for _, chunk in entries.chunks_from(self._nodes, piece):
                     if not self._chunks.has(chunk.hash):
                         raise CorruptError(
-                            f"a part of {join(path)} was lost when the machine stopped: delete the commit and put it again"
+                            f"a part of {join(path)} was lost in a crash: delete the commit and put it again"
                         )
             yield piece
 

@@ -112,8 +112,8 @@ class Trees:
     def merge_into(self, commit: Commit, tags: Sequence[str]) -> StoredTree:
         """Let an open commit's content be the merge of tagged trees, in the order given.
 
-        The same file in several trees is concatenated. Raises NotFoundError for a tag, StateError when the commit is finished
-        or when a path is a file in one tree and a directory in another.
+        The same file in several trees is concatenated. Raises NotFoundError for a tag, StateError when the commit is
+        finished or when a path is a file in one tree and a directory in another.
         """
         roots = [treeobjects.read(self._root.chunks, self._tags.get(tag)) for tag in tags]
         staging = self._commits.open_staging(commit)

@@ -35,7 +35,11 @@ class Daemon:
         command = [sys.executable, "-m", "pfsd.main", "--root", str(self.root), "--listen", self.address]
         with (self.root.parent / f"{self.root.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, "-v", *self.options], stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True
+                [*command, "-v", *self.options],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
             )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -160,9 +164,7 @@ class Daemon:
         return at
 
     def get(self, at: pfs_pb2.Commit, path: str, offset: int = 0, size: int = 0) -> bytes:
-        request = pfs_pb2.GetFileRequest(
-            file=pfs_pb2.File(commit=at, path=path), offset_bytes=offset, size_bytes=size
-        )
+        request = pfs_pb2.GetFileRequest(file=pfs_pb2.File(commit=at, path=path), offset_bytes=offset, size_bytes=size)
         return b"".join(message.value for message in self.pfs.GetFile(request))
 
     def list(self, at: pfs_pb2.Commit, path: str = "") -> list[str]:

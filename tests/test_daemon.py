@@ -35,9 +35,7 @@ def test_a_second_daemon_on_the_same_root_is_refused(daemon: Daemon) -> None:
     assert daemon.process is not None
     result = _run("--root", str(daemon.root), "--listen", "127.0.0.1:0", "--no-pipelines")
     assert result.returncode == 1
-    assert result.stderr == (
-        f"pfsd: the root {daemon.root} is served by another pfsd, process {daemon.process.pid}\n"
-    )
+    assert result.stderr == (f"pfsd: the root {daemon.root} is served by another pfsd, process {daemon.process.pid}\n")
 
 
 def test_a_taken_address_is_refused(daemon: Daemon, tmp_path: pathlib.Path) -> None:

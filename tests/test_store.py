@@ -256,7 +256,13 @@ def test_ancestors_can_be_named_from_a_branch(store: Store) -> None:
         commit = store.commits.start("r", branch="master")
         put(store, commit, f"f{number}", b"")
         made.append(store.commits.finish("r", commit.id))
-    for name, place in [("master^", 2), ("master^^", 1), ("master~3", 0), ("master~1^", 1), (f"{made[3].id}^", 2)]:
+    for name, place in [
+        ("master^", 2),
+        ("master^^", 1),
+        ("master~3", 0),
+        ("master~1^", 1),
+        (f"{made[3].id}^", 2),
+    ]:
         assert store.commits.resolve("r", name).id == made[place].id
     with pytest.raises(PfsError, match="master~4 not found in repo r"):
         store.commits.resolve("r", "master~4")

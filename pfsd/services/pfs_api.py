@@ -168,9 +168,7 @@ class PfsService:
             entry = self._store.files.inspect(commit, request.file.path)
             info = convert.file_info(commit, request.file.path, entry)
             if isinstance(entry, FileEntry):
-                info.objects.extend(
-                    pfs_pb2.Object(hash=chunk.hash.hex()) for chunk in self._store.files.chunks(entry)
-                )
+                info.objects.extend(pfs_pb2.Object(hash=chunk.hash.hex()) for chunk in self._store.files.chunks(entry))
             else:
                 info.children.extend(self._store.files.names(entry))
             return info
@@ -238,5 +236,3 @@ def _delimiter(value: int) -> Delimiter:
         return _DELIMITERS[value]  # type: ignore[index]
     except KeyError:
         raise InvalidError(f"delimiter {value} is unknown: use NONE, JSON or LINE") from None
-
-

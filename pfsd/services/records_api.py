@@ -24,23 +24,15 @@ class RecordsService:
 
     async def Write(self, request: pfsd_pb2.WriteRecordsRequest, _context: Any) -> Empty:
         put = {record.key: record.value for record in request.put}
-        await in_thread(
-            self._records.write, put, list(request.delete), list(request.delete_prefix), sync=request.sync
-        )
+        await in_thread(self._records.write, put, list(request.delete), list(request.delete_prefix), sync=request.sync)
         return Empty()
 
-    async def Scan(
-        self, request: pfsd_pb2.ScanRecordsRequest, _context: Any
-    ) -> AsyncIterator[pfsd_pb2.RecordBatch]:
+    async def Scan(self, request: pfsd_pb2.ScanRecordsRequest, _context: Any) -> AsyncIterator[pfsd_pb2.RecordBatch]:
         pairs = self._records.scan(request.prefix, request.after, request.limit, reverse=request.reverse)
         async for batch in stream_in_thread(pairs, BATCH):
-            yield pfsd_pb2.RecordBatch(
-                records=[pfsd_pb2.Record(key=key, value=value) for key, value in batch]
-            )
+            yield pfsd_pb2.RecordBatch(records=[pfsd_pb2.Record(key=key, value=value) for key, value in batch])
 
-    async def HoldLease(
-        self, request: pfsd_pb2.LeaseRequest, _context: Any
-    ) -> AsyncIterator[pfsd_pb2.LeaseHeld]:
+    async def HoldLease(self, request: pfsd_pb2.LeaseRequest, _context: Any) -> AsyncIterator[pfsd_pb2.LeaseHeld]:
         if not request.name:
             raise InvalidError("a lease needs a name")
         self._records.take_lease(request.name, request.holder or "an unnamed holder")

@@ -40,48 +40,35 @@ class StoreService:
             info=convert.commit_info(commit), root=top.root, files=top.files, directories=top.directories
         )
 
-    async def GetNodes(
-        self, request: pfsd_pb2.NodeRequest, _context: Any
-    ) -> AsyncIterator[pfsd_pb2.NodeBatch]:
+    async def GetNodes(self, request: pfsd_pb2.NodeRequest, _context: Any) -> AsyncIterator[pfsd_pb2.NodeBatch]:
         hashes = _hashes(request.hashes)
         for at in range(0, len(hashes), BATCH):
             yield pfsd_pb2.NodeBatch(nodes=await in_thread(self._store.root.nodes.raw, hashes[at : at + BATCH]))
 
-    async def LocateChunks(
-        self, request: pfsd_pb2.ChunkRequest, _context: Any
-    ) -> pfsd_pb2.ChunkLocations:
+    async def LocateChunks(self, request: pfsd_pb2.ChunkRequest, _context: Any) -> pfsd_pb2.ChunkLocations:
         def locate() -> pfsd_pb2.ChunkLocations:
             found = [self._store.root.chunks.locate(name) for name in _hashes(request.hashes)]
             return pfsd_pb2.ChunkLocations(
-                locations=[
-                    pfsd_pb2.ChunkLocation(pack=at.pack, offset=at.offset, size=at.size) for at in found
-                ]
+                locations=[pfsd_pb2.ChunkLocation(pack=at.pack, offset=at.offset, size=at.size) for at in found]
             )
 
         return await in_thread(locate)
 
-    async def GetChunks(
-        self, request: pfsd_pb2.ChunkRequest, _context: Any
-    ) -> AsyncIterator[pfsd_pb2.ChunkData]:
+    async def GetChunks(self, request: pfsd_pb2.ChunkRequest, _context: Any) -> AsyncIterator[pfsd_pb2.ChunkData]:
         for name in _hashes(request.hashes):
             yield pfsd_pb2.ChunkData(data=await in_thread(self._store.root.chunks.read, name))
 
-    async def GlobEntries(
-        self, request: pfsd_pb2.GlobRequest, _context: Any
-    ) -> AsyncIterator[pfsd_pb2.PathEntryBatch]:
+    async def GlobEntries(self, request: pfsd_pb2.GlobRequest, _context: Any) -> AsyncIterator[pfsd_pb2.PathEntryBatch]:
         commit = self._store.commits.resolve(request.commit.repo.name, request.commit.id)
         found = await in_thread(self._store.files.glob, commit, request.pattern)
         async for batch in stream_in_thread(found, BATCH):
             yield pfsd_pb2.PathEntryBatch(
                 entries=[
-                    pfsd_pb2.PathEntry(path=paths.join(item.path), entry=entries.encode(item.entry))
-                    for item in batch
+                    pfsd_pb2.PathEntry(path=paths.join(item.path), entry=entries.encode(item.entry)) for item in batch
                 ]
             )
 
-    async def PutTree(
-        self, requests: AsyncIterator[pfsd_pb2.PutTreeRequest], _context: Any
-    ) -> pfsd_pb2.TreeInfo:
+    async def PutTree(self, requests: AsyncIterator[pfsd_pb2.PutTreeRequest], _context: Any) -> pfsd_pb2.TreeInfo:
         upload = self._store.trees.upload()
         tag = ""
         try:
@@ -106,9 +93,7 @@ class StoreService:
         await in_thread(self._store.tags.delete_prefix, request.prefix)
         return Empty()
 
-    async def MergeTrees(
-        self, requests: AsyncIterator[pfsd_pb2.MergeTreesRequest], _context: Any
-    ) -> pfsd_pb2.TreeInfo:
+    async def MergeTrees(self, requests: AsyncIterator[pfsd_pb2.MergeTreesRequest], _context: Any) -> pfsd_pb2.TreeInfo:
         commit = None
         tags: list[str] = []
         async for request in requests:

@@ -1,0 +1,168 @@
+"""Putting files: from URLs, on a full disk, by many writers at once, broken off in the middle."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import pathlib
+import random
+import subprocess
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+
+from pachproto import pfs_pb2
+from tests.daemons import Daemon, commit, running
+
+BODY = random.Random(1).randbytes(3_000_000)
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        if self.path == "/missing":
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(BODY)))
+        self.end_headers()
+        self.wfile.write(BODY[: len(BODY) // 2] if self.path == "/broken" else BODY)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def website() -> Iterator[str]:
+    """A web server's address."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def put_url(daemon: Daemon, at: pfs_pb2.Commit, path: str, url: str) -> None:
+    daemon.pfs.PutFile(iter([pfs_pb2.PutFileRequest(file=pfs_pb2.File(commit=at, path=path), url=url)]))
+
+
+def test_the_daemon_fetches_a_url(daemon: Daemon, website: str) -> None:
+    daemon.create_repo("r")
+    at = daemon.start_commit("r")
+    put_url(daemon, at, "page", f"{website}/page")
+    daemon.finish_commit(at)
+    assert daemon.get(at, "page") == BODY
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "words"),
+    [
+        ("{site}/missing", grpc.StatusCode.NOT_FOUND, "/missing answers 404"),
+        ("{site}/broken", grpc.StatusCode.UNAVAILABLE, "/broken broke off"),
+        ("http://127.0.0.1:9/x", grpc.StatusCode.UNAVAILABLE, "http://127.0.0.1:9/x does not answer"),
+        ("gopher://example.org/x", grpc.StatusCode.INVALID_ARGUMENT, "only http and https"),
+        ("http://", grpc.StatusCode.UNAVAILABLE, "http://"),
+    ],
+)
+def test_a_url_that_does_not_answer_is_an_error_and_leaves_nothing(
+    daemon: Daemon, website: str, url: str, code: grpc.StatusCode, words: str
+) -> None:
+    daemon.create_repo("r")
+    at = daemon.start_commit("r")
+    daemon.put(at, "kept", b"x")
+    with pytest.raises(grpc.RpcError) as caught:
+        put_url(daemon, at, "page", url.format(site=website))
+    assert caught.value.code() is code
+    assert words in (caught.value.details() or "")
+    daemon.finish_commit(at)
+    assert daemon.list(at) == ["kept"]
+
+
+@pytest.mark.parametrize("path", ["", "/", "a/../../b", "..", "nul\0byte", "x" * 2000, "file/below", "dir"])
+def test_a_bad_path_is_refused_by_the_put_itself_and_the_commit_goes_on(daemon: Daemon, path: str) -> None:
+    daemon.create_repo("r")
+    at = daemon.start_commit("r")
+    daemon.put(at, "file", b"x")
+    daemon.put(at, "dir/inside", b"y")
+    with pytest.raises(grpc.RpcError) as caught:
+        daemon.put(at, path, b"z")
+    assert caught.value.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION)
+    daemon.finish_commit(at)
+    assert daemon.list(at) == ["dir", "file"]
+
+
+def test_one_stream_may_carry_many_files(daemon: Daemon) -> None:
+    daemon.create_repo("r")
+    at = daemon.start_commit("r")
+    files = {f"d{number % 7}/f{number}": b"%d" % number * (number * 3) for number in range(500)}
+    daemon.pfs.PutFile(
+        pfs_pb2.PutFileRequest(file=pfs_pb2.File(commit=at, path=path), value=data) for path, data in files.items()
+    )
+    daemon.finish_commit(at)
+    for path, data in files.items():
+        assert daemon.get(at, path) == data
+
+
+def test_a_put_that_its_client_breaks_off_leaves_nothing(daemon: Daemon) -> None:
+    daemon.create_repo("r")
+    at = daemon.start_commit("r")
+    sent = threading.Event()
+
+    def requests() -> Iterator[pfs_pb2.PutFileRequest]:
+        file = pfs_pb2.File(commit=at, path="half")
+        yield pfs_pb2.PutFileRequest(file=file, value=b"x" * 1_000_000)
+        sent.set()
+        threading.Event().wait(30)
+
+    call = daemon.pfs.PutFile.future(requests())
+    assert sent.wait(10)
+    call.cancel()
+    daemon.put(at, "whole", b"y")
+    daemon.finish_commit(at)
+    assert daemon.list(at) == ["whole"]
+
+
+def test_many_writers_of_one_commit_lose_nothing(daemon: Daemon) -> None:
+    daemon.create_repo("r")
+    at = daemon.start_commit("r")
+
+    def write(number: int) -> None:
+        for step in range(10):
+            daemon.put(at, f"own/{number}/{step}", b"%d" % number * 1000)
+            daemon.put(at, "log", b"%02d\n" % number)
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(write, range(16)))
+    daemon.finish_commit(at)
+    lines = daemon.get(at, "log").split()
+    assert sorted(lines) == sorted(b"%02d" % number for number in range(16) for _ in range(10))
+    assert len(daemon.list(at, "own")) == 16
+    assert daemon.get(at, "own/15/9") == b"15" * 1000
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
+def test_a_full_disk_is_an_error_and_what_was_there_stays(tmp_path: pathlib.Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128m", "tmpfs", str(disk)], check=True)
+    try:
+        with running(disk / "root", "--no-pipelines") as daemon:
+            daemon.create_repo("r")
+            kept = daemon.commit_files("r", {"kept": BODY})
+            opened = daemon.start_commit("r")
+            daemon.put(opened, "before", b"x")
+            with pytest.raises(grpc.RpcError) as caught:
+                daemon.put(opened, "huge", random.Random(2).randbytes(130 << 20))
+            assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "full" in (caught.value.details() or "")
+            assert daemon.get(kept, "kept") == BODY
+            daemon.finish_commit(opened)
+            assert daemon.list(opened) == ["before", "kept"]
+            assert daemon.stop() == 0
+            daemon.start()
+            assert daemon.get(commit("r", "master"), "kept") == BODY
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
