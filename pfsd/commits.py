@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pfsd import entries, paths, records, tree, treeobjects
 from pfsd.entries import DirEntry
 from pfsd.errors import InvalidError, NotFoundError, StateError
+from pfsd.kv import Batch
 from pfsd.records import Commit, CommitRef
 from pfsd.repos import Repos
 from pfsd.root import Root
@@ -104,39 +105,32 @@ class Commits:
         With a branch, the branch then points at the new commit. Raises NotFoundError, and StateError when the parent
         is not finished.
         """
-        if branch:
-            paths.check_branch_name(branch)
         with self._root.lock:
-            self._repos.get(repo)
-            above = self.resolve(repo, parent) if parent else self._find(repo, branch) if branch else None
-            if above is not None and above.is_open:
-                raise StateError(f"parent commit {above.id} has not been finished: finish or delete it first")
-            closure: dict[CommitRef, None] = {}
-            for ref in provenance:
-                source = self.resolve(ref.repo, ref.id)
-                closure |= dict.fromkeys((source.ref, *source.provenance))
-            self._sequence += 1
-            commit = Commit(
-                repo=repo,
-                id=uuid.uuid4().hex,
-                sequence=self._sequence,
-                started=time.time_ns(),
-                parent=above.id if above else None,
-                root=above.root if above else tree.EMPTY.hex(),
-                provenance=tuple(sorted(closure, key=lambda ref: (ref.repo, ref.id))),
-            )
-            commit_id = bytes.fromhex(commit.id)
+            commit = self._new(repo, parent, branch, provenance)
             batch = self._db.batch()
-            batch.put("meta", b"sequence", self._sequence.to_bytes(8, "big"))
-            batch.put("commits", commit_id, records.dump(commit))
-            batch.put("history", repo.encode() + b"\0" + self._sequence.to_bytes(8, "big"), commit_id)
-            for ref in commit.provenance:
-                batch.put("downstream", bytes.fromhex(ref.id) + commit_id, b"")
-            if branch:
-                batch.put("branches", _branch_key(repo, branch), commit_id)
+            self._insert(batch, commit, branch)
             self._db.write(batch)
         self._root.changes.announce(repo)
         return commit
+
+    def build(
+        self, repo: str, root: bytes, *, parent: str = "", branch: str = "", provenance: Sequence[CommitRef] = ()
+    ) -> Commit:
+        """Make a finished commit whose tree is `root`, as one step; else like `start`."""
+        while True:
+            with self._root.lock:
+                commit = self._new(repo, parent, branch, provenance)
+            finished, added = self._seal(commit, root)
+            with self._root.lock:
+                head = self._find(repo, branch) if branch and not parent else None
+                if head is not None and head.id != commit.parent:
+                    continue  # the branch moved meanwhile
+                batch = self._db.batch()
+                self._grow(batch, repo, added)
+                self._insert(batch, finished, branch)
+                self._db.write(batch, sync=True)
+            self._root.changes.announce(repo)
+            return finished
 
     def finish(self, repo: str, name: str) -> Commit:
         """Make an open commit immutable and durable; raises StateError when it is finished already."""
@@ -144,29 +138,69 @@ class Commits:
         staging = self.staging(commit)
         with staging.lock:
             commit = self._still_open(commit, f"commit {commit.repo}/{commit.id} has already been finished")
-            root = commit.root if staging.is_clean else staging.fold().hex()
-            top = entries.dir_entry(self._root.nodes, bytes.fromhex(root))
-            parent = self._load(commit.parent) if commit.parent else None
-            added = self._added(tree.EMPTY if parent is None else bytes.fromhex(parent.root), top.root)
-            finished = dataclasses.replace(
-                commit,
-                finished=time.time_ns(),
-                root=root,
-                size=top.size,
-                tree=treeobjects.put(self._root.chunks, top.root).hex(),
-            )
-            self._root.chunks.flush()
+            root = bytes.fromhex(commit.root) if staging.is_clean else staging.fold()
+            finished, added = self._seal(commit, root)
             with self._root.lock:
-                owner = self._repos.get(commit.repo)
+                self._still_open(commit, f"commit {commit.repo}/{commit.id} has already been finished")
                 batch = self._db.batch()
                 staging.discard(batch)
+                self._grow(batch, commit.repo, added)
                 batch.put("commits", bytes.fromhex(commit.id), records.dump(finished))
-                grown = dataclasses.replace(owner, size=owner.size + added)
-                batch.put("repos", owner.name.encode(), records.dump(grown))
                 self._db.write(batch, sync=True)
             self._forget_staging(commit.id)
         self._root.changes.announce(commit.repo)
         return finished
+
+    def _new(self, repo: str, parent: str, branch: str, provenance: Sequence[CommitRef]) -> Commit:
+        """The record of a commit that is about to start. The caller holds the root's lock."""
+        if branch:
+            paths.check_branch_name(branch)
+        self._repos.get(repo)
+        above = self.resolve(repo, parent) if parent else self._find(repo, branch) if branch else None
+        if above is not None and above.is_open:
+            raise StateError(f"parent commit {above.id} has not been finished: finish or delete it first")
+        closure: dict[CommitRef, None] = {}
+        for ref in provenance:
+            source = self.resolve(ref.repo, ref.id)
+            closure |= dict.fromkeys((source.ref, *source.provenance))
+        self._sequence += 1
+        return Commit(
+            repo=repo,
+            id=uuid.uuid4().hex,
+            sequence=self._sequence,
+            started=time.time_ns(),
+            parent=above.id if above else None,
+            root=above.root if above else tree.EMPTY.hex(),
+            provenance=tuple(sorted(closure, key=lambda ref: (ref.repo, ref.id))),
+        )
+
+    def _insert(self, batch: Batch, commit: Commit, branch: str) -> None:
+        """Add a new commit, and let a branch, where one is named, point at it."""
+        commit_id = bytes.fromhex(commit.id)
+        batch.put("meta", b"sequence", commit.sequence.to_bytes(8, "big"))
+        batch.put("commits", commit_id, records.dump(commit))
+        batch.put("history", commit.repo.encode() + b"\0" + commit.sequence.to_bytes(8, "big"), commit_id)
+        for ref in commit.provenance:
+            batch.put("downstream", bytes.fromhex(ref.id) + commit_id, b"")
+        if branch:
+            batch.put("branches", _branch_key(commit.repo, branch), commit_id)
+
+    def _seal(self, commit: Commit, root: bytes) -> tuple[Commit, int]:
+        """The finished record of a commit with this tree, whose chunks are now durable, and the bytes it adds."""
+        parent = self._load(commit.parent) if commit.parent else None
+        added = self._added(tree.EMPTY if parent is None else bytes.fromhex(parent.root), root)
+        tree_object = treeobjects.put(self._root.chunks, root)
+        self._root.chunks.flush()
+        size = entries.dir_entry(self._root.nodes, root).size
+        finished = dataclasses.replace(
+            commit, finished=time.time_ns(), root=root.hex(), size=size, tree=tree_object.hex(), failure=""
+        )
+        return finished, added
+
+    def _grow(self, batch: Batch, repo: str, added: int) -> None:
+        """Add to a repo's size."""
+        owner = self._repos.get(repo)
+        batch.put("repos", repo.encode(), records.dump(dataclasses.replace(owner, size=owner.size + added)))
 
     def _added(self, old: bytes, new: bytes) -> int:
         """Bytes of the files that are new or changed in the tree `new` against `old`."""

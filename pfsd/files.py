@@ -28,6 +28,17 @@ class Found:
     entry: Entry
 
 
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A path, relative to what is compared, at which two trees differ."""
+
+    path: Path
+    new: Entry | None
+    """What the new tree has there."""
+    old: Entry | None
+    """What the old tree has there."""
+
+
 class Files:
     """The files of a root's commits."""
 
@@ -78,17 +89,34 @@ class Files:
         """A file's chunks in order."""
         return (chunk for _, chunk in entries.chunks_from(self._root.nodes, entry))
 
-    def diff(
-        self, new: DirEntry | None, old: DirEntry | None, path: Path = ()
-    ) -> Iterator[tuple[Path, Entry | None, Entry | None]]:
-        """The entries that differ between two directories, at any depth, each with its new and its old form."""
-        pairs = tree.diff(self._root.nodes, old.root if old else tree.EMPTY, new.root if new else tree.EMPTY)
-        for key, before, after in pairs:
-            yield (
-                (*path, key.decode()),
-                None if after is None else entries.decode(after),
-                None if before is None else entries.decode(before),
-            )
+    def find(self, commit: Commit, path: Path) -> Entry | None:
+        """The entry at a path, or None."""
+        return dirs.lookup(self._root.nodes, self._commits.tree(commit), path)
+
+    def diff(self, new: Entry | None, old: Entry | None, *, shallow: bool) -> Iterator[Difference]:
+        """Where two entries differ: files at any depth, or, when `shallow`, the entries right below them."""
+        if new == old:
+            return
+        if isinstance(new, DirEntry) or isinstance(old, DirEntry):
+            yield from self._diff((), new, old, shallow)
+        else:
+            yield Difference((), new, old)
+
+    def _diff(self, path: Path, new: Entry | None, old: Entry | None, shallow: bool) -> Iterator[Difference]:
+        """Like `diff`, where at least one is a directory; a file on the other side is new or gone."""
+        if isinstance(new, FileEntry):
+            yield Difference(path, new, None)
+        if isinstance(old, FileEntry):
+            yield Difference(path, None, old)
+        roots = [entry.root if isinstance(entry, DirEntry) else tree.EMPTY for entry in (old, new)]
+        for key, before_value, after_value in tree.diff(self._root.nodes, roots[0], roots[1]):
+            here = (*path, key.decode())
+            before = None if before_value is None else entries.decode(before_value)
+            after = None if after_value is None else entries.decode(after_value)
+            if shallow or not (isinstance(before, DirEntry) or isinstance(after, DirEntry)):
+                yield Difference(here, after, before)
+            else:
+                yield from self._diff(here, after, before, shallow)
 
     # --- writing
 

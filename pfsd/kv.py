@@ -111,6 +111,11 @@ class Database:
             yield iterator.key(), iterator.value()
             iterator.prev()
 
+    def compact(self) -> None:
+        """Rewrite every family without what was deleted."""
+        for family in self._families.values():
+            family.compact_range(None, None)
+
     def close(self) -> None:
         """Flush and close; the object can't be used afterwards."""
         self.handles.clear()  # each keeps the database, and so its lock file, open

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 
+from pfsd import treeobjects
 from pfsd.commits import Commits
 from pfsd.files import Files
 from pfsd.keyvalue import KeyValues
-from pfsd.objects import Tags
+from pfsd.objects import Objects, Tags, parse_hash
+from pfsd.records import Commit, CommitRef
 from pfsd.repos import Repos
 from pfsd.root import Root
 from pfsd.trees import Trees
@@ -22,9 +25,17 @@ class Store:
         self.repos = Repos(self.root)
         self.commits = Commits(self.root, self.repos)
         self.files = Files(self.root, self.commits)
-        self.tags = Tags(self.root)
+        self.objects = Objects(self.root)
+        self.tags = Tags(self.root, self.objects)
         self.trees = Trees(self.root, self.commits, self.tags)
         self.records = KeyValues(self.root)
+
+    def build_commit(
+        self, repo: str, tree_hash: str, *, parent: str = "", branch: str = "", provenance: Sequence[CommitRef] = ()
+    ) -> Commit:
+        """Make a finished commit of a tree object; raises InvalidError when the object is not one."""
+        root = treeobjects.read(self.root.chunks, parse_hash(tree_hash))
+        return self.commits.build(repo, root, parent=parent, branch=branch, provenance=provenance)
 
     def delete_all(self) -> None:
         """Remove every repo, object and tag."""

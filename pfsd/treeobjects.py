@@ -5,10 +5,13 @@ The text is `pfsd tree 1`, a newline, the root hash in hex, a newline.
 
 from __future__ import annotations
 
+import re
+
 from pfsd.chunkstore import ChunkStore
 from pfsd.errors import CorruptError, InvalidError
 
 _HEAD = b"pfsd tree 1\n"
+_TREE = re.compile(_HEAD + rb"[0-9a-f]{64}\n")
 
 
 def put(chunks: ChunkStore, root: bytes) -> bytes:
@@ -24,6 +27,6 @@ def read(chunks: ChunkStore, object_hash: bytes) -> bytes:
         if chunks.has(object_hash):
             raise
         text = b""
-    if not text.startswith(_HEAD) or len(text) != len(_HEAD) + 65:
+    if not _TREE.fullmatch(text):
         raise InvalidError(f"object {object_hash.hex()} is not a tree object")
     return bytes.fromhex(text[len(_HEAD) : -1].decode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pachproto import health_pb2, pfs_pb2, pfsd_pb2, versionpb_pb2
 from pfsd.server import Services
 from pfsd.services.about import HealthService, VersionService
+from pfsd.services.object_api import ObjectService
 from pfsd.services.pfs_api import PfsService
 from pfsd.services.records_api import RecordsService
 from pfsd.services.store_api import StoreService
@@ -15,6 +16,7 @@ def core_services(store: Store) -> Services:
     """Every service over a store."""
     return (
         (pfs_pb2.DESCRIPTOR.services_by_name["API"], PfsService(store)),
+        (pfs_pb2.DESCRIPTOR.services_by_name["ObjectAPI"], ObjectService(store)),
         (pfsd_pb2.DESCRIPTOR.services_by_name["Store"], StoreService(store)),
         (pfsd_pb2.DESCRIPTOR.services_by_name["Records"], RecordsService(store)),
         (versionpb_pb2.DESCRIPTOR.services_by_name["API"], VersionService()),

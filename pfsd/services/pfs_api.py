@@ -61,6 +61,17 @@ class PfsService:
         )
         return convert.commit_name(commit.repo, commit.id)
 
+    async def BuildCommit(self, request: pfs_pb2.BuildCommitRequest, _context: Any) -> pfs_pb2.Commit:
+        commit = await in_thread(
+            self._store.build_commit,
+            request.parent.repo.name,
+            request.tree.hash,
+            parent=request.parent.id,
+            branch=request.branch,
+            provenance=[commit_ref(message) for message in request.provenance],
+        )
+        return convert.commit_name(commit.repo, commit.id)
+
     async def FinishCommit(self, request: pfs_pb2.FinishCommitRequest, _context: Any) -> Empty:
         await in_thread(self._store.commits.finish, request.commit.repo.name, request.commit.id)
         return Empty()
@@ -202,6 +213,33 @@ class PfsService:
 
         return await in_thread(collect)
 
+    async def DiffFile(self, request: pfs_pb2.DiffFileRequest, _context: Any) -> pfs_pb2.DiffFileResponse:
+        new_commit = self._resolve(request.new_file.commit)
+        old_path = request.new_file.path
+        if request.HasField("old_file"):
+            old_commit: Commit | None = self._resolve(request.old_file.commit)
+            old_path = request.old_file.path
+        else:
+            parent = new_commit.parent
+            old_commit = self._store.commits.resolve(new_commit.repo, parent) if parent else None
+
+        def compare() -> pfs_pb2.DiffFileResponse:
+            files = self._store.files
+            new = files.find(new_commit, paths.parse(request.new_file.path))
+            old = files.find(old_commit, paths.parse(old_path)) if old_commit else None
+            response = pfs_pb2.DiffFileResponse()
+            for item in files.diff(new, old, shallow=request.shallow):
+                name = "/".join(item.path)
+                if item.new is not None:
+                    path = _below(request.new_file.path, name)
+                    response.new_files.append(convert.file_info(new_commit, path, item.new))
+                if item.old is not None and old_commit is not None:
+                    path = _below(old_path, name)
+                    response.old_files.append(convert.file_info(old_commit, path, item.old))
+            return response
+
+        return await in_thread(compare)
+
     async def DeleteFile(self, request: pfs_pb2.DeleteFileRequest, _context: Any) -> Empty:
         commit = self._resolve(request.file.commit)
         await in_thread(self._store.files.delete, commit, request.file.path)
@@ -226,7 +264,9 @@ _DELIMITERS = {
 
 
 def _below(asked: str, name: str) -> str:
-    """A path as it was asked for, cleaned, with a name below it."""
+    """A path as it was asked for, with a name below it, cleaned; as it was asked for without one."""
+    if not name:
+        return asked
     joined = posixpath.normpath(posixpath.join(asked, name))
     return "/" + joined.lstrip("/") if joined.startswith("/") else joined
 
