@@ -167,9 +167,7 @@ async def test_environment_directory_and_arguments_arrive_as_given(tmp_path: pat
     directory.mkdir()
     odd = ["a b", "", "*", "$HOME", "ä\n", os.fsdecode(b"\xfe\x80")]
     async with opened() as runner:
-        finished, outputs = await run(
-            runner, "env", env={**ENV, "X": "1=2", "Y": os.fsdecode(b"\xff"), "E": ""}
-        )
+        finished, outputs = await run(runner, "env", env={**ENV, "X": "1=2", "Y": os.fsdecode(b"\xff"), "E": ""})
         assert finished.exit_code == 0
         assert sorted(outputs.stdout.splitlines()) == [b"E=", b"PATH=/usr/bin:/bin", b"X=1=2", b"Y=\xff"]
         finished, outputs = await run(runner, "pwd", cwd=str(directory))
@@ -278,9 +276,7 @@ async def test_output_arrives_while_the_command_runs(tmp_path: pathlib.Path) -> 
 @trio_test
 async def test_leftover_processes_are_killed_and_hold_nothing_up() -> None:
     async with opened() as runner:
-        finished, outputs = await run(
-            runner, "sh", "-c", f"{RUNAWAY}; sleep 1000 & echo $!; {RUNAWAY}; exit 5"
-        )
+        finished, outputs = await run(runner, "sh", "-c", f"{RUNAWAY}; sleep 1000 & echo $!; {RUNAWAY}; exit 5")
         assert finished.exit_code == 5
         pids = [int(word) for word in outputs.stdout.split()]
         assert len(pids) == 3
@@ -482,6 +478,15 @@ class Raw:
         size, kind = struct.unpack("<IB", self.stream.read(5))
         return kind, self.stream.read(size - 1)
 
+    def close(self) -> None:
+        """Ends the runner, which ends what it runs."""
+        self.stream.close()
+        self.connection.close()
+        try:
+            self.process.wait(LIMIT)
+        finally:
+            self.process.kill()
+
     def end(self) -> tuple[int, str]:
         """Exit status and messages of the runner, once it ends by itself."""
         _, messages = self.process.communicate(timeout=LIMIT)
@@ -499,10 +504,11 @@ def raw_runner() -> Iterator[Raw]:
         os.close(leak)
         theirs.close()
         with process:
+            raw = Raw(process, ours)
             try:
-                yield Raw(process, ours)
+                yield raw
             finally:
-                process.kill()
+                raw.close()
 
 
 @pytest.mark.parametrize(
@@ -530,8 +536,7 @@ def test_malformed_frame(data: bytes, message: str | None) -> None:
         if message is None:
             kind, payload = raw.receive()
             assert (kind, payload[0]) == (5, 2)
-            raw.connection.close()
-            raw.stream.close()
+            raw.close()
             assert raw.end() == (0, "")
         else:
             status, messages = raw.end()
@@ -739,9 +744,7 @@ int main(int argc, char **argv)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="chroot needs root")
-@pytest.mark.skipif(
-    str(STATIC) != PROGRAM, reason="only the static runner works in an empty root file system"
-)
+@pytest.mark.skipif(str(STATIC) != PROGRAM, reason="only the static runner works in an empty root file system")
 @trio_test
 async def test_root_file_system_that_holds_nothing_else(tmp_path: pathlib.Path) -> None:
     root = tmp_path / "root"
@@ -792,20 +795,19 @@ class OneScript(pyfuse3.Operations):
         return self.TEXT[offset : offset + size]
 
 
-@pytest.mark.skipif(
-    os.geteuid() != 0 or not os.path.exists("/dev/fuse"), reason="mounting needs root and /dev/fuse"
-)
+@pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/dev/fuse"), reason="mounting needs root and /dev/fuse")
 @trio_test
 async def test_command_in_a_file_system_that_this_very_loop_serves(tmp_path: pathlib.Path) -> None:
-    async with opened() as runner, trio.open_nursery() as nursery:
+    async with opened() as runner:
         pyfuse3.init(OneScript(), str(tmp_path), set(pyfuse3.default_options))
         try:
-            nursery.start_soon(pyfuse3.main)
-            finished, outputs = await run(runner, str(tmp_path / "script"), cwd=str(tmp_path))
-            assert finished.exit_code == 0, outputs.stderr
-            assert outputs.stdout.split() == [os.fsencode(tmp_path), b"3"]
-            finished, _ = await run(runner, str(tmp_path / "other"), cwd=str(tmp_path))
-            assert finished.error == f'exec "{tmp_path}/other": No such file or directory'
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(pyfuse3.main)
+                finished, outputs = await run(runner, str(tmp_path / "script"), cwd=str(tmp_path))
+                assert finished.exit_code == 0, outputs.stderr
+                assert outputs.stdout.split() == [os.fsencode(tmp_path), b"3"]
+                finished, _ = await run(runner, str(tmp_path / "other"), cwd=str(tmp_path))
+                assert finished.error == f'exec "{tmp_path}/other": No such file or directory'
+                pyfuse3.terminate()
         finally:
-            nursery.cancel_scope.cancel()
             pyfuse3.close(unmount=True)

@@ -1,0 +1,77 @@
+#!/bin/sh
+# Builds the C code with the address and undefined-behaviour sanitizers and runs its tests against those builds.
+# Exit status 0: every step passed. PYTHON names the interpreter that has the test packages (default: python3).
+set -eu
+
+cd "$(dirname "$0")/.."
+PYTHON=${PYTHON:-python3}
+build=$(mktemp -d)
+trap 'rm -rf "$build"' EXIT
+trap 'exit 1' HUP INT TERM
+
+SANITIZE="-g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all"
+WARN="-std=gnu11 -Wall -Wextra -Werror"
+failed=0
+
+# step NAME COMMAND...: runs the command, shows its output only when it fails.
+step() {
+    name=$1
+    shift
+    if "$@" >"$build/log" 2>&1; then
+        echo "ok      $name"
+    else
+        echo "FAILED  $name"
+        cat "$build/log"
+        failed=1
+        return 1
+    fi
+}
+
+build_core() {
+    include=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+    suffix=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
+    mkdir "$build/pfsd"
+    cp pfsd/__init__.py "$build/pfsd/"
+    # shellcheck disable=SC2086 # lists of options
+    gcc $WARN $SANITIZE -shared -fPIC -I"$include" -o "$build/pfsd/_core$suffix" csrc/core.c
+}
+
+build_runner() {
+    # shellcheck disable=SC2086 # lists of options
+    gcc $WARN $SANITIZE -o "$build/pfs-runner" csrc/runner.c
+}
+
+# Loads that build before pytest puts the checkout first in the module path.
+RUN_WITH_CORE='
+import sys, pfsd._core, pytest
+if not pfsd._core.__file__.startswith(sys.argv[1]):
+    sys.exit(f"{pfsd._core.__file__} was loaded instead of the build under test")
+sys.exit(pytest.main(sys.argv[2:]))
+'
+
+# The interpreter itself is not built for leak checks: what it keeps until its end is no leak of ours.
+test_core() {
+    LD_PRELOAD=$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
+        PYTHONPATH=$build "$PYTHON" -P -c "$RUN_WITH_CORE" "$build" \
+        --noconftest -p no:cacheprovider tests/test_core_c.py
+}
+
+# Reports go to files, for some of the runners that the tests start have nobody who reads their standard error.
+test_runner() {
+    ASAN_OPTIONS=detect_leaks=1:log_path=$build/report UBSAN_OPTIONS=print_stacktrace=1:log_path=$build/report \
+        PFS_RUNNER=$build/pfs-runner "$PYTHON" -m pytest --noconftest -p no:cacheprovider tests/test_runner.py
+    for report in "$build"/report.*; do
+        if [ -e "$report" ]; then
+            cat "$build"/report.*
+            return 1
+        fi
+    done
+}
+
+if step "build core.c" build_core; then
+    step "tests of core.c" test_core || true
+fi
+if step "build runner.c" build_runner; then
+    step "tests of runner.c" test_runner || true
+fi
+exit "$failed"
