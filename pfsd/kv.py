@@ -92,7 +92,6 @@ class Database:
         """
         bounds = ReadOptions()
         if prefix:
-            bounds.set_iterate_lower_bound(prefix)
             bounds.set_iterate_upper_bound(successor(prefix))
         iterator = self._families[family].iter(bounds)
         if not reverse:
@@ -107,7 +106,7 @@ class Database:
                 iterator.prev()
         else:
             iterator.seek_to_last()
-        while iterator.valid():
+        while iterator.valid() and iterator.key().startswith(prefix):  # rocksdict heeds no lower bound
             yield iterator.key(), iterator.value()
             iterator.prev()
 

@@ -1,0 +1,60 @@
+"""Reading files and directories of a daemon."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pachproto import pfs_pb2
+from pfsd.errors import InvalidError
+from tools.pachctl.connection import Daemon
+from tools.pachctl.parallel import Calls
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file or directory found below another."""
+
+    file: pfs_pb2.File
+    names: tuple[str, ...]
+    """Its path, relative to where the walk began; each is safe as a local name."""
+    is_directory: bool
+
+
+def contents(daemon: Daemon, file: pfs_pb2.File, calls: Calls) -> Iterator[bytes]:
+    """The bytes of a file, in parts as the daemon sends them; raises PfsError."""
+    with daemon.errors():
+        call = calls.add(daemon.pfs.GetFile(pfs_pb2.GetFileRequest(file=file)))
+        try:
+            for part in call:
+                yield part.value
+        finally:
+            call.cancel()
+            calls.discard(call)
+
+
+def walk(daemon: Daemon, commit: pfs_pb2.Commit, path: str) -> Iterator[Entry]:
+    """All that is below a directory, each directory before what it holds; raises PfsError.
+
+    A branch is looked up once, so that what is found belongs together.
+    """
+    with daemon.errors():
+        commit = daemon.pfs.InspectCommit(pfs_pb2.InspectCommitRequest(commit=commit)).commit
+        pending: list[tuple[str, tuple[str, ...]]] = [(path, ())]
+        while pending:
+            directory, names = pending.pop()
+            request = pfs_pb2.ListFileRequest(file=pfs_pb2.File(commit=commit, path=directory))
+            for info in daemon.pfs.ListFile(request).file_info:
+                name = _safe(info.file.path.rsplit("/", 1)[-1], directory)
+                place = posixpath.join(directory, name)
+                is_directory = info.file_type == pfs_pb2.DIR
+                yield Entry(pfs_pb2.File(commit=commit, path=place), (*names, name), is_directory)
+                if is_directory:
+                    pending.append((place, (*names, name)))
+
+
+def _safe(name: str, directory: str) -> str:
+    if name in ("", ".", "..") or "\0" in name:
+        raise InvalidError(f"the daemon lists {name!r} in {directory or '/'}, which can't be the name of a file")
+    return name

@@ -1,0 +1,141 @@
+"""The commands that look at files and delete them; what moves contents is in files_put and files_get."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from pachproto import pfs_pb2
+from tools.pachctl import format
+from tools.pachctl.command import Arguments, Command, UsageError, add_raw_option
+from tools.pachctl.connection import connect
+from tools.pachctl.output import print_raw, print_table
+
+HEADER = ("NAME", "TYPE", "SIZE")
+
+
+def file(repo: str, reference: str, path: str) -> pfs_pb2.File:
+    """The file at `path` in the commit that `reference`, an id or a branch, names."""
+    return pfs_pb2.File(commit=pfs_pb2.Commit(repo=pfs_pb2.Repo(name=repo), id=reference), path=path)
+
+
+def row(info: pfs_pb2.FileInfo) -> tuple[str, ...]:
+    """A file's or directory's line of the table."""
+    return info.file.path, _type(info), format.size(info.size_bytes)
+
+
+def block(info: pfs_pb2.FileInfo) -> list[str]:
+    """A file's or directory's lines when it is inspected."""
+    return [
+        f"Path: {format.printable(info.file.path)}",
+        f"Type: {_type(info)}",
+        f"Size: {format.size(info.size_bytes)}",
+        "Children:" + "".join(f"  {format.printable(name)}" for name in info.children),
+    ]
+
+
+def inspect_file(arguments: Arguments) -> None:
+    """Prints one file or directory."""
+    with connect() as daemon:
+        info = daemon.pfs.InspectFile(pfs_pb2.InspectFileRequest(file=file(*arguments.operands)))
+    if arguments.raw:
+        print_raw([info])
+    else:
+        print("\n".join(block(info)))
+
+
+def list_file(arguments: Arguments) -> None:
+    """Prints the entries of a directory."""
+    with connect() as daemon:
+        infos = daemon.pfs.ListFile(pfs_pb2.ListFileRequest(file=file(*arguments.operands))).file_info
+    _print(infos, arguments.raw)
+
+
+def glob_file(arguments: Arguments) -> None:
+    """Prints what matches a pattern."""
+    repo, reference, pattern = arguments.operands
+    commit = pfs_pb2.Commit(repo=pfs_pb2.Repo(name=repo), id=reference)
+    with connect() as daemon:
+        infos = daemon.pfs.GlobFile(pfs_pb2.GlobFileRequest(commit=commit, pattern=pattern)).file_info
+    _print(infos, arguments.raw)
+
+
+def diff_file(arguments: Arguments) -> None:
+    """Prints the files that differ, new ones first; nothing where there are none."""
+    given: list[str] = arguments.operands
+    if arguments.given not in (3, 6):
+        raise UsageError(f"expected 3 or 6 arguments, got {arguments.given}; see pachctl diff-file --help")
+    request = pfs_pb2.DiffFileRequest(new_file=file(*given[:3]), shallow=arguments.shallow)
+    if arguments.given == 6:
+        request.old_file.CopyFrom(file(*given[3:]))
+    with connect() as daemon:
+        answer = daemon.pfs.DiffFile(request)
+    for title, infos in (("New Files:", answer.new_files), ("Old Files:", answer.old_files)):
+        if infos:
+            print(title)
+            print_table([HEADER, *map(row, infos)])
+
+
+def delete_file(arguments: Arguments) -> None:
+    """Deletes a file or directory from an open commit."""
+    with connect() as daemon:
+        daemon.pfs.DeleteFile(pfs_pb2.DeleteFileRequest(file=file(*arguments.operands)))
+
+
+def _type(info: pfs_pb2.FileInfo) -> str:
+    return "file" if info.file_type == pfs_pb2.FILE else "dir"
+
+
+def _print(infos: Sequence[pfs_pb2.FileInfo], raw: bool) -> None:
+    if raw:
+        print_raw(infos)
+    else:
+        print_table([HEADER, *map(row, infos)])
+
+
+def _diff_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-s", "--shallow", action="store_true", help="compare the path's own entries, without descending"
+    )
+
+
+COMMANDS = {
+    "inspect-file": Command(
+        run=inspect_file,
+        operands=("REPO", "COMMIT", "PATH"),
+        options=add_raw_option,
+        description="Return info about a file or a directory. COMMIT is an id or a branch.",
+        examples=("pachctl inspect-file images master liberty.png",),
+    ),
+    "list-file": Command(
+        run=list_file,
+        operands=("REPO", "COMMIT", "[PATH]"),
+        options=add_raw_option,
+        description="Return the files in a directory, or in the root. COMMIT is an id or a branch.",
+        examples=("pachctl list-file images master", "pachctl list-file images master statues"),
+    ),
+    "glob-file": Command(
+        run=glob_file,
+        operands=("REPO", "COMMIT", "PATTERN"),
+        options=add_raw_option,
+        description="Return the files and directories whose whole paths match a pattern, in which * and ?\n"
+        "stop at slashes and ** does not. COMMIT is an id or a branch.",
+        examples=("pachctl glob-file images master '/*.png'",),
+    ),
+    "diff-file": Command(
+        run=diff_file,
+        operands=("REPO", "COMMIT", "PATH", "[OLD-REPO", "[OLD-COMMIT", "[OLD-PATH]]]"),
+        options=_diff_options,
+        description="Return the files that differ between two commits, or between a commit and its parent.",
+        examples=(
+            "pachctl diff-file images master statues",
+            "pachctl diff-file images master statues images v1 statues",
+        ),
+    ),
+    "delete-file": Command(
+        run=delete_file,
+        operands=("REPO", "COMMIT", "PATH"),
+        description="Delete a file, or a directory with all that is in it, from an unfinished commit.",
+        examples=("pachctl delete-file images master liberty.png",),
+    ),
+}

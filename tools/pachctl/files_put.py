@@ -1,0 +1,232 @@
+"""The command put-file."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import posixpath
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from functools import partial
+
+import grpc
+
+from pachproto import pfs_pb2
+from pfsd.errors import InvalidError
+from tools.pachctl import download, sources
+from tools.pachctl.command import Arguments, Command, UsageError, not_negative, positive
+from tools.pachctl.commits import commit as commit_of
+from tools.pachctl.connection import Daemon, connect
+from tools.pachctl.fetch import STDIN, read_text
+from tools.pachctl.output import remark
+from tools.pachctl.parallel import Calls, for_each
+from tools.pachctl.sources import Kind, Source
+from tools.pachctl.upload import Options, Uploader
+
+_DELIMITERS = {"json": pfs_pb2.JSON, "line": pfs_pb2.LINE}
+_OBJECT_STORES = ("s3://", "gs://", "gcs://", "as://", "wasb://")
+
+_logger = logging.getLogger(__name__)
+
+Put = Callable[[], None]
+"""Puts one file."""
+
+
+def put_file(arguments: Arguments) -> int:
+    """Puts what the command line names; the status is 1 where something had to be left out."""
+    repo, branch, _ = arguments.operands
+    if (arguments.target_file_datums or arguments.target_file_bytes) and not arguments.split:
+        raise UsageError("--target-file-datums and --target-file-bytes need --split")
+    planned = _plan(arguments)
+    for source in planned:
+        if source.kind is Kind.LOCAL:
+            sources.check_local(source, arguments.recursive)
+        elif source.kind is Kind.STDIN:
+            remark("Reading from stdin.")
+    parts = list(sources.rounds(planned))
+    with connect() as daemon:
+        if not arguments.commit:
+            return _put(daemon, arguments, commit_of(repo, branch), parts)
+        request = pfs_pb2.StartCommitRequest(parent=commit_of(repo, ""), branch=branch)
+        commit = daemon.pfs.StartCommit(request)
+        try:
+            status = _put(daemon, arguments, commit, parts)
+            daemon.pfs.FinishCommit(pfs_pb2.FinishCommitRequest(commit=commit))
+        except BaseException:
+            _undo(daemon, commit)
+            raise
+        return status
+
+
+def _plan(arguments: Arguments) -> list[Source]:
+    path = arguments.operands[2]
+    texts: list[str] = list(arguments.file)
+    listed = arguments.input_file
+    if listed is not None:
+        if listed == STDIN and STDIN in texts:
+            raise UsageError("standard input can't be both a file to put and the list of files")
+        texts += [line for line in read_text(listed).splitlines() if line.strip()]
+    elif not texts and arguments.recursive and os.path.isdir(path):
+        # The documentation's own example: put-file REPO BRANCH -c -r DIR.
+        texts, path = [path], ""
+    elif not texts:
+        texts = [STDIN]
+    if arguments.recursive and STDIN in texts:
+        raise InvalidError("-r puts directories, not standard input: name one with -f")
+    return sources.plan(texts, path, listed=listed is not None)
+
+
+def _put(daemon: Daemon, arguments: Arguments, commit: pfs_pb2.Commit, parts: Iterable[list[Source]]) -> int:
+    with ExitStack() as connections:
+        transfer = _Transfer(daemon, arguments, commit, connections)
+        for part in parts:
+            transfer.run(part)
+    return 1 if transfer.left_out else 0
+
+
+def _undo(daemon: Daemon, commit: pfs_pb2.Commit) -> None:
+    try:
+        daemon.pfs.DeleteCommit(pfs_pb2.DeleteCommitRequest(commit=commit))
+    except grpc.RpcError as error:
+        _logger.info("deleting commit %s failed: %s", commit.id, error)
+        remark(
+            f"commit {commit.id} may be left unfinished: delete it with "
+            f"pachctl delete-commit {commit.repo.name} {commit.id}"
+        )
+
+
+class _Transfer:
+    """Puts sources into one commit."""
+
+    def __init__(self, daemon: Daemon, arguments: Arguments, commit: pfs_pb2.Commit, connections: ExitStack) -> None:
+        """`connections` keeps those to other daemons that are copied from."""
+        self.left_out = False
+        self._daemon = daemon
+        self._connections = connections
+        self._recursive: bool = arguments.recursive
+        self._threads: int = arguments.parallelism
+        self._calls = Calls()
+        options = Options(
+            commit=commit,
+            overwrite=arguments.overwrite,
+            delimiter=_DELIMITERS.get(arguments.split, pfs_pb2.NONE),
+            target_file_datums=arguments.target_file_datums,
+            target_file_bytes=arguments.target_file_bytes,
+        )
+        self._uploader = Uploader(daemon.pfs.PutFile, options, self._calls)
+
+    def run(self, part: list[Source]) -> None:
+        """Puts what the sources name, side by side."""
+        files = (put for source in part for put in self._files(source))
+        for_each(files, lambda put: put(), self._threads, self._calls)
+
+    def _files(self, source: Source) -> Iterator[Put]:
+        put = self._uploader
+        if source.kind is Kind.STDIN:
+            yield partial(put.put_descriptor, sys.stdin.fileno(), source.target)
+        elif source.kind is Kind.URL:
+            recursive = self._recursive and source.text.startswith(_OBJECT_STORES)
+            yield partial(put.put_url, source.text, source.target, recursive)
+        elif source.kind is Kind.PFS:
+            yield from self._copies(source)
+        elif self._recursive:
+            for file in sources.walk(source, self._leave_out):
+                yield partial(put.put_local, file.path, file.target)
+        else:
+            yield partial(put.put_local, source.text, source.target)
+
+    def _copies(self, source: Source) -> Iterator[Put]:
+        """The files that a pfs:// URL names, each copied from its daemon to ours."""
+        place = sources.parse_pfs(source.text)
+        daemon = self._daemon
+        if place.address:
+            daemon = self._connections.enter_context(connect(place.address))
+        commit = commit_of(place.repo, place.commit)
+        if not self._recursive:
+            yield partial(self._copy, daemon, pfs_pb2.File(commit=commit, path=place.path), source.target)
+            return
+        for entry in download.walk(daemon, commit, place.path):
+            if not entry.is_directory:
+                target = posixpath.join(source.target, *entry.names)
+                yield partial(self._copy, daemon, entry.file, target)
+
+    def _copy(self, daemon: Daemon, file: pfs_pb2.File, target: str) -> None:
+        self._uploader.put_parts(download.contents(daemon, file, self._calls), target)
+
+    def _leave_out(self, sentence: str) -> None:
+        self.left_out = True
+        remark(sentence)
+
+
+def _options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "-f",
+        "--file",
+        metavar="SOURCE",
+        action="append",
+        default=[],
+        help="what to put: a local file, a URL (http, https, s3, pfs://HOST:PORT/REPO/COMMIT/PATH) or - for "
+        "standard input, which is the default; may be given several times",
+    )
+    add("-i", "--input-file", metavar="LIST", help="put what a file, a URL or - lists, one source a line")
+    add("-c", "--commit", action="store_true", help="put in a new commit: start it, put, finish it")
+    add("-r", "--recursive", action="store_true", help="put what is in the directories that -f and -i name")
+    add("-o", "--overwrite", action="store_true", help="replace what is at a path instead of appending to it")
+    add(
+        "-p",
+        "--parallelism",
+        metavar="N",
+        type=positive,
+        default=10,
+        help="put at most N files at the same time (default 10)",
+    )
+    add("--split", choices=sorted(_DELIMITERS), help="split each source into files in a directory at its path")
+    add(
+        "--target-file-datums",
+        metavar="N",
+        type=not_negative,
+        default=0,
+        help="with --split: lines or JSON values in each file; the last may hold fewer",
+    )
+    add(
+        "--target-file-bytes",
+        metavar="N",
+        type=not_negative,
+        default=0,
+        help="with --split: a file is closed once it holds this many bytes",
+    )
+
+
+COMMANDS = {
+    "put-file": Command(
+        run=put_file,
+        operands=("REPO", "BRANCH", "[PATH]"),
+        options=_options,
+        description="""\
+Put files into a commit that is started and not finished, named by its id or branch, or with -c into a new
+one.
+
+One source with PATH lands at PATH; with -r, the directory's content lands below it. Without PATH a source
+lands under its own path: a local one as it was typed (only its last name where it is absolute or leads
+upward), a URL under the URL's path. Several sources, and those listed with -i, keep these names below PATH.
+
+Content is appended to what is at the path already, unless -o is given. With -c, all is put or nothing: on a
+failure the commit is deleted again. Named pipes, sockets and devices in a directory are left out; the exit
+status is then 1.""",
+        examples=(
+            "# standard input, in a new commit",
+            "echo data | pachctl put-file -c images master notes/today",
+            "pachctl put-file -c images master liberty.png -f liberty.png",
+            "pachctl put-file -c images master -f http://example.com/liberty.png",
+            "# the content of a directory, below statues/",
+            "pachctl put-file -c -r images master statues -f pictures",
+            "# everything that a list names",
+            "pachctl put-file -c images master -i list.txt",
+            "# each line a file of its own",
+            "pachctl put-file -c logs master requests -f access.log --split line",
+        ),
+    ),
+}

@@ -1,0 +1,182 @@
+"""The commands about jobs and their logs."""
+
+from __future__ import annotations
+
+import argparse
+
+from pachproto import pps_pb2
+from tools.pachctl import format
+from tools.pachctl.command import Arguments, Command, UsageError, add_raw_option
+from tools.pachctl.commits import parse_commit
+from tools.pachctl.connection import connect
+from tools.pachctl.output import ago, as_json, between, print_raw, print_table, span
+from tools.pachctl.pipelines import parallelism, resources
+from tools.pachctl.states import JOB_STATES
+
+HEADER = ("ID", "OUTPUT COMMIT", "STARTED", "DURATION", "RESTART", "PROGRESS", "DL", "UL", "STATE")
+WORKER_HEADER = ("WORKER", "JOB", "DATUM", "STARTED", "QUEUE")
+
+
+def row(info: pps_pb2.JobInfo) -> tuple[str, ...]:
+    """A job's line of the table."""
+    commit = info.output_commit
+    return (
+        info.job.id,
+        f"{commit.repo.name}/{commit.id}" if commit.id else "-",
+        ago(info.started),
+        between(info.started, info.finished) if info.HasField("finished") else "-",
+        str(info.restart),
+        progress(info),
+        format.size(info.stats.download_bytes),
+        format.size(info.stats.upload_bytes),
+        JOB_STATES[info.state],
+    )
+
+
+def progress(info: pps_pb2.JobInfo) -> str:
+    """Datums processed and skipped, of all."""
+    return f"{info.data_processed} + {info.data_skipped} / {info.data_total}"
+
+
+def block(info: pps_pb2.JobInfo) -> list[str]:
+    """A job's lines when it is inspected."""
+    stats = info.stats
+    lines = [f"ID: {info.job.id}"]
+    if info.HasField("pipeline"):
+        lines.append(f"Pipeline: {info.pipeline.name}")
+    if info.HasField("parent_job"):
+        lines.append(f"Parent: {info.parent_job.id}")
+    lines.append(f"Started: {ago(info.started)}")
+    if info.HasField("finished"):
+        lines.append(f"Duration: {between(info.started, info.finished)}")
+    lines += [
+        f"State: {JOB_STATES[info.state]}",
+        f"Progress: {progress(info)}",
+        f"Data Downloaded: {format.size(stats.download_bytes)}",
+        f"Data Uploaded: {format.size(stats.upload_bytes)}",
+        f"Download Time: {span(stats.download_time)}",
+        f"Process Time: {span(stats.process_time)}",
+        f"Upload Time: {span(stats.upload_time)}",
+        "Worker Status:",
+        *format.table([WORKER_HEADER, *map(_worker_row, info.worker_status)]),
+        f"Restarts: {info.restart}",
+        f"Parallelism Spec: {parallelism(info.parallelism_spec)}",
+        *resources(info.resource_spec),
+    ]
+    if info.HasField("input"):
+        lines += ["Input:", as_json(info.input, field_names=True)]
+    lines += ["Transform:", as_json(info.transform, field_names=True)]
+    if info.output_commit.id:
+        lines.append(f"Output Commit: {info.output_commit.id}")
+    if info.HasField("egress"):
+        lines.append(f"Egress: {info.egress.URL}")
+    return lines
+
+
+def inspect_job(arguments: Arguments) -> None:
+    """Prints one job, with --block once it has ended."""
+    (job,) = arguments.operands
+    request = pps_pb2.InspectJobRequest(job=pps_pb2.Job(id=job), block_state=arguments.block)
+    with connect() as daemon:
+        info = daemon.pps.InspectJob(request)
+    if arguments.raw:
+        print_raw([info])
+    else:
+        print("\n".join(block(info)))
+
+
+def list_job(arguments: Arguments) -> None:
+    """Prints jobs, newest first."""
+    request = pps_pb2.ListJobRequest(input_commit=[parse_commit(text) for text in arguments.operands])
+    if arguments.pipeline:
+        request.pipeline.name = arguments.pipeline
+    with connect() as daemon:
+        infos = daemon.pps.ListJob(request).job_info
+    if arguments.raw:
+        print_raw(infos)
+    else:
+        print_table([HEADER, *map(row, infos)], min_width=0, padding=1)
+
+
+def get_logs(arguments: Arguments) -> None:
+    """Prints log messages."""
+    if not (arguments.pipeline or arguments.job):
+        raise UsageError("say whose logs: give --pipeline NAME or --job ID")
+    request = pps_pb2.GetLogsRequest(data_filters=[text for text in arguments.inputs.split(",") if text])
+    if arguments.pipeline:
+        request.pipeline.name = arguments.pipeline
+    if arguments.job:
+        request.job.id = arguments.job
+    with connect() as daemon:
+        messages = daemon.pps.GetLogs(request)
+        if arguments.raw:
+            print_raw(messages)
+            return
+        for message in messages:
+            print(message.message.removesuffix("\n"), flush=True)
+
+
+def _worker_row(status: pps_pb2.WorkerStatus) -> tuple[str, ...]:
+    datum = " ".join(file.path for file in status.data)
+    started = ago(status.started) if status.HasField("started") else "-"
+    return status.worker_id, status.job_id, datum, started, str(status.queue_size)
+
+
+def _inspect_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-b", "--block", action="store_true", help="block until the job has either succeeded or failed")
+    add_raw_option(parser)
+
+
+def _list_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-p", "--pipeline", metavar="NAME", default="", help="limit to jobs made by a pipeline")
+    add_raw_option(parser)
+
+
+def _logs_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pipeline", metavar="NAME", default="", help="log lines from this pipeline")
+    parser.add_argument("--job", metavar="ID", default="", help="log lines from this job")
+    parser.add_argument(
+        "--inputs",
+        metavar="FILE[,FILE...]",
+        default="",
+        help="only log lines from processing all of these files, given as paths in a repo or as hashes",
+    )
+    parser.add_argument("--raw", action="store_true", help="print the whole log messages, as JSON")
+
+
+COMMANDS = {
+    "inspect-job": Command(
+        run=inspect_job,
+        operands=("JOB",),
+        options=_inspect_options,
+        description="Return info about a job.",
+        examples=(
+            "pachctl inspect-job 1b2c1b49f536484fb0e307b3906572be",
+            "# wait until it has ended",
+            "pachctl inspect-job -b 1b2c1b49f536484fb0e307b3906572be",
+        ),
+    ),
+    "list-job": Command(
+        run=list_job,
+        operands=("[COMMIT...]",),
+        options=_list_options,
+        description="Return info about jobs, newest first: all, or those that have all the given commits,\n"
+        "written as REPO/COMMIT, among their inputs. PROGRESS is datums processed + skipped / total.",
+        examples=(
+            "pachctl list-job",
+            "# the jobs of the pipeline foo whose input commits include the head of bar's master",
+            "pachctl list-job -p foo bar/master",
+        ),
+    ),
+    "get-logs": Command(
+        run=get_logs,
+        options=_logs_options,
+        description="Return logs from a job, or from the recent jobs of a pipeline.",
+        examples=(
+            "pachctl get-logs --pipeline=filter",
+            "pachctl get-logs --job=1b2c1b49f536484fb0e307b3906572be",
+            "# what the pipeline filter said about /apple.txt and a file with a hash of 123aef",
+            "pachctl get-logs --pipeline=filter --inputs=/apple.txt,123aef",
+        ),
+    ),
+}

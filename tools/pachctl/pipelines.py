@@ -1,0 +1,184 @@
+"""The commands about pipelines."""
+
+from __future__ import annotations
+
+import argparse
+
+from pachproto import pps_pb2
+from tools.pachctl import format
+from tools.pachctl.command import Arguments, Command, UsageError, add_raw_option
+from tools.pachctl.connection import connect
+from tools.pachctl.output import ago, as_json, print_raw, print_table
+from tools.pachctl.states import JOB_STATES, PIPELINE_STATES
+
+HEADER = ("NAME", "INPUT", "OUTPUT", "CREATED", "STATE")
+
+_CROSS = " \N{VECTOR OR CROSS PRODUCT} "
+_UNION = " \N{UNION} "
+
+
+def row(info: pps_pb2.PipelineInfo) -> tuple[str, ...]:
+    """A pipeline's line of the table."""
+    name = info.pipeline.name
+    state = PIPELINE_STATES[info.state]
+    return name, shorthand(_input(info)), f"{name}/{info.output_branch}", ago(info.created_at), state
+
+
+def block(info: pps_pb2.PipelineInfo) -> list[str]:
+    """A pipeline's lines when it is inspected."""
+    lines = [f"Name: {info.pipeline.name}"]
+    if info.description:
+        lines.append(f"Description: {format.printable(info.description)}")
+    lines += [f"Created: {ago(info.created_at)}", f"State: {PIPELINE_STATES[info.state]}"]
+    if info.recent_error:
+        lines.append(f"Recent Error: {format.printable(info.recent_error)}")
+    lines.append(f"Parallelism Spec: {parallelism(info.parallelism_spec)}")
+    lines += resources(info.resource_spec)
+    lines += ["Input:", as_json(_input(info), field_names=True), f"Output Branch: {info.output_branch}"]
+    lines += ["Transform:", as_json(info.transform, field_names=True)]
+    if info.HasField("egress"):
+        lines.append(f"Egress: {info.egress.URL}")
+    counts = "  ".join(f"{word}: {info.job_counts.get(state, 0)}" for state, word in JOB_STATES.items())
+    return [*lines, "Job Counts:", counts]
+
+
+def shorthand(input: pps_pb2.Input) -> str:
+    """An input in a few characters: `images:/*`; a cross or union in brackets, between its sign."""
+    if input.HasField("atom"):
+        return f"{input.atom.repo}:{input.atom.glob}"
+    if input.HasField("cron"):
+        return f"{input.cron.name}:{input.cron.spec}"
+    sign, members = (_CROSS, input.cross) if input.cross else (_UNION, input.union)
+    return f"({sign.join(map(shorthand, members))})" if members else ""
+
+
+def parallelism(spec: pps_pb2.ParallelismSpec) -> str:
+    """How many workers there are, in words."""
+    if spec.constant:
+        return f"constant: {spec.constant}"
+    return f"coefficient: {spec.coefficient:g}" if spec.coefficient else "constant: 1"
+
+
+def resources(spec: pps_pb2.ResourceSpec) -> list[str]:
+    """The lines for what each worker asks for; none where it asks for nothing."""
+    lines = []
+    if spec.cpu:
+        lines.append(f"  CPU: {spec.cpu:g}")
+    if spec.memory:
+        lines.append(f"  Memory: {spec.memory}")
+    if spec.gpu:
+        lines.append(f"  GPU: {spec.gpu}")
+    return ["Resource Spec:", *lines] if lines else []
+
+
+def create_pipeline(arguments: Arguments) -> None:
+    """Creates the pipelines that a file describes."""
+    # The parser of specs takes longer to load than most commands to run.
+    from ppsd.spec import parse_requests
+    from tools.pachctl.fetch import STDIN, read_text
+
+    source = arguments.file
+    requests = parse_requests(read_text(source), "standard input" if source == STDIN else source)
+    with connect() as daemon:
+        for request in requests:
+            daemon.pps.CreatePipeline(request)
+
+
+def inspect_pipeline(arguments: Arguments) -> None:
+    """Prints one pipeline."""
+    (name,) = arguments.operands
+    request = pps_pb2.InspectPipelineRequest(pipeline=pps_pb2.Pipeline(name=name))
+    with connect() as daemon:
+        info = daemon.pps.InspectPipeline(request)
+    if arguments.raw:
+        print_raw([info])
+    else:
+        print("\n".join(block(info)))
+
+
+def list_pipeline(arguments: Arguments) -> None:
+    """Prints the pipelines."""
+    with connect() as daemon:
+        infos = daemon.pps.ListPipeline(pps_pb2.ListPipelineRequest()).pipeline_info
+    if arguments.raw:
+        print_raw(infos)
+    else:
+        print_table([HEADER, *map(row, infos)])
+
+
+def delete_pipeline(arguments: Arguments) -> None:
+    """Deletes one pipeline, or all."""
+    (name,) = arguments.operands
+    if arguments.all == bool(name):
+        raise UsageError(
+            "give either the name of a pipeline or --all\nusage: pachctl delete-pipeline [OPTIONS] [PIPELINE]"
+        )
+    request = pps_pb2.DeletePipelineRequest(
+        delete_jobs=arguments.delete_jobs, delete_repo=arguments.delete_repo, all=arguments.all
+    )
+    if name:
+        request.pipeline.name = name
+    with connect() as daemon:
+        daemon.pps.DeletePipeline(request)
+
+
+def _input(info: pps_pb2.PipelineInfo) -> pps_pb2.Input:
+    """The pipeline's input; the old form, a list of which several are a cross, is turned into the new one."""
+    if info.HasField("input") or not info.inputs:
+        return info.input
+    members = [
+        pps_pb2.Input(
+            atom=pps_pb2.AtomInput(name=one.name, repo=one.repo.name, branch=one.branch, glob=one.glob, lazy=one.lazy)
+        )
+        for one in info.inputs
+    ]
+    return members[0] if len(members) == 1 else pps_pb2.Input(cross=members)
+
+
+def _create_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-f",
+        "--file",
+        metavar="SPEC",
+        default="-",
+        help="the file with the specification: a local file, a URL, or - for standard input (the default)",
+    )
+
+
+def _delete_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--all", action="store_true", help="delete all pipelines")
+    parser.add_argument("--delete-jobs", action="store_true", help="delete the pipeline's jobs as well")
+    parser.add_argument("--delete-repo", action="store_true", help="delete the pipeline's output repo as well")
+
+
+COMMANDS = {
+    "create-pipeline": Command(
+        run=create_pipeline,
+        options=_create_options,
+        description="Create pipelines from their specifications, of which a file may hold several.",
+        examples=("pachctl create-pipeline -f edges.json",),
+    ),
+    "inspect-pipeline": Command(
+        run=inspect_pipeline,
+        operands=("PIPELINE",),
+        options=add_raw_option,
+        description="Return info about a pipeline.",
+        examples=("pachctl inspect-pipeline edges",),
+    ),
+    "list-pipeline": Command(
+        run=list_pipeline,
+        options=add_raw_option,
+        description="Return info about all pipelines.",
+        examples=("pachctl list-pipeline",),
+    ),
+    "delete-pipeline": Command(
+        run=delete_pipeline,
+        operands=("[PIPELINE]",),
+        options=_delete_options,
+        description="Delete a pipeline; its output repo and its jobs stay, unless asked for.",
+        examples=(
+            "pachctl delete-pipeline edges",
+            "pachctl delete-pipeline --all --delete-jobs --delete-repo",
+        ),
+    ),
+}
