@@ -1,1 +1,9 @@
-""" """
+"""The file systems that people and containers read: pyfuse3 over the trees and chunks of a daemon.
+
+`daemon` calls the daemon in threads, with patience while it is away. Over it `content` reads nodes,
+directories and bytes (`nodes` and `chunks` are its caches), and `commits` resolves branches and commit ids.
+`view` answers the kernel for immutable trees below directories that a daemon's state makes up; `repoview`
+(MOUNT/REPO/BRANCH/PATH) and `jobview` (/pfs of a worker) say which. `serve` runs either, `mount` is the
+process behind `pachctl mount`, `mounts` finds and ends mounts, `namespace` gives a worker its own /pfs,
+`errnos` maps errors to errno values.
+"""

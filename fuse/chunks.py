@@ -1,0 +1,287 @@
+"""Chunk bytes: read from packs where this machine can open them, else through the daemon, verified, kept.
+
+A pack file moves from the spool to the object store at any moment, and the end of a pack that still grows
+may be in the daemon's memory only: whatever can't be read here, or does not match its hash, is asked of the
+daemon.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Protocol
+from urllib.parse import unquote, urlsplit
+
+import trio
+from blake3 import blake3
+
+from pachproto import pfsd_pb2
+from pfsd.entries import Chunk
+from pfsd.errors import CorruptError, PfsError, UnavailableError
+
+log = logging.getLogger(__name__)
+
+CACHE_BYTES = 96 << 20
+"""Default limit of the verified chunks that are kept."""
+
+_LOCATIONS = 1 << 16
+_OPEN_PACKS = 64
+_RUN_BYTES = 1 << 20
+"""Chunks that lie close together are read at once up to this size."""
+_GAP_BYTES = 4 << 10
+_REMOTE_BYTES = 32 << 20
+"""How much is asked of the daemon in one call."""
+
+
+class Location(NamedTuple):
+    """Where a chunk's bytes lie inside a pack."""
+
+    pack: str
+    offset: int
+    size: int
+
+
+class ChunkSource(Protocol):
+    """What `ChunkReader` asks of the daemon (`fuse.daemon.Daemon`)."""
+
+    async def locate_chunks(self, hashes: list[bytes]) -> list[pfsd_pb2.ChunkLocation]:
+        """Where the chunks lie, in the order asked for."""
+
+    async def chunks(self, hashes: list[bytes]) -> list[bytes]:
+        """The chunks' bytes, in the order asked for."""
+
+
+class PackFiles:
+    """The packs that can be opened on this machine. Used from several threads."""
+
+    def __init__(self, info: pfsd_pb2.StoreInfo) -> None:
+        store = urlsplit(info.object_store)
+        self._packs = Path(unquote(store.path)) / "packs" if store.scheme == "file" else None
+        self._spool = Path(info.spool) if info.spool else None
+        self._open: OrderedDict[str, _PackFile] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(self, wanted: Iterable[tuple[bytes, Location]]) -> dict[bytes, bytes]:
+        """The bytes of those chunks that can be read here and match their hashes."""
+        by_pack: dict[str, list[tuple[bytes, Location]]] = {}
+        for item in wanted:
+            by_pack.setdefault(item[1].pack, []).append(item)
+        found: dict[bytes, bytes] = {}
+        for pack, items in by_pack.items():
+            file = self._file(pack)
+            if file is None:
+                continue
+            for run in _runs(sorted(items, key=lambda item: item[1].offset)):
+                start, last = run[0][1].offset, run[-1][1]
+                try:
+                    data = os.pread(file.fd, last.offset + last.size - start, start)
+                except OSError as error:
+                    log.warning("pack %s can't be read here: %s", pack, error)
+                    continue
+                for name, location in run:
+                    at = location.offset - start
+                    part = data if len(run) == 1 else data[at : at + location.size]
+                    if blake3(part).digest() == name:
+                        found[name] = part
+        return found
+
+    def _file(self, pack: str) -> _PackFile | None:
+        with self._lock:
+            file = self._open.get(pack)
+            if file is not None:
+                self._open.move_to_end(pack)
+                return file
+            for path in self._paths(pack):
+                try:
+                    file = _PackFile(path)
+                except OSError:
+                    continue
+                self._open[pack] = file
+                if len(self._open) > _OPEN_PACKS:
+                    self._open.popitem(last=False)
+                return file
+        return None
+
+    def _paths(self, pack: str) -> Iterator[Path]:
+        sealed = None if self._packs is None else self._packs / pack[:2] / pack
+        if sealed is not None:
+            yield sealed
+        if self._spool is not None:
+            yield self._spool / pack
+        if sealed is not None:  # it may have been moved between the two
+            yield sealed
+
+
+class _PackFile:
+    """An open pack, closed once no thread holds it any more."""
+
+    def __init__(self, path: Path) -> None:
+        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        if hasattr(self, "fd"):
+            os.close(self.fd)
+
+
+def _runs(items: list[tuple[bytes, Location]]) -> Iterator[list[tuple[bytes, Location]]]:
+    """Cut items, sorted by offset, where there is a gap or enough to read at once."""
+    run: list[tuple[bytes, Location]] = []
+    for item in items:
+        if run:
+            start, last = run[0][1].offset, run[-1][1]
+            end = last.offset + last.size
+            if item[1].offset > end + _GAP_BYTES or item[1].offset + item[1].size > start + _RUN_BYTES:
+                yield run
+                run = []
+        run.append(item)
+    if run:
+        yield run
+
+
+@dataclass(eq=False, slots=True)
+class _Fetch:
+    """Chunks on their way; whoever needs one of them waits for `done`."""
+
+    done: trio.Event = field(default_factory=trio.Event)
+    data: dict[bytes, bytes] = field(default_factory=dict)
+    error: PfsError | None = None
+
+
+class ChunkReader:
+    """Verified chunks: kept up to `limit` bytes, each fetched once however many readers wait for it.
+
+    Fetches run in `nursery`, so that a reader that is cancelled takes nothing from the others.
+    """
+
+    def __init__(self, source: ChunkSource, packs: PackFiles, nursery: trio.Nursery, limit: int = CACHE_BYTES) -> None:
+        self._source = source
+        self._packs = packs
+        self._nursery = nursery
+        self._limit = limit
+        self._kept: OrderedDict[bytes, bytes] = OrderedDict()
+        self._held = 0
+        self._fetches: dict[bytes, _Fetch] = {}
+        self._locations: OrderedDict[bytes, Location] = OrderedDict()
+
+    @property
+    def held(self) -> int:
+        """Bytes of the chunks that are kept."""
+        return self._held
+
+    def peek(self, name: bytes) -> bytes | None:
+        """A chunk that is at hand."""
+        data = self._kept.get(name)
+        if data is not None:
+            self._kept.move_to_end(name)
+        return data
+
+    def on_hand(self, name: bytes) -> bool:
+        """Whether a chunk is kept, or on its way."""
+        return name in self._kept or name in self._fetches
+
+    def prefetch(self, chunks: Iterable[Chunk]) -> None:
+        """Begin to fetch chunks that someone will soon ask for; failures are left to them."""
+        names = [chunk.hash for chunk in chunks if not self.on_hand(chunk.hash)]
+        if names:
+            self._start(list(dict.fromkeys(names)))
+
+    async def get(self, chunks: Sequence[Chunk]) -> list[bytes]:
+        """The bytes of `chunks`. Raises CorruptError where one is lost, UnavailableError when the daemon
+        is.
+        """
+        found: dict[bytes, bytes] = {}
+        waits: list[tuple[bytes, _Fetch]] = []
+        missing: dict[bytes, None] = {}
+        for chunk in chunks:
+            data = self.peek(chunk.hash)
+            if data is not None:
+                found[chunk.hash] = data
+            elif chunk.hash in self._fetches:
+                waits.append((chunk.hash, self._fetches[chunk.hash]))
+            else:
+                missing[chunk.hash] = None
+        if missing:
+            fetch = self._start(list(missing))
+            waits += ((name, fetch) for name in missing)
+        for name, fetch in waits:
+            await fetch.done.wait()
+            if name in fetch.data:
+                found[name] = fetch.data[name]
+            else:
+                raise fetch.error or UnavailableError("reading was stopped: the mount is being ended")
+        return [found[chunk.hash] for chunk in chunks]
+
+    def _start(self, names: list[bytes]) -> _Fetch:
+        fetch = _Fetch()
+        for name in names:
+            self._fetches[name] = fetch
+        self._nursery.start_soon(self._fetch, names, fetch)
+        return fetch
+
+    async def _fetch(self, names: list[bytes], fetch: _Fetch) -> None:
+        try:
+            await self._fetch_into(names, fetch.data)
+        except PfsError as error:
+            fetch.error = error
+        except Exception as error:
+            log.exception("fetching chunks failed")
+            fetch.error = PfsError(f"chunks could not be read: {error}")
+        finally:
+            for name in names:
+                del self._fetches[name]
+            for name, data in fetch.data.items():
+                self._keep(name, data)
+            fetch.done.set()
+
+    async def _fetch_into(self, names: list[bytes], into: dict[bytes, bytes]) -> None:
+        located = await self._locate(names)
+        into.update(await trio.to_thread.run_sync(self._packs.read, located, abandon_on_cancel=True))
+        group: list[bytes] = []
+        size = 0
+        for name, location in located:
+            if name in into:
+                continue
+            self._locations.pop(name, None)
+            if group and size + location.size > _REMOTE_BYTES:
+                await self._ask(group, into)
+                group, size = [], 0
+            group.append(name)
+            size += location.size
+        if group:
+            await self._ask(group, into)
+
+    async def _ask(self, names: list[bytes], into: dict[bytes, bytes]) -> None:
+        """Read chunks through the daemon."""
+        answer = await self._source.chunks(names)
+        digests = await trio.to_thread.run_sync(lambda: [blake3(data).digest() for data in answer])
+        into.update((name, data) for name, data in zip(digests, answer, strict=True))
+        lost = next((name for name in names if name not in into), None)
+        if lost is not None:
+            raise CorruptError(f"chunk {lost.hex()} does not match its hash")
+
+    async def _locate(self, names: list[bytes]) -> list[tuple[bytes, Location]]:
+        unknown = [name for name in names if name not in self._locations]
+        if unknown:
+            answer = await self._source.locate_chunks(unknown)
+            for name, found in zip(unknown, answer, strict=True):
+                self._locations[name] = Location(found.pack, found.offset, found.size)
+        located = [(name, self._locations[name]) for name in names]
+        for name in names:
+            self._locations.move_to_end(name)
+        while len(self._locations) > _LOCATIONS:
+            self._locations.popitem(last=False)
+        return located
+
+    def _keep(self, name: bytes, data: bytes) -> None:
+        if name in self._kept:
+            return
+        self._kept[name] = data
+        self._held += len(data)
+        while self._held > self._limit and len(self._kept) > 1:
+            _, dropped = self._kept.popitem(last=False)
+            self._held -= len(dropped)

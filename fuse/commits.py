@@ -1,0 +1,181 @@
+"""Commits as the mount sees them: branches, ids, `BRANCH^` and `BRANCH~N`, each with the tree that it
+shows.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import trio
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from fuse.daemon import Daemon
+from pachproto import pfs_pb2, pfsd_pb2
+from pfsd.errors import InvalidError, NotFoundError, PfsError
+
+log = logging.getLogger(__name__)
+
+BURST_SECONDS = 0.0004
+"""Less than any call to the daemon that changes something takes."""
+FRESH_SECONDS = 0.02
+"""How late an announcement may be."""
+
+_WATCH_AGAIN_SECONDS = 0.5
+_KEPT = 1 << 16
+_KEPT_HEADS = 1024
+_ANCESTOR = re.compile(r"(?P<base>.+?)(?P<steps>(?:\^+|~[0-9]{0,9})+)")
+_STEP = re.compile(r"\^|~(?P<count>[0-9]*)")
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRecord:
+    """A commit."""
+
+    repo: str
+    id: str
+    time_ns: int
+    """When it was finished, or else started, in nanoseconds since 1970."""
+    finished: bool
+    parent: str | None
+    provenance: tuple[str, ...]
+    """REPO/ID of every commit that it was made from."""
+    root: bytes | None
+    """Hash of its tree's root; None where only `Commits.get` would tell."""
+
+
+@dataclass(slots=True)
+class _Head:
+    """What a name stood for, and when that was asked for and last answered to the kernel."""
+
+    commit: CommitRecord
+    asked: float
+    answered: float
+
+
+class Commits:
+    """Resolves what stands in a path where a branch or a commit does.
+
+    The daemon is asked for each, but for walks in quick succession: while `watch` runs, a finished commit is
+    the answer again for a walk that follows the last within `BURST_SECONDS`, in which nobody can have moved
+    the branch and come back, unless a change of the repo was announced or the answer is older than
+    `FRESH_SECONDS`.
+    """
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._finished: OrderedDict[tuple[str, str], CommitRecord] = OrderedDict()
+        self._heads: dict[str, dict[str, _Head]] = {}
+        self._watching = False
+        self._changes = 0
+
+    async def watch(self) -> None:
+        """Follow the daemon's announcements, also when it comes back, until cancelled."""
+        while True:
+            try:
+                await self._daemon.watch_changes(self._changed)
+            except PfsError as error:
+                log.info("changes are not announced: %s", error)
+            finally:
+                self._watching = False
+                self._heads.clear()
+            await trio.sleep(_WATCH_AGAIN_SECONDS)
+
+    def _changed(self, repos: list[str]) -> None:
+        self._watching = True
+        self._changes += 1
+        for repo in repos:
+            self._heads.pop(repo, None)
+
+    async def resolve(self, repo: str, name: str) -> CommitRecord:
+        """The commit that `name` stands for now, with its root.
+
+        `name` is a branch, a commit id, or either followed by any of `^` and `~N`. Raises NotFoundError.
+        """
+        asked = trio.current_time()
+        known = self._heads.get(repo, {}).get(name)
+        if known and asked - known.answered <= BURST_SECONDS and asked - known.asked <= FRESH_SECONDS:
+            known.answered = asked
+            return known.commit
+        changes = self._changes
+        commit = await self._ask(repo, name)
+        if self._watching and commit.finished and changes == self._changes:
+            heads = self._heads.setdefault(repo, {})
+            heads[name] = _Head(commit, asked, trio.current_time())
+            if len(heads) > _KEPT_HEADS:
+                del heads[next(iter(heads))]
+        return commit
+
+    async def _ask(self, repo: str, name: str) -> CommitRecord:
+        try:
+            return self._remember(_from_tree(await self._daemon.commit_tree(repo, name)))
+        except (NotFoundError, InvalidError) as error:
+            ancestor = parse_ancestor(name)
+            if ancestor is None:
+                raise NotFoundError(str(error)) from error
+        base, count = ancestor
+        commit = self._remember(_from_tree(await self._daemon.commit_tree(repo, base)))
+        for _ in range(count):
+            if commit.parent is None:
+                raise NotFoundError(f"{repo}/{name} is before the first commit of {base}")
+            commit = await self.get(repo, commit.parent)
+        return commit
+
+    async def get(self, repo: str, commit_id: str) -> CommitRecord:
+        """The commit of that id, with its root."""
+        known = self._finished.get((repo, commit_id))
+        if known is not None and known.root is not None:
+            return known
+        return self._remember(_from_tree(await self._daemon.commit_tree(repo, commit_id)))
+
+    async def branches(self, repo: str) -> list[tuple[str, str]]:
+        """Each branch of the repo with the id of its head."""
+        return [(info.name, info.head.id) for info in await self._daemon.list_branches(repo) if info.head.id]
+
+    async def all(self, repo: str) -> list[CommitRecord]:
+        """Every commit of the repo, newest first; roots only where they are known."""
+        found = []
+        for info in await self._daemon.list_commits(repo):
+            known = self._finished.get((repo, info.commit.id))
+            found.append(known or self._remember(_record(info, None)))
+        return found
+
+    def _remember(self, commit: CommitRecord) -> CommitRecord:
+        if commit.finished:
+            self._finished[commit.repo, commit.id] = commit
+            if len(self._finished) > _KEPT:
+                self._finished.popitem(last=False)
+        return commit
+
+
+def parse_ancestor(name: str) -> tuple[str, int] | None:
+    """`master^^` and `master~2` as ('master', 2); None for a name that does not end so."""
+    match = _ANCESTOR.fullmatch(name)
+    if match is None:
+        return None
+    counts = (step["count"] for step in _STEP.finditer(match["steps"]))
+    return match["base"], sum(int(count) if count else 1 for count in counts)
+
+
+def nanoseconds(time: Timestamp) -> int:
+    """Nanoseconds since 1970."""
+    return time.seconds * 1_000_000_000 + time.nanos
+
+
+def _from_tree(tree: pfsd_pb2.CommitTree) -> CommitRecord:
+    return _record(tree.info, tree.root)
+
+
+def _record(info: pfs_pb2.CommitInfo, root: bytes | None) -> CommitRecord:
+    finished = info.HasField("finished")
+    return CommitRecord(
+        info.commit.repo.name,
+        info.commit.id,
+        nanoseconds(info.finished if finished else info.started),
+        finished,
+        info.parent_commit.id or None,
+        tuple(f"{made_from.repo.name}/{made_from.id}" for made_from in info.provenance),
+        root,
+    )

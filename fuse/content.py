@@ -1,0 +1,246 @@
+"""Everything that a mount or a worker reads from the store: nodes, directories, bytes."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from itertools import islice
+from typing import NamedTuple, Protocol, TypeVar
+
+import trio
+
+from fuse.chunks import ChunkReader, ChunkSource, PackFiles
+from fuse.groups import ungrouped
+from fuse.nodes import NodeCache, verified
+from pachproto import pfsd_pb2
+from pfsd import entries, tree
+from pfsd.entries import Chunk, DirEntry, FileEntry
+from pfsd.errors import CorruptError, PfsError
+from pfsd.tree import Node, NodesMissing, Pair
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_NODES_A_CALL = 512
+_AHEAD_BYTES = 6 << 20
+"""How far ahead of a sequential reader of a large file chunks are fetched."""
+_NEAR_BYTES = 4 << 20
+"""A read this close to where the last one ended counts as sequential: the kernel's come out of order."""
+_STREAMS = 1024
+
+SMALL_BYTES = 128 << 10
+"""Files up to this size are fetched together with the files that follow them in their directory."""
+_FIRST_BESIDE = 8
+_MOST_BESIDE = 512
+_BESIDE_BYTES = 4 << 20
+
+
+class Source(ChunkSource, Protocol):
+    """What `Content` asks of the daemon (`fuse.daemon.Daemon`)."""
+
+    async def describe(self) -> pfsd_pb2.StoreInfo:
+        """Where the store's bytes are."""
+
+    async def nodes(self, hashes: list[bytes], use: Callable[[bytes, bytes], T]) -> list[T]:
+        """`use(hash, node)` for each of the tree nodes named."""
+
+
+class Place(NamedTuple):
+    """Where a file stands: the root of its directory, and its name there."""
+
+    root: bytes
+    name: bytes
+
+
+@asynccontextmanager
+async def open_content(source: Source) -> AsyncIterator[Content]:
+    """The content of the store behind `source`; fetches that go on at the end are cancelled."""
+    info = await source.describe()
+    with ungrouped():
+        async with trio.open_nursery() as nursery:
+            yield Content(source, PackFiles(info), nursery)
+            nursery.cancel_scope.cancel()
+
+
+class Content:
+    """Reads what trees refer to. Made by `open_content`; used from one trio loop.
+
+    Every method raises CorruptError for what is lost or damaged, and UnavailableError when the daemon has
+    not answered in time.
+    """
+
+    def __init__(self, source: Source, packs: PackFiles, nursery: trio.Nursery) -> None:
+        self.nodes = NodeCache()
+        self.chunks = ChunkReader(source, packs, nursery)
+        self._source = source
+        self._nursery = nursery
+        self._fetching: dict[bytes, trio.Event] = {}
+        self._streams: OrderedDict[bytes, int] = OrderedDict()
+        self._beside: OrderedDict[bytes, tuple[bytes | None, bytes, int]] = OrderedDict()
+
+    # --- nodes -------------------------------------------------------------------------------------------
+
+    async def run(self, read: Callable[[], T]) -> T:
+        """What `read` returns, which may read `self.nodes`: what is missing is fetched and `read` called
+        again.
+        """
+        while True:
+            try:
+                return read()
+            except NodesMissing as missing:
+                wanted = missing.hashes
+            await self.fetch_nodes(wanted)
+
+    async def fetch_nodes(self, hashes: Iterable[bytes]) -> None:
+        """Bring nodes into the cache; nodes that another task is fetching are waited for."""
+        wanted = [name for name in dict.fromkeys(hashes) if name not in self.nodes]
+        others = [self._fetching[name] for name in wanted if name in self._fetching]
+        mine = [name for name in wanted if name not in self._fetching]
+        done = trio.Event()
+        self._fetching.update((name, done) for name in mine)
+        try:
+            for at in range(0, len(mine), _NODES_A_CALL):
+                names = mine[at : at + _NODES_A_CALL]
+                for name, (node, size) in zip(names, await self._source.nodes(names, _decode), strict=True):
+                    self.nodes.add(name, node, size)
+        finally:
+            for name in mine:
+                del self._fetching[name]
+            done.set()
+        for event in others:
+            await event.wait()
+
+    def prefetch_nodes(self, hashes: Iterable[bytes]) -> None:
+        """Begin to fetch nodes that someone will soon ask for; failures are left to them."""
+        wanted = [name for name in hashes if name not in self.nodes and name not in self._fetching]
+        if wanted:
+            self._nursery.start_soon(self._try_fetch_nodes, wanted[:_NODES_A_CALL])
+
+    async def _try_fetch_nodes(self, hashes: list[bytes]) -> None:
+        try:
+            await self.fetch_nodes(hashes)
+        except PfsError as error:
+            log.info("nodes were not fetched ahead: %s", error)
+
+    async def page(self, root: bytes, start: bytes, limit: int) -> list[Pair]:
+        """At most `limit` pairs of the tree `root`, from the key `start` on, in order.
+
+        The leaves that follow are fetched with the first, so a listing costs few calls.
+        """
+
+        def leaves() -> list[bytes]:
+            node = tree.load(self.nodes, root)
+            while node.level > 1:
+                index = node.find(start)
+                if index == len(node.keys):
+                    return []
+                node = self.nodes.get(node.child(index))
+            if node.level == 0:
+                return []
+            first = node.find(start)
+            return [node.child(i) for i in range(first, min(len(node.keys), first + _NODES_A_CALL))]
+
+        missing = [name for name in await self.run(leaves) if name not in self.nodes]
+        if missing:
+            await self.fetch_nodes(missing)
+        return await self.run(lambda: list(islice(tree.items(self.nodes, root, start), limit)))
+
+    async def child(self, directory: DirEntry, name: bytes) -> bytes | None:
+        """The encoded entry called `name`, or None."""
+        return await self.run(lambda: tree.get(self.nodes, directory.root, name))
+
+    # --- bytes -------------------------------------------------------------------------------------------
+
+    def read_now(self, entry: FileEntry, offset: int, size: int) -> bytes | memoryview | None:
+        """Like `read` where all is at hand and nothing needs to be fetched ahead, else None."""
+        if len(entry.chunks) != 1:
+            return b"" if offset >= entry.size else None
+        data = self.chunks.peek(entry.chunks[0].hash)
+        return None if data is None else _part(data, offset, min(offset + size, entry.size))
+
+    async def read(self, entry: FileEntry, offset: int, size: int, place: Place | None = None) -> bytes | memoryview:
+        """`size` bytes of a file from `offset` on, fewer at its end.
+
+        With `place`, small files that follow it in its directory are fetched along.
+        """
+        end = min(offset + size, entry.size)
+        if offset >= end:
+            return b""
+        ahead_to = end + _AHEAD_BYTES if self._sequential(entry, offset, end) else end
+
+        def covering() -> list[tuple[int, Chunk]]:
+            found = []
+            for start, chunk in entries.chunks_from(self.nodes, entry, offset):
+                if start >= ahead_to:
+                    break
+                found.append((start, chunk))
+            return found
+
+        covered = await self.run(covering)
+        needed = [item for item in covered if item[0] < end]
+        if not needed or needed[-1][0] + needed[-1][1].size < end:
+            raise CorruptError(f"a file's chunks end before its {entry.size} bytes do")
+        ahead = [chunk for start, chunk in covered if start >= end]
+        cold = [chunk for chunk in ahead if not self.chunks.on_hand(chunk.hash)]
+        if cold and 2 * len(cold) >= len(ahead):
+            self.chunks.prefetch(cold)
+        elif place is not None and entry.size <= SMALL_BYTES and not self.chunks.on_hand(needed[0][1].hash):
+            self.chunks.prefetch([needed[0][1], *self._following(place)])
+        data = await self.chunks.get([chunk for _, chunk in needed])
+        parts = [
+            _part(part, max(offset - start, 0), end - start) for (start, _), part in zip(needed, data, strict=True)
+        ]
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _sequential(self, entry: FileEntry, offset: int, end: int) -> bool:
+        """Whether this read goes on from the last one of the same content; remembers it."""
+        if entry.chunk_count == 1:
+            return False
+        key = entry.chunk_root or entry.chunks[0].hash
+        near = abs(offset - self._streams.get(key, 0)) <= _NEAR_BYTES
+        self._streams[key] = end
+        self._streams.move_to_end(key)
+        if len(self._streams) > _STREAMS:
+            self._streams.popitem(last=False)
+        return near
+
+    def _following(self, place: Place) -> list[Chunk]:
+        """The chunks of small files after `place`: more each time a reader asks where the last answer
+        ended.
+        """
+        due, covered, window = self._beside.get(place.root, (b"", b"", 0))
+        goes_on = place.name == due if due is not None else place.name > covered
+        window = min(window * 2, _MOST_BESIDE) if goes_on and window else _FIRST_BESIDE
+        chunks: list[Chunk] = []
+        size, last, due = 0, place.name, b""
+        try:
+            for key, value in islice(tree.items(self.nodes, place.root, place.name + b"\0"), window + 1):
+                due = key
+                if len(chunks) >= window or size > _BESIDE_BYTES:
+                    break
+                last, due = key, b""
+                entry = entries.decode(value)
+                if isinstance(entry, FileEntry) and len(entry.chunks) == 1 and entry.size <= SMALL_BYTES:
+                    chunks.append(entry.chunks[0])
+                    size += entry.size
+        except NodesMissing as missing:
+            due = None
+            self.prefetch_nodes(missing.hashes)
+        self._beside[place.root] = (due, last, window)
+        self._beside.move_to_end(place.root)
+        if len(self._beside) > _STREAMS:
+            self._beside.popitem(last=False)
+        return chunks
+
+
+def _decode(name: bytes, data: bytes) -> tuple[Node, int]:
+    return verified(name, data), len(data)
+
+
+def _part(data: bytes, start: int, end: int) -> bytes | memoryview:
+    if start <= 0 and end >= len(data):
+        return data
+    return memoryview(data)[max(start, 0) : end]

@@ -1,0 +1,61 @@
+"""The one place that maps errors to errno values."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
+
+from pyfuse3 import FUSEError
+
+from pfsd import errors
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_ERRNO: list[tuple[type[errors.PfsError], int]] = [
+    (errors.NotFoundError, errno.ENOENT),
+    (errors.AlreadyExistsError, errno.EEXIST),
+    (errors.InvalidError, errno.EINVAL),
+    (errors.IsADirectoryPfsError, errno.EISDIR),
+    (errors.NotADirectoryPfsError, errno.ENOTDIR),
+    (errors.StateError, errno.EPERM),
+    (errors.FullError, errno.ENOSPC),
+    (errors.CorruptError, errno.EIO),
+    (errors.UnavailableError, errno.ETIMEDOUT),
+    (errors.FormatError, errno.EPROTO),
+]
+
+
+def errno_of(error: errors.PfsError) -> int:
+    """The errno that a program sees for `error`."""
+    return next((number for kind, number in _ERRNO if isinstance(error, kind)), errno.EIO)
+
+
+def answers(handler: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Wrap a FUSE request handler so that only FUSEError leaves it.
+
+    A PfsError becomes its errno. Any other exception is a defect: it is logged with its traceback and
+    answered with EIO, because letting it out would end the whole mount.
+    """
+
+    @functools.wraps(handler)
+    async def answer(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await handler(*args, **kwargs)
+        except FUSEError:
+            raise
+        except errors.PfsError as error:
+            number = errno_of(error)
+            if number != errno.ENOENT:
+                log.warning("%s: %s", handler.__name__, error)
+            raise FUSEError(number) from error
+        except Exception as error:
+            log.exception("%s failed", handler.__name__)
+            raise FUSEError(errno.EIO) from error
+
+    return answer

@@ -1,0 +1,134 @@
+"""The mounts of this machine: finding ours, and ending them, also when the process behind one is gone."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+
+from pfsd.errors import NotFoundError, PfsError, StateError, UnavailableError
+
+SUBTYPE = "pfs"
+_TYPE = f"fuse.{SUBTYPE}"
+_MNT_DETACH = 2
+_UMOUNT_NOFOLLOW = 8
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A line of /proc/self/mountinfo."""
+
+    target: str
+    """Where it is mounted."""
+    device: str
+    """MAJOR:MINOR."""
+    type: str
+    source: str
+    """Ours say `pfs:ADDRESS`, or `pfs:job` for a worker's."""
+
+    @property
+    def is_ours(self) -> bool:
+        return self.type == _TYPE
+
+
+def source_options(what: str) -> set[str]:
+    """The mount options by which `present` and `df` name a mount of `what`."""
+    # libfuse splits options at commas
+    return {f"subtype={SUBTYPE}", f"fsname={SUBTYPE}:{what.replace(',', ' ')}"}
+
+
+def present() -> list[Mount]:
+    """What is mounted in this process's namespace, in the order of mounting."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        return [_parse(line) for line in file]
+
+
+def mount_at(path: str) -> Mount | None:
+    """The topmost mount on `path`, which need not answer any more."""
+    target = _absolute(path)
+    return next((mount for mount in reversed(present()) if mount.target == target), None)
+
+
+def unmount(path: str) -> None:
+    """Unmount a mount of ours, also one in use, and one whose process or daemon is gone.
+
+    In use, it leaves its place at once and ends with its last user. Raises NotFoundError when
+    there is no mount of ours on `path`, UnavailableError when the system refuses.
+    """
+    found = mount_at(path)
+    if found is None:
+        raise NotFoundError(f"{path} is not mounted")
+    if not found.is_ours:
+        raise StateError(f"{path} is mounted, but not by this program ({found.type}): use umount")
+    if os.geteuid() == 0:
+        _unmount_as_root(found.target)
+    else:
+        _unmount_as_user(found.target)
+
+
+def unmount_all() -> list[str]:
+    """Unmount every mount of ours; returns where they were. Raises what `unmount` does once all were
+    tried.
+    """
+    targets = [mount.target for mount in reversed(present()) if mount.is_ours]
+    failed: PfsError | None = None
+    for target in targets:
+        try:
+            unmount(target)
+        except PfsError as error:
+            failed = error
+    if failed is not None:
+        raise failed
+    return targets
+
+
+def _unmount_as_root(target: str) -> None:
+    path = os.fsencode(target)
+    for flags in (_UMOUNT_NOFOLLOW, _UMOUNT_NOFOLLOW | _MNT_DETACH):
+        if _libc.umount2(path, flags) == 0:
+            return
+        number = ctypes.get_errno()
+        if number == errno.EINVAL:  # somebody else was faster
+            return
+    raise UnavailableError(f"{target} can't be unmounted: {os.strerror(number)}")
+
+
+def _unmount_as_user(target: str) -> None:
+    program = shutil.which("fusermount3")
+    if program is None:
+        raise UnavailableError(
+            f"{target} can't be unmounted: install fuse3 for the program fusermount3, or do it as root"
+        )
+    for flags in (["-u"], ["-u", "-z"]):
+        done = subprocess.run([program, *flags, "--", target], capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
+    raise UnavailableError(f"{target} can't be unmounted: {done.stderr.strip()}")
+
+
+def _absolute(path: str) -> str:
+    """The real path without touching what `path` itself names: a mount whose process is gone answers
+    nothing.
+    """
+    parent, name = os.path.split(os.path.abspath(path))
+    return os.path.join(os.path.realpath(parent), name)
+
+
+def _parse(line: str) -> Mount:
+    """See proc(5): the fields after ' - ' are type, source and options."""
+    left, _, right = line.partition(" - ")
+    fields = left.split(" ")
+    kind, source = right.split(" ")[:2]
+    return Mount(_unescape(fields[4]), fields[2], kind, _unescape(source))
+
+
+def _unescape(text: str) -> str:
+    raw = _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
+    return raw

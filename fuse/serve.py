@@ -1,0 +1,99 @@
+"""Mounting a file system of this process and serving it until the end of a block.
+
+pyfuse3 keeps its session in globals: a process serves one mount at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pyfuse3
+import trio
+
+from fuse.groups import ungrouped
+from fuse.mounts import mount_at
+from pfsd.errors import StateError, UnavailableError
+
+log = logging.getLogger(__name__)
+
+_READ_AHEAD_KB = 1024
+_DEVICE = "/dev/fuse"
+
+
+@asynccontextmanager
+async def mounted(
+    operations: pyfuse3.Operations, mountpoint: str, *, options: Collection[str] = (), debug: bool = False
+) -> AsyncIterator[trio.Event]:
+    """Serve `operations` at `mountpoint` for the block; whatever happens, it is unmounted at the end.
+
+    Gives an event that is set when somebody else unmounts it. `options` are mount options (`ro`,
+    `fsname=...`); `debug` makes libfuse print each request on standard error. Raises StateError where it
+    can't be mounted there, UnavailableError where this process may not mount at all.
+    """
+    await trio.to_thread.run_sync(check_mountpoint, mountpoint)
+    check_device()
+    wanted = {*options, "debug"} if debug else set(options)
+    try:
+        pyfuse3.init(operations, mountpoint, wanted)
+    except RuntimeError as error:
+        raise UnavailableError(
+            f"{mountpoint} can't be mounted: this user may not mount FUSE file systems here ({error})"
+        ) from error
+    ended = trio.Event()
+    try:
+        with ungrouped():
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_serve, ended)
+                await trio.to_thread.run_sync(_raise_read_ahead, mountpoint, abandon_on_cancel=True)
+                yield ended
+                nursery.cancel_scope.cancel()
+    finally:
+        pyfuse3.close(unmount=True)
+
+
+async def _serve(ended: trio.Event) -> None:
+    try:
+        await pyfuse3.main()
+    finally:
+        ended.set()
+
+
+def check_mountpoint(mountpoint: str) -> None:
+    """Raise StateError unless `mountpoint` is a directory on which nothing of ours is mounted."""
+    found = mount_at(mountpoint)
+    if found is not None and found.is_ours:
+        raise StateError(f"{mountpoint} is a mount already: unmount it first ({found.source})")
+    try:
+        mode = os.stat(mountpoint).st_mode
+    except OSError as error:
+        raise StateError(f"{mountpoint} can't be mounted on: {error.strerror}") from error
+    if not stat.S_ISDIR(mode):
+        raise StateError(f"{mountpoint} can't be mounted on: it is not a directory")
+
+
+def check_device() -> None:
+    """Raise UnavailableError when FUSE can't be used by this process."""
+    if not os.path.exists(_DEVICE):
+        raise UnavailableError(f"there is no {_DEVICE}: load the kernel module fuse, or give the container the device")
+    if not os.access(_DEVICE, os.R_OK | os.W_OK):
+        raise UnavailableError(
+            f"{_DEVICE} can't be opened by this user: mount as root, or give the user the right to it"
+        )
+
+
+def _raise_read_ahead(mountpoint: str) -> None:
+    """Let the kernel ask for 1 MiB at a time; only root may, and reading works without.
+
+    Asking for the attributes first makes sure that the kernel has begun the session, which sets the default.
+    """
+    device = os.stat(mountpoint).st_dev
+    name = f"{os.major(device)}:{os.minor(device)}"
+    try:
+        Path(f"/sys/class/bdi/{name}/read_ahead_kb").write_text(str(_READ_AHEAD_KB))
+    except OSError as error:
+        log.debug("read-ahead stays at the kernel's default: %s", error)

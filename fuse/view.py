@@ -1,0 +1,290 @@
+"""FUSE requests over immutable trees that hang below directories which can change.
+
+What the kernel learns of an immutable tree it may keep for ever: names, attributes, pages. Names in a
+directory that can change are kept as long as the directory says.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pyfuse3
+import trio
+from pyfuse3 import EntryAttributes, FUSEError
+
+from fuse.content import SMALL_BYTES, Content, Place
+from fuse.errnos import answers
+from fuse.inodes import ChangingDir, Found, Inode, InodeTable
+from pfsd import entries, paths, varint
+from pfsd.entries import DirEntry, FileEntry
+from pfsd.tree import Pair
+
+log = logging.getLogger(__name__)
+
+FOREVER = 1e6
+"""Seconds for which the kernel may keep what never changes."""
+
+_PAGE = 1024
+"""Entries of a directory that are read at a time."""
+_DIR_MODE = stat.S_IFDIR | 0o555
+_FILE_MODE = stat.S_IFREG | 0o444
+_BLOCK = 4096
+_HASH = b"user.pfs.hash"
+_COMMIT = b"user.pfs.commit"
+_PROVENANCE = b"user.pfs.provenance"
+
+
+@dataclass(slots=True)
+class _TreeListing:
+    """An open directory of a tree. Offsets count its entries; `starts` keeps where each page begins."""
+
+    inode: Inode
+    root: bytes
+    first: int = 0
+    """Offset of the page's first entry."""
+    page: list[Pair] = field(default_factory=list)
+    starts: list[tuple[int, bytes]] = field(default_factory=lambda: [(0, b"")])
+
+
+@dataclass(slots=True)
+class _ChangingListing:
+    """An open directory that can change: its entries as they were when it was read from the start."""
+
+    inode: ChangingDir
+    found: list[Found] = field(default_factory=list)
+
+
+class View(pyfuse3.Operations):
+    """A read-only file system below `root`, owned by the user of this process."""
+
+    supports_dot_lookup = False  # a forgotten number can't be looked up again, as NFS exports would
+
+    def __init__(self, content: Content, root: Inode) -> None:
+        super().__init__()
+        self.content = content
+        self.inodes = InodeTable(root)
+        self._listings: dict[int, _TreeListing | _ChangingListing] = {}
+        self._next_listing = 1
+        self._uid = os.getuid()
+        self._gid = os.getgid()
+
+    # --- names and attributes ----------------------------------------------------------------------------
+
+    @answers
+    async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> EntryAttributes:
+        parent = self.inodes[parent_inode]
+        if isinstance(parent, ChangingDir):
+            found = await parent.find(_text(name))
+            if found is None:
+                raise FUSEError(errno.ENOENT)
+            inode, timeout = self.inodes.settle(found.inode), found.timeout
+        else:
+            directory = await parent.directory()
+            if len(name) > paths.MAX_NAME_BYTES:
+                raise FUSEError(errno.ENAMETOOLONG)
+            value = await self.content.child(directory, name)
+            if value is None:
+                absent = EntryAttributes()
+                absent.entry_timeout = FOREVER
+                return absent
+            inode, timeout = self.inodes.settle(Inode(parent, name, parent.snapshot, value)), FOREVER
+        self.inodes.remember(inode)
+        return self._attributes(inode, timeout)
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        for ino, count in inode_list:
+            self.inodes.forget(ino, count)
+
+    @answers
+    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> EntryAttributes:
+        return self._attributes(self.inodes[inode], 0)
+
+    def _attributes(self, inode: Inode, timeout: float) -> EntryAttributes:
+        return self._attributes_of(inode.ino, inode.is_dir, inode.size, inode.time_ns, timeout)
+
+    def _attributes_of(self, ino: int, is_dir: bool, size: int, time_ns: int, timeout: float) -> EntryAttributes:
+        attributes = EntryAttributes()
+        attributes.st_ino = ino
+        # One link for a directory says "not counted": find then looks at every entry.
+        attributes.st_mode = _DIR_MODE if is_dir else _FILE_MODE
+        attributes.st_uid = self._uid
+        attributes.st_gid = self._gid
+        attributes.st_size = size
+        attributes.st_blocks = (size + 511) // 512
+        attributes.st_atime_ns = attributes.st_mtime_ns = attributes.st_ctime_ns = time_ns
+        attributes.entry_timeout = timeout
+        attributes.attr_timeout = FOREVER
+        return attributes
+
+    # --- directories -------------------------------------------------------------------------------------
+
+    @answers
+    async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
+        directory = self.inodes[inode]
+        listing: _TreeListing | _ChangingListing
+        if isinstance(directory, ChangingDir):
+            listing = _ChangingListing(directory)
+        else:
+            listing = _TreeListing(directory, (await directory.directory()).root)
+        handle = self._next_listing
+        self._next_listing += 1
+        self._listings[handle] = listing
+        return handle
+
+    async def releasedir(self, fh: int) -> None:
+        self._listings.pop(fh, None)
+
+    @answers
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        listing = self._listings[fh]
+        if isinstance(listing, _ChangingListing):
+            await self._list_changing(listing, start_id, token)
+        else:
+            await self._list_tree(listing, start_id, token)
+
+    async def _list_changing(self, listing: _ChangingListing, start: int, token: pyfuse3.ReaddirToken) -> None:
+        if start == 0:
+            listing.found = await listing.inode.listing()
+        for at in range(start, len(listing.found)):
+            found = listing.found[at]
+            inode = self.inodes.settle(found.inode)
+            if not pyfuse3.readdir_reply(token, inode.name, self._attributes(inode, found.timeout), at + 1):
+                return
+            self.inodes.remember(inode)
+
+    async def _list_tree(self, listing: _TreeListing, start: int, token: pyfuse3.ReaddirToken) -> None:
+        inodes, parent, snapshot = self.inodes, listing.inode, listing.inode.snapshot
+        at = start
+        time_ns = parent.time_ns
+        while await self._turn_to(listing, at):
+            for name, value in listing.page[at - listing.first :]:
+                ino, inode = inodes.number(parent.ino, name)
+                is_dir = value[0] == 2
+                size = 0 if is_dir else varint.decode(value, 1)[0]
+                attributes = self._attributes_of(ino, is_dir, size, time_ns, FOREVER)
+                at += 1
+                if not pyfuse3.readdir_reply(token, name, attributes, at):
+                    return
+                inodes.remember(inode or Inode(parent, name, snapshot, value, ino))
+            await trio.lowlevel.checkpoint()
+
+    async def _turn_to(self, listing: _TreeListing, at: int) -> bool:
+        """Bring in the page that holds entry `at`; False when there is no such entry."""
+        if listing.page and listing.first <= at < listing.first + len(listing.page):
+            return True
+        index = next(i for i in reversed(range(len(listing.starts))) if listing.starts[i][0] <= at)
+        while True:
+            first, start = listing.starts[index]
+            listing.page = await self.content.page(listing.root, start, _PAGE)
+            listing.first = first
+            if not listing.page:
+                return False
+            self.content.prefetch_nodes(value[1:33] for _, value in listing.page if value[0] == 2)
+            last = first + len(listing.page)
+            if index + 1 == len(listing.starts):
+                listing.starts.append((last, listing.page[-1][0] + b"\0"))
+            if at < last:
+                return True
+            index += 1
+
+    # --- files -------------------------------------------------------------------------------------------
+
+    @answers
+    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            raise FUSEError(errno.EROFS)
+        found = self.inodes[inode]
+        if not found.opened:
+            found.opened = True
+            self._hand_over(found)
+        return pyfuse3.FileInfo(fh=inode, keep_cache=True)
+
+    def _hand_over(self, inode: Inode) -> None:
+        """Give the kernel the bytes of a small file that is at hand, before its first open is answered.
+
+        That spares the request to read them. It may only be done then: later the kernel could hold the
+        file's pages locked while it waits for a read, which could not be answered while this call waits for
+        the pages.
+        """
+        entry = inode.entry
+        if not isinstance(entry, FileEntry) or not 0 < entry.size <= SMALL_BYTES:
+            return
+        data = self.content.read_now(entry, 0, entry.size)
+        if isinstance(data, bytes):
+            try:
+                pyfuse3.notify_store(inode.ino, 0, data)
+            except OSError as error:
+                log.debug("the kernel did not take a file's bytes: %s", error)
+
+    @answers
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        inode = self.inodes[fh]
+        entry = inode.entry
+        if not isinstance(entry, FileEntry):
+            raise FUSEError(errno.EISDIR)
+        data = self.content.read_now(entry, off, size)
+        if data is None:
+            data = await self.content.read(entry, off, size, self._place(inode, entry))
+        return data  # type: ignore[return-value]  # pyfuse3 takes any buffer
+
+    def _place(self, inode: Inode, entry: FileEntry) -> Place | None:
+        """Where a small file stands, so that those after it can be fetched along."""
+        parent = inode.parent
+        if entry.size > SMALL_BYTES or parent is None or isinstance(parent, ChangingDir):
+            return None
+        directory = parent.entry
+        return Place(directory.root, inode.name) if isinstance(directory, DirEntry) else None
+
+    # --- the rest ----------------------------------------------------------------------------------------
+
+    @answers
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        size, files = await self.totals()
+        answer = pyfuse3.StatvfsData()
+        answer.f_bsize = answer.f_frsize = _BLOCK
+        answer.f_blocks = (size + _BLOCK - 1) // _BLOCK
+        answer.f_files = files
+        answer.f_namemax = paths.MAX_NAME_BYTES
+        return answer
+
+    async def totals(self) -> tuple[int, int]:
+        """Bytes and files that the file system shows, as `df` prints them."""
+        raise NotImplementedError
+
+    @answers
+    async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
+        snapshot = self.inodes[inode].snapshot
+        if snapshot is None:
+            return []
+        return [_HASH, _COMMIT, _PROVENANCE] if snapshot.provenance else [_HASH, _COMMIT]
+
+    @answers
+    async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+        if not name.startswith(b"user."):
+            # "Not supported" rather than "not there": ls then asks once a file system, not once a file.
+            raise FUSEError(errno.EOPNOTSUPP)
+        found = self.inodes[inode]
+        snapshot = found.snapshot
+        if snapshot is None:
+            raise FUSEError(pyfuse3.ENOATTR)
+        if name == _HASH:
+            entry = await found.directory() if found.is_dir else found.entry
+            return entries.content_hash(entry).hex().encode()
+        if name == _COMMIT:
+            return f"{snapshot.repo}/{snapshot.commit}".encode()
+        if name == _PROVENANCE and snapshot.provenance:
+            return " ".join(snapshot.provenance).encode()
+        raise FUSEError(pyfuse3.ENOATTR)
+
+
+def _text(name: bytes) -> str:
+    """A name as the API spells it; ENOENT for what can't be one."""
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        raise FUSEError(errno.ENOENT) from None

@@ -1,0 +1,217 @@
+"""The service's records as messages of the wire, and what workers send as plain values."""
+
+from __future__ import annotations
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from pachproto import pfs_pb2, pps_pb2, ppsd_pb2
+from ppsd import datums
+from ppsd.filesystem import to_commit
+from ppsd.jobs import input_files
+from ppsd.logs import LogLine
+from ppsd.pool import CallOff, HandOut, Line, Order, Outcome, Session, Task
+from ppsd.records import JobRecord, PipelineRecord, PipelineState, Stats
+from ppsd.spec import PipelineSpec, TransformSpec
+
+
+def timestamp(nanoseconds: int) -> Timestamp:
+    """A time, given as nanoseconds since the epoch."""
+    made = Timestamp()
+    made.FromNanoseconds(nanoseconds)
+    return made
+
+
+def _duration(nanoseconds: int) -> Duration:
+    made = Duration()
+    made.FromNanoseconds(nanoseconds)
+    return made
+
+
+def stats_to_wire(stats: Stats) -> pps_pb2.ProcessStats:
+    """What datums cost."""
+    return pps_pb2.ProcessStats(
+        download_time=_duration(stats.download_ns),
+        process_time=_duration(stats.process_ns),
+        upload_time=_duration(stats.upload_ns),
+        download_bytes=stats.download_bytes,
+        upload_bytes=stats.upload_bytes,
+    )
+
+
+def stats_from_wire(stats: pps_pb2.ProcessStats) -> Stats:
+    """What a worker says that a datum cost."""
+    return Stats(
+        stats.download_time.ToNanoseconds(),
+        stats.process_time.ToNanoseconds(),
+        stats.upload_time.ToNanoseconds(),
+        stats.download_bytes,
+        stats.upload_bytes,
+    )
+
+
+def transform(spec: TransformSpec) -> pps_pb2.Transform:
+    """What a datum runs."""
+    return pps_pb2.Transform(
+        image=spec.image,
+        cmd=spec.cmd,
+        env=dict(spec.env),
+        stdin=spec.stdin,
+        accept_return_code=spec.accept_return_code,
+    )
+
+
+def pipeline_info(
+    record: PipelineRecord, state: PipelineState, recent_error: str, job_counts: dict[int, int]
+) -> pps_pb2.PipelineInfo:
+    """A pipeline, how it is, and how many of its jobs are in each state."""
+    spec = record.spec
+    info = pps_pb2.PipelineInfo(
+        pipeline=pps_pb2.Pipeline(name=spec.name),
+        id=record.id,
+        version=record.version,
+        salt=record.salt,
+        created_at=timestamp(record.created_ns),
+        description=spec.description,
+        transform=transform(spec.transform),
+        input=_input(spec, ""),
+        output_branch=spec.output_branch,
+        state=pps_pb2.PipelineState.Name(state.value),
+        recent_error=recent_error,
+        job_counts=job_counts,
+        cache_size=spec.cache_size,
+        enable_stats=spec.enable_stats,
+        batch=spec.batch,
+    )
+    _add_scale(info, spec)
+    if spec.scale_down_ns:
+        info.scale_down_threshold.CopyFrom(_duration(spec.scale_down_ns))
+    return info
+
+
+def _input(spec: PipelineSpec, commit: str) -> pps_pb2.Input:
+    atom = spec.input
+    return pps_pb2.Input(
+        atom=pps_pb2.AtomInput(
+            name=atom.name,
+            repo=atom.repo,
+            branch=atom.branch,
+            commit=commit,
+            glob=atom.glob,
+            lazy=atom.lazy,
+            from_commit=atom.from_commit,
+        )
+    )
+
+
+def _add_scale(info: pps_pb2.PipelineInfo | pps_pb2.JobInfo, spec: PipelineSpec) -> None:
+    if spec.constant or spec.coefficient:
+        info.parallelism_spec.constant = spec.constant
+        info.parallelism_spec.coefficient = spec.coefficient
+    if spec.cpu or spec.memory or spec.gpu:
+        info.resource_spec.CopyFrom(pps_pb2.ResourceSpec(cpu=spec.cpu, memory=spec.memory, gpu=spec.gpu))
+
+
+def job_info(job: JobRecord, sessions: list[Session], queue_size: int) -> pps_pb2.JobInfo:
+    """A job, with the workers that compute for it at present."""
+    spec = job.spec
+    info = pps_pb2.JobInfo(
+        job=pps_pb2.Job(id=job.id),
+        pipeline=pps_pb2.Pipeline(name=spec.name),
+        pipeline_version=job.pipeline_version,
+        salt=job.salt,
+        transform=transform(spec.transform),
+        input=_input(spec, job.input.id),
+        output_repo=pfs_pb2.Repo(name=spec.name),
+        output_branch=spec.output_branch,
+        started=timestamp(job.started_ns),
+        state=pps_pb2.JobState.Name(job.state.value),
+        restart=job.restarts,
+        data_total=job.total,
+        data_skipped=job.skipped,
+        data_processed=job.processed,
+        stats=stats_to_wire(job.stats),
+        worker_status=[_worker_status(session, queue_size) for session in sessions],
+        enable_stats=spec.enable_stats,
+        batch=spec.batch,
+    )
+    _add_scale(info, spec)
+    if job.output is not None:
+        info.output_commit.CopyFrom(to_commit(job.output))
+    if job.finished_ns:
+        info.finished.CopyFrom(timestamp(job.finished_ns))
+    return info
+
+
+def _worker_status(session: Session, queue_size: int) -> pps_pb2.WorkerStatus:
+    task = session.task
+    return pps_pb2.WorkerStatus(
+        worker_id=session.worker_id,
+        job_id=task.load.job.id if task is not None else "",
+        data=_data(input_files(task.datum)) if task is not None else (),
+        started=timestamp(session.since_ns),
+        queue_size=queue_size,
+    )
+
+
+def _data(files: tuple[tuple[str, bytes], ...]) -> list[pps_pb2.InputFile]:
+    return [pps_pb2.InputFile(path=path, hash=digest) for path, digest in files]
+
+
+def log_message(pipeline: str, line: LogLine) -> pps_pb2.LogMessage:
+    """A line of a pipeline's log."""
+    return pps_pb2.LogMessage(
+        pipeline_name=pipeline,
+        job_id=line.job_id,
+        worker_id=line.worker_id,
+        data=_data(line.data),
+        ts=timestamp(line.time_ns),
+        message=line.message,
+        user=line.user,
+        master=line.master,
+    )
+
+
+# --- workers ---------------------------------------------------------------------------------------------
+
+
+def order(given: Order) -> ppsd_pb2.ToWorker:
+    """An order for a worker."""
+    if isinstance(given, CallOff):
+        return ppsd_pb2.ToWorker(cancel=given.lease)
+    return ppsd_pb2.ToWorker(assignment=_assignment(given))
+
+
+def _assignment(given: HandOut) -> ppsd_pb2.Assignment:
+    task: Task = given.task
+    job = task.load.job
+    made = ppsd_pb2.Assignment(
+        lease=given.lease,
+        job_id=job.id,
+        datum_id=task.datum.id,
+        tag=datums.tag(job.salt, task.datum.id),
+        inputs=[
+            ppsd_pb2.DatumInput(
+                name=one.name,
+                commit=to_commit(job.input),
+                path=one.path,
+                entry=one.entry,
+                lazy=job.spec.input.lazy,
+            )
+            for one in task.datum.inputs
+        ],
+        transform=transform(job.spec.transform),
+    )
+    if job.output is not None:
+        made.output_commit.CopyFrom(to_commit(job.output))
+    return made
+
+
+def line(sent: ppsd_pb2.LogLine) -> Line:
+    """A log line that a worker sent."""
+    return Line(sent.job_id, sent.datum_id, sent.user, sent.time_ns, sent.message)
+
+
+def outcome(sent: ppsd_pb2.Outcome) -> Outcome:
+    """What a worker says of a datum."""
+    return Outcome(sent.error, stats_from_wire(sent.stats))

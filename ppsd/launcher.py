@@ -1,0 +1,30 @@
+"""What starts a pipeline's workers: the interface, whatever they run in."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ppsd.spec import PipelineSpec
+
+
+class Launcher(Protocol):
+    """Keeps as many workers of each pipeline running as it was told to."""
+
+    async def launch(self, pipeline: str, salt: str, count: int) -> None:
+        """Have `count` workers of a pipeline, for this salt, from now on: starts or stops what that takes."""
+
+    async def stop(self, pipeline: str) -> None:
+        """Stop all workers of a pipeline; none is left when this returns."""
+
+    def count(self, pipeline: str) -> int:
+        """How many workers of a pipeline are wanted at present."""
+
+    def notices(self, spec: PipelineSpec) -> list[str]:
+        """Sentences for the job's log: what of the spec does not apply to workers that are started here."""
+
+
+class Reports(Protocol):
+    """Where a launcher tells of its workers."""
+
+    def worker_died(self, pipeline: str, reason: str, hopeless: bool) -> None:
+        """A worker ended by itself; `hopeless` when starting more of them makes no sense."""

@@ -1,0 +1,129 @@
+"""The local launcher: workers are processes of this machine, each in a mount namespace of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import trio
+
+from pfsd.errors import UnavailableError
+from ppsd.launcher import Reports
+from ppsd.processes import Child
+from ppsd.spec import PipelineSpec
+
+logger = logging.getLogger(__name__)
+
+STOP_PATIENCE_SECONDS = 3.0
+FIRST_PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 10.0
+HEALTHY_SECONDS = 10.0
+"""A worker that lived so long has started well: the count of failed starts begins anew."""
+HOPELESS_STARTS = 5
+"""So many workers of one place ended young, one after the other: more will not do better."""
+
+
+class _Place:
+    """Where one worker of a pipeline runs, and is replaced when it dies."""
+
+    def __init__(self, worker_id: str) -> None:
+        self.worker_id = worker_id
+        self.scope = trio.CancelScope()
+        self.vacant = trio.Event()
+
+
+class LocalLauncher:
+    """A `Launcher` whose workers connect to `address` and keep their output below `scratch` until it is stored."""
+
+    def __init__(self, address: str, scratch: Path, nursery: trio.Nursery, reports: Reports) -> None:
+        self._address = address
+        self._scratch = scratch
+        self._nursery = nursery
+        self._reports = reports
+        self._places: dict[str, list[_Place]] = {}
+        self._lock = trio.Lock()
+
+    async def launch(self, pipeline: str, salt: str, count: int) -> None:
+        places = self._places.setdefault(pipeline, [])
+        while len(places) < count:
+            place = _Place(f"{pipeline}-{salt[:8]}-{len(places)}")
+            places.append(place)
+            self._nursery.start_soon(self._keep, pipeline, salt, place)
+        excess = places[count:]
+        del places[count:]
+        await _vacate(excess)
+
+    async def stop(self, pipeline: str) -> None:
+        await _vacate(self._places.pop(pipeline, []))
+
+    def count(self, pipeline: str) -> int:
+        return len(self._places.get(pipeline, ()))
+
+    def notices(self, spec: PipelineSpec) -> list[str]:
+        if not spec.transform.image:
+            return []
+        return [
+            f'image "{spec.transform.image}" is not used: workers of the local launcher run in the host\'s file system'
+        ]
+
+    async def _keep(self, pipeline: str, salt: str, place: _Place) -> None:
+        """Run a worker in a place, and another one when it dies, until the place is given up."""
+        scratch = self._scratch / pipeline / place.worker_id
+        try:
+            with place.scope:
+                failed_starts = 0
+                while failed_starts < HOPELESS_STARTS:
+                    began = trio.current_time()
+                    reason = await self._live(pipeline, salt, place.worker_id, scratch)
+                    failed_starts = 0 if trio.current_time() - began > HEALTHY_SECONDS else failed_starts + 1
+                    self._report(pipeline, reason, failed_starts >= HOPELESS_STARTS)
+                    pause = FIRST_PAUSE_SECONDS * 2.0 ** max(0, failed_starts - 1)
+                    await trio.sleep(min(LONGEST_PAUSE_SECONDS, pause))
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(_remove, scratch)
+            place.vacant.set()
+
+    async def _live(self, pipeline: str, salt: str, worker_id: str, scratch: Path) -> str:
+        """Run one worker to its end; returns how it ended."""
+        command = [sys.executable, "-m", "ppsd.worker"]
+        command += ["--address", self._address, "--pipeline", pipeline, "--salt", salt]
+        command += ["--worker-id", worker_id, "--scratch", str(scratch), "--parent", str(os.getpid())]
+        try:
+            await trio.to_thread.run_sync(_make_empty, scratch)
+            child = Child(command)
+        except (OSError, UnavailableError) as error:
+            return f"worker {worker_id} can't be started: {error}"
+        logger.info("worker %s started, process %d", worker_id, child.pid)
+        try:
+            status = await child.wait()
+        finally:
+            await child.stop(STOP_PATIENCE_SECONDS)
+        how = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
+        words = child.last_words
+        if "\n" in words:
+            logger.warning("worker %s said at its end:\n%s", worker_id, words)
+        return f"worker {worker_id} {how}" + (f": {words.splitlines()[-1]}" if words else "")
+
+    def _report(self, pipeline: str, reason: str, hopeless: bool) -> None:
+        logger.warning("%s", reason)
+        self._reports.worker_died(pipeline, reason, hopeless)
+
+
+async def _vacate(places: list[_Place]) -> None:
+    for place in places:
+        place.scope.cancel()
+    for place in places:
+        await place.vacant.wait()
+
+
+def _make_empty(directory: Path) -> None:
+    _remove(directory)
+    directory.mkdir(parents=True)
+
+
+def _remove(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,187 @@
+"""What a datum left in /pfs/out, as the writes of a tree.
+
+The files lie in the worker's scratch directory, which user code saw as /pfs/out. A symlink to what lies below
+/pfs/INPUT becomes that entry without copying; other symlinks are followed. All functions block: they run in
+threads, because what they touch below /pfs is served by the worker's own loop.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from pachproto import pfsd_pb2
+from pfsd import entries, paths
+from pfsd.entries import Entry
+from pfsd.errors import InvalidError
+
+OUT = "/pfs/out"
+PFS = "/pfs"
+
+PIECE_BYTES = 1 << 20
+"""How much of a file is read at once."""
+MESSAGE_BYTES = 1 << 20
+"""About how large a message gets."""
+_OVERHEAD_BYTES = 32
+"""What a write costs beside its path and data."""
+_MAX_LINKS = 40
+
+Lookup = Callable[[str], Entry | None]
+"""The entry that a path below /pfs/INPUT stands for; None where the datum has no such whole entry."""
+
+
+def requests(tag: str, scratch: str, lookup: Lookup) -> Iterator[pfsd_pb2.PutTreeRequest]:
+    """The messages that store the output below `scratch` as a tree under `tag`.
+
+    Raises InvalidError, naming the file, for what can't be part of a tree.
+    """
+    request = pfsd_pb2.PutTreeRequest(tag=tag)
+    size = 0
+    for write in Output(scratch, lookup).writes():
+        request.writes.append(write)
+        size += len(write.path) + len(write.data) + len(write.entry) + _OVERHEAD_BYTES
+        if size >= MESSAGE_BYTES:
+            yield request
+            request, size = pfsd_pb2.PutTreeRequest(), 0
+    if request.tag or request.writes:
+        yield request
+
+
+class Output:
+    """Walks one datum's output."""
+
+    def __init__(self, scratch: str, lookup: Lookup) -> None:
+        self._scratch = scratch.rstrip("/")
+        self._lookup = lookup
+
+    def writes(self) -> Iterator[pfsd_pb2.TreeWrite]:
+        """One write or several for each file, one for each empty directory."""
+        return self._directory(self._scratch, (), ())
+
+    def _directory(
+        self, real: str, path: paths.Path, above: tuple[tuple[int, int], ...]
+    ) -> Iterator[pfsd_pb2.TreeWrite]:
+        """What lies in the directory `real`, to stand at `path`; `above` are the directories that lead there."""
+        if len(path) > paths.MAX_DEPTH:
+            raise InvalidError(f"{_named(path[:8])}/... is nested more than {paths.MAX_DEPTH} deep")
+        found = os.stat(real)
+        here = (found.st_dev, found.st_ino)
+        if here in above:
+            raise InvalidError(f"{_named(path)} is a symlink to a directory that holds it")
+        names = sorted(os.listdir(real), key=os.fsencode)
+        if not names and path:
+            yield pfsd_pb2.TreeWrite(path=paths.join(path), directory=True)
+        for name in names:
+            _check_name(name, path)
+            yield from self._item(f"{real}/{name}", (*path, name), (*above, here))
+
+    def _item(self, real: str, path: paths.Path, above: tuple[tuple[int, int], ...]) -> Iterator[pfsd_pb2.TreeWrite]:
+        try:
+            if stat.S_ISLNK(os.lstat(real).st_mode):
+                real = self._resolve(real, path)
+            if _is_input(real):
+                entry = self._lookup(real)
+                if entry is not None:
+                    yield pfsd_pb2.TreeWrite(path=paths.join(path), entry=entries.encode(entry))
+                    return
+            mode = os.lstat(real).st_mode
+            if stat.S_ISDIR(mode):
+                yield from self._directory(real, path, above)
+            elif stat.S_ISREG(mode):
+                yield from _file(real, path)
+            else:
+                raise InvalidError(
+                    f"{_named(path)} is {_kind(mode)}: only files, directories and symlinks can be stored"
+                )
+        except OSError as error:
+            raise InvalidError(f"{_named(path)} can't be stored: {error.strerror or error}") from error
+
+    # --- symlinks ----------------------------------------------------------------------------------------
+
+    def _resolve(self, link: str, path: paths.Path) -> str:
+        """Where a symlink leads in the end: no symlink itself, below /pfs/INPUT possibly nothing."""
+        waiting = deque(self._shown(link).split("/"))
+        done: list[str] = []
+        links = 0
+        while waiting:
+            name = waiting.popleft()
+            if name in ("", "."):
+                continue
+            if name == "..":
+                del done[-1:]
+                continue
+            done.append(name)
+            if _holds_no_links(done):
+                continue
+            target = self._link_target(done, path)
+            if target is None:
+                continue
+            links += 1
+            if links > _MAX_LINKS:
+                raise InvalidError(f"{_named(path)} is a symlink that leads in a circle")
+            done = [] if target.startswith("/") else done[:-1]
+            waiting.extendleft(reversed(target.split("/")))
+        return self._real("/" + "/".join(done))
+
+    def _link_target(self, done: list[str], path: paths.Path) -> str | None:
+        real = self._real("/" + "/".join(done))
+        try:
+            return os.readlink(real) if stat.S_ISLNK(os.lstat(real).st_mode) else None
+        except OSError as error:
+            raise InvalidError(
+                f"{_named(path)} is a symlink that can't be followed: /{'/'.join(done)}: {error.strerror}"
+            ) from error
+
+    def _shown(self, real: str) -> str:
+        """A path of the scratch directory as user code saw it."""
+        return OUT + real[len(self._scratch) :] if _below(real, self._scratch) else real
+
+    def _real(self, shown: str) -> str:
+        """Where what user code saw at a path lies."""
+        return self._scratch + shown[len(OUT) :] if _below(shown, OUT) else shown
+
+
+def _file(real: str, path: paths.Path) -> Iterator[pfsd_pb2.TreeWrite]:
+    name = paths.join(path)
+    with open(os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb", buffering=0) as file:
+        data = file.read(PIECE_BYTES)
+        yield pfsd_pb2.TreeWrite(path=name, data=data)
+        while data:
+            data = file.read(PIECE_BYTES)
+            if data:
+                yield pfsd_pb2.TreeWrite(path=name, data=data)
+
+
+def _check_name(name: str, directory: paths.Path) -> None:
+    data = os.fsencode(name)
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        raise InvalidError(f"{_named(directory)} holds a name that is not UTF-8: {data!r}") from None
+
+
+def _below(path: str, top: str) -> bool:
+    return path == top or path.startswith(top + "/")
+
+
+def _is_input(path: str) -> bool:
+    return path.startswith(PFS + "/") and not _below(path, OUT)
+
+
+def _holds_no_links(done: list[str]) -> bool:
+    """Whether a path is /pfs, or leads below /pfs/INPUT, where there are no symlinks."""
+    return done[0] == "pfs" and (len(done) == 1 or done[1] != "out")
+
+
+def _named(path: paths.Path) -> str:
+    return OUT + "/" + "/".join(path) if path else OUT
+
+
+def _kind(mode: int) -> str:
+    if stat.S_ISFIFO(mode):
+        return "a named pipe"
+    if stat.S_ISSOCK(mode):
+        return "a socket"
+    return "a device"

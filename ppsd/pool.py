@@ -1,0 +1,187 @@
+"""A pipeline's workers and the datums they are handed.
+
+All of it runs in the trio thread and never waits, so every change is whole. A datum is handed out under a lease, a
+number used once: an outcome under a lease that was taken back means nothing, so no datum is counted twice.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from ppsd.datums import Datum
+from ppsd.records import JobRecord, Stats
+
+MAX_LOSSES = 10
+"""So many workers may die over a datum before it counts as the datum's failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a worker says of a datum."""
+
+    error: str
+    """Why it failed; empty when its output is stored."""
+    stats: Stats
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a worker's log."""
+
+    job_id: str
+    datum_id: str
+    user: bool
+    """Whether user code printed it."""
+    time_ns: int
+    message: str
+
+
+class Workload(Protocol):
+    """Whose datums they are: a job that runs. The methods are called in the trio thread and may not wait."""
+
+    @property
+    def job(self) -> JobRecord:
+        """The job."""
+
+    def task_handed_out(self, task: Task, session: Session) -> None:
+        """A worker has the task now."""
+
+    def task_ended(self, task: Task, session: Session | None, outcome: Outcome) -> None:
+        """A worker has done with the task, or (without one) it was lost too often."""
+
+
+@dataclass(eq=False, slots=True)
+class Task:
+    """A datum that a job needs computed."""
+
+    load: Workload
+    index: int
+    """Which of the job's datums it is."""
+    datum: Datum
+    tries: int = 0
+    """How often it has failed."""
+    losses: int = 0
+    """How often its worker has gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandOut:
+    """For a worker: compute this."""
+
+    lease: int
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class CallOff:
+    """For a worker: what it was handed under this lease is no longer wanted."""
+
+    lease: int
+
+
+Order = HandOut | CallOff
+
+
+class Session:
+    """A connected worker, from its Hello until its stream ends."""
+
+    def __init__(self, worker_id: str, notice: str = "") -> None:
+        self.worker_id = worker_id
+        self.notice = notice
+        self.task: Task | None = None
+        self.lease = 0
+        self.since_ns = 0
+        """When it was handed its task."""
+        self._sender, self.orders = trio.open_memory_channel[Order](math.inf)
+
+    def send(self, order: Order) -> None:
+        """Queue an order for the worker."""
+        self._sender.send_nowait(order)
+
+    def close(self) -> None:
+        """No more orders: the worker's stream ends when it has those that are queued."""
+        self._sender.close()
+
+
+class Pool:
+    """The workers of one pipeline version, and the datums that wait for one."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[Session, None] = {}
+        self._idle: deque[Session] = deque()
+        self._queue: deque[Task] = deque()
+        self._leases = itertools.count(1)
+
+    @property
+    def sessions(self) -> list[Session]:
+        """The connected workers."""
+        return list(self._sessions)
+
+    @property
+    def queue_size(self) -> int:
+        """How many tasks wait."""
+        return len(self._queue)
+
+    def submit(self, tasks: Iterable[Task]) -> None:
+        """Queue tasks."""
+        self._queue.extend(tasks)
+        self._hand_out()
+
+    def withdraw(self, load: Workload) -> None:
+        """Forget a job's tasks, and call off those that workers have."""
+        self._queue = deque(task for task in self._queue if task.load is not load)
+        for session in self._sessions:
+            if session.task is not None and session.task.load is load:
+                session.send(CallOff(session.lease))
+                # The worker says when it has stopped: until then it gets nothing else.
+                session.task = None
+
+    def join(self, session: Session) -> None:
+        """A worker is there."""
+        self._sessions[session] = None
+        self._idle.append(session)
+        self._hand_out()
+
+    def leave(self, session: Session) -> None:
+        """A worker is gone; what it had goes to another one at once."""
+        if session not in self._sessions:
+            return
+        del self._sessions[session]
+        if session in self._idle:
+            self._idle.remove(session)
+        task, session.task = session.task, None
+        session.close()
+        if task is not None:
+            task.losses += 1
+            if task.losses >= MAX_LOSSES:
+                text = f"its worker died {task.losses} times"
+                task.load.task_ended(task, None, Outcome(text, Stats()))
+            else:
+                self._queue.appendleft(task)
+                self._hand_out()
+
+    def settle(self, session: Session, lease: int, outcome: Outcome) -> None:
+        """A worker has done with what it was handed, whether it is still wanted or not."""
+        if session not in self._sessions or lease != session.lease or session in self._idle:
+            return
+        task, session.task = session.task, None
+        self._idle.append(session)
+        if task is not None:
+            task.load.task_ended(task, session, outcome)
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        while self._idle and self._queue:
+            session, task = self._idle.popleft(), self._queue.popleft()
+            session.task, session.lease = task, next(self._leases)
+            session.since_ns = time.time_ns()
+            session.send(HandOut(session.lease, task))
+            task.load.task_handed_out(task, session)

@@ -1,0 +1,222 @@
+"""What the pipeline service remembers: pipelines, their progress, jobs; and the keys under which it is kept.
+
+Keys, through the daemon's `Records` service (values are JSON, see `ppsd.codec`):
+
+    pps/pipelines/NAME             PipelineRecord
+    pps/progress/NAME              ProgressRecord
+    pps/made-repos/NAME            empty: the repo was made as a pipeline's output
+    pps/jobs/NAME/ID               JobRecord; ids ascend with time, so keys are in the order of creation
+    pps/job-ids/ID                 the name of the job's pipeline
+    pps/open-jobs/ID               empty: the job is not at its end
+    pps/inputs/PIPELINE-ID/COMMIT  id of the job that was made for the input commit
+    pps/logs/NAME/NUMBER           a batch of log lines (`ppsd.logs`)
+"""
+
+from __future__ import annotations
+
+import enum
+import secrets
+import time
+from dataclasses import dataclass, field
+
+from ppsd.filesystem import CommitRef
+from ppsd.spec import PipelineSpec
+
+FORM = 1
+"""Version of the records' form."""
+
+PIPELINES = "pps/pipelines/"
+PROGRESS = "pps/progress/"
+MADE_REPOS = "pps/made-repos/"
+JOBS = "pps/jobs/"
+JOB_IDS = "pps/job-ids/"
+OPEN_JOBS = "pps/open-jobs/"
+INPUTS = "pps/inputs/"
+LOGS = "pps/logs/"
+
+
+class JobState(enum.Enum):
+    """Where a job is; the values are the wire's."""
+
+    STARTING = 0
+    RUNNING = 1
+    FAILURE = 2
+    SUCCESS = 3
+    KILLED = 4
+
+    @property
+    def final(self) -> bool:
+        return self in (JobState.FAILURE, JobState.SUCCESS, JobState.KILLED)
+
+
+class PipelineState(enum.Enum):
+    """How a pipeline is; the values are the wire's."""
+
+    STARTING = 0
+    RUNNING = 1
+    RESTARTING = 2
+    FAILURE = 3
+    PAUSED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """A pipeline that is being deleted, and what goes with it."""
+
+    jobs: bool
+    repo: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineRecord:
+    """One version of a pipeline."""
+
+    spec: PipelineSpec
+    id: str
+    """32 hex digits, drawn when the pipeline is made."""
+    version: int
+    salt: str
+    """32 hex digits: what was computed under another salt is computed again."""
+    created_ns: int
+    """Nanoseconds since the epoch."""
+    deletion: Deletion | None = None
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressRecord:
+    """How far a pipeline is; rewritten together with the job that moves it."""
+
+    cursor: str = ""
+    """The last input commit for which a job was made, or `from_commit`; empty before the first."""
+    counts: tuple[tuple[int, int], ...] = ()
+    """How many jobs came to each final state: (state, count)."""
+
+    def counted(self, state: JobState) -> tuple[tuple[int, int], ...]:
+        """The counts once one more job has come to a final state."""
+        counts = dict(self.counts)
+        counts[state.value] = counts.get(state.value, 0) + 1
+        return tuple(sorted(counts.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What datums cost."""
+
+    download_ns: int = 0
+    process_ns: int = 0
+    upload_ns: int = 0
+    download_bytes: int = 0
+    upload_bytes: int = 0
+
+    def __add__(self, other: Stats) -> Stats:
+        return Stats(
+            self.download_ns + other.download_ns,
+            self.process_ns + other.process_ns,
+            self.upload_ns + other.upload_ns,
+            self.download_bytes + other.download_bytes,
+            self.upload_bytes + other.upload_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """One job: what it computes from and into, and how far it is."""
+
+    id: str
+    spec: PipelineSpec
+    pipeline_id: str
+    pipeline_version: int
+    salt: str
+    input: CommitRef
+    started_ns: int
+    state: JobState = JobState.STARTING
+    output: CommitRef | None = None
+    """The output commit, once it is started."""
+    output_parent: str = ""
+    """The finished commit that the output branch pointed at before; empty for none."""
+    verdict: JobState | None = None
+    """The final state that was decided on, while what it takes is being done."""
+    reason: str = ""
+    """Why it failed or was killed."""
+    finished_ns: int = 0
+    restarts: int = 0
+    """How often the service began anew while the job was open."""
+    total: int = 0
+    """Datums of the input."""
+    skipped: int = 0
+    """Datums that were computed before this job began."""
+    processed: int = 0
+    """Datums that this job computed."""
+    counted: bool = False
+    """Whether `total` and `skipped` are known."""
+    stats: Stats = field(default_factory=Stats)
+
+    @property
+    def pipeline(self) -> str:
+        return self.spec.name
+
+
+def new_id() -> str:
+    """32 random hex digits."""
+    return secrets.token_hex(16)
+
+
+class JobIds:
+    """Draws job ids: 32 hex digits, of which the first 12 count milliseconds since the epoch and always ascend."""
+
+    def __init__(self, last: str = "") -> None:
+        self._last = int(last[:12], 16) if last else 0
+
+    def draw(self) -> str:
+        """An id above all ids drawn before."""
+        self._last = max(self._last + 1, time.time_ns() // 10**6)
+        return f"{self._last:012x}{secrets.token_hex(10)}"
+
+
+def pipeline_key(name: str) -> str:
+    """Where a pipeline is kept."""
+    return PIPELINES + name
+
+
+def progress_key(name: str) -> str:
+    """Where a pipeline's progress is kept."""
+    return PROGRESS + name
+
+
+def made_repo_key(name: str) -> str:
+    """What says that a repo was made as a pipeline's output."""
+    return MADE_REPOS + name
+
+
+def job_prefix(pipeline: str) -> str:
+    """Where a pipeline's jobs are kept."""
+    return f"{JOBS}{pipeline}/"
+
+
+def job_key(pipeline: str, job_id: str) -> str:
+    """Where a job is kept."""
+    return job_prefix(pipeline) + job_id
+
+
+def job_id_key(job_id: str) -> str:
+    """What says whose job it is."""
+    return JOB_IDS + job_id
+
+
+def open_job_key(job_id: str) -> str:
+    """What lists a job among those that are not at their end."""
+    return OPEN_JOBS + job_id
+
+
+def input_prefix(pipeline_id: str) -> str:
+    """What lists the input commits of a pipeline that have had a job."""
+    return f"{INPUTS}{pipeline_id}/"
+
+
+def log_prefix(pipeline: str) -> str:
+    """Where a pipeline's log is kept."""
+    return f"{LOGS}{pipeline}/"

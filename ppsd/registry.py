@@ -1,0 +1,195 @@
+"""The records of pipelines and jobs: reading them, and changing them in steps that a crash can't split.
+
+Holds the open jobs in memory, so that whoever waits for a job's end is woken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import trio
+
+from pfsd.errors import NotFoundError, UnavailableError
+from ppsd import codec, records
+from ppsd.filesystem import CommitRef, FileSystem
+from ppsd.records import FORM, JobRecord, JobState, PipelineRecord, ProgressRecord
+
+CLOSING_SECONDS = 2.0
+"""How long at most a reader waits for jobs that are about to end."""
+
+
+class Registry:
+    """Pipelines and jobs as they are kept in the daemon."""
+
+    def __init__(self, files: FileSystem) -> None:
+        self._files = files
+        self._ids = records.JobIds()
+        self._open: dict[str, JobRecord] = {}
+        self._ended: dict[str, trio.Event] = {}
+        self._closed = False
+        self._closing: dict[str, trio.Event] = {}
+
+    async def load(self) -> list[PipelineRecord]:
+        """Begin anew: read the open jobs into memory, and give all pipelines."""
+        last = await self._files.scan_records(records.JOB_IDS, limit=1, reverse=True)
+        self._ids = records.JobIds(last[0][0].removeprefix(records.JOB_IDS) if last else "")
+        self._open.clear()
+        for key, _ in await self._files.scan_records(records.OPEN_JOBS):
+            job = await self._stored_job(key.removeprefix(records.OPEN_JOBS))
+            self._open[job.id] = job
+        found = await self._files.scan_records(records.PIPELINES)
+        return [codec.load(PipelineRecord, data, FORM) for _, data in found]
+
+    def close(self) -> None:
+        """Turn away all who wait for a job: its end will not be seen here."""
+        self._closed = True
+        for event in self._ended.values():
+            event.set()
+        self._ended.clear()
+
+    # --- pipelines ---------------------------------------------------------------------------------------
+
+    async def put_pipeline(self, pipeline: PipelineRecord, progress: ProgressRecord | None = None) -> None:
+        """Keep a pipeline, and with `progress` begin its course."""
+        put = {records.pipeline_key(pipeline.name): codec.dump(pipeline, FORM)}
+        if progress is not None:
+            put[records.progress_key(pipeline.name)] = codec.dump(progress, FORM)
+            put[records.made_repo_key(pipeline.name)] = b""
+        await self._files.write_records(put)
+
+    async def progress(self, name: str) -> ProgressRecord:
+        """How far a pipeline is."""
+        data = await self._value(records.progress_key(name))
+        return ProgressRecord() if data is None else codec.load(ProgressRecord, data, FORM)
+
+    async def forget_pipeline(self, pipeline: PipelineRecord, jobs: bool, repo: bool) -> None:
+        """Remove a pipeline's records; with `jobs` its jobs and their logs, with `repo` that it made one."""
+        name = pipeline.name
+        gone = [records.pipeline_key(name), records.progress_key(name)]
+        below = [records.input_prefix(pipeline.id)]
+        if jobs:
+            gone += [records.job_id_key(job.id) for job in await self.jobs(name)]
+            below += [records.job_prefix(name), records.log_prefix(name)]
+        if repo:
+            gone.append(records.made_repo_key(name))
+        await self._files.write_records({}, gone, below)
+
+    async def made_repo(self, name: str) -> bool:
+        """Whether a repo was made as a pipeline's output."""
+        return await self._value(records.made_repo_key(name)) is not None
+
+    # --- jobs --------------------------------------------------------------------------------------------
+
+    def draw_job_id(self) -> str:
+        """A new job id, above all others."""
+        return self._ids.draw()
+
+    async def add_job(self, job: JobRecord, progress: ProgressRecord) -> None:
+        """Keep a new job together with the progress that it means for its pipeline."""
+        await self._files.write_records(
+            {
+                records.job_key(job.pipeline, job.id): codec.dump(job, FORM),
+                records.job_id_key(job.id): job.pipeline.encode(),
+                records.open_job_key(job.id): b"",
+                records.input_prefix(job.pipeline_id) + job.input.id: job.id.encode(),
+                records.progress_key(job.pipeline): codec.dump(progress, FORM),
+            }
+        )
+        self._open[job.id] = job
+
+    async def update_job(self, job: JobRecord, progress: ProgressRecord | None = None, sync: bool = True) -> None:
+        """Keep what became of an open job; with `progress`, what its pipeline's became by it."""
+        if not job.state.final:
+            self._open[job.id] = job
+        put = {records.job_key(job.pipeline, job.id): codec.dump(job, FORM)}
+        if progress is not None:
+            put[records.progress_key(job.pipeline)] = codec.dump(progress, FORM)
+        ended = [records.open_job_key(job.id)] if job.state.final else []
+        await self._files.write_records(put, ended, sync=sync)
+        if job.state.final:
+            self._open.pop(job.id, None)
+            event = self._ended.pop(job.id, None)
+            if event is not None:
+                event.set()
+
+    def note_job(self, job: JobRecord) -> None:
+        """Show an open job's progress to whoever asks, without writing it."""
+        self._open[job.id] = job
+
+    def open_jobs(self, pipeline: str) -> list[JobRecord]:
+        """A pipeline's jobs that are not at their end, oldest first."""
+        return sorted((job for job in self._open.values() if job.pipeline == pipeline), key=lambda job: job.id)
+
+    async def job(self, job_id: str) -> JobRecord:
+        """A job as it is now; raises NotFoundError."""
+        return self._open.get(job_id) or await self._stored_job(job_id)
+
+    @contextmanager
+    def closing(self, job: JobRecord) -> Iterator[None]:
+        """Mark that a job is about to end: its output commit may be seen finished before its record says so."""
+        self._closing.setdefault(job.id, trio.Event())
+        try:
+            yield
+        finally:
+            self._closing.pop(job.id).set()
+
+    async def settled(self) -> None:
+        """Wait until no job is about to end, so that who has seen a commit finish sees its job ended too."""
+        with trio.move_on_after(CLOSING_SECONDS):
+            for event in list(self._closing.values()):
+                await event.wait()
+
+    async def ended_job(self, job_id: str) -> JobRecord:
+        """A job once it is at its end."""
+        job = await self.job(job_id)
+        while not job.state.final:
+            if self._closed:
+                raise UnavailableError("the pipeline service is stopping: ask again")
+            event = self._ended.setdefault(job_id, trio.Event())
+            await event.wait()
+            job = await self.job(job_id)
+        return job
+
+    async def jobs(self, pipeline: str) -> list[JobRecord]:
+        """The jobs of a pipeline, or with an empty name all jobs; newest first."""
+        stored = await self._files.scan_records(records.job_prefix(pipeline) if pipeline else records.JOBS)
+        found = (codec.load(JobRecord, data, FORM) for _, data in stored)
+        return sorted((self._open.get(job.id, job) for job in found), key=lambda job: job.id, reverse=True)
+
+    async def input_has_job(self, pipeline_id: str) -> dict[str, str]:
+        """The input commits of a pipeline for which a job was made, each with the job's id."""
+        prefix = records.input_prefix(pipeline_id)
+        found = await self._files.scan_records(prefix)
+        return {key.removeprefix(prefix): data.decode() for key, data in found}
+
+    async def forget_all_jobs(self) -> None:
+        """Remove every job and every log line."""
+        below: Sequence[str] = (records.JOBS, records.JOB_IDS, records.OPEN_JOBS, records.LOGS)
+        await self._files.write_records({}, (), below)
+
+    async def _stored_job(self, job_id: str) -> JobRecord:
+        pipeline = await self._value(records.job_id_key(job_id))
+        data = None if pipeline is None else await self._value(records.job_key(pipeline.decode(), job_id))
+        if data is None:
+            raise NotFoundError(f"job {job_id!r} does not exist: list-job shows those that do")
+        return codec.load(JobRecord, data, FORM)
+
+    async def _value(self, key: str) -> bytes | None:
+        for found, data in await self._files.scan_records(key, limit=1):
+            if found == key:
+                return data
+        return None
+
+
+def ended(job: JobRecord, state: JobState, now_ns: int) -> JobRecord:
+    """The job at its end."""
+    return replace(job, state=state, verdict=None, finished_ns=now_ns)
+
+
+def output_of(job: JobRecord) -> CommitRef:
+    """The output commit of a job that has one."""
+    if job.output is None:
+        raise ValueError(f"job {job.id} has no output commit")
+    return job.output

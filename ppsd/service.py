@@ -1,0 +1,52 @@
+"""The pipeline service put together: the engine, and what serves it over gRPC."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+from google.protobuf.descriptor import ServiceDescriptor
+
+from pachproto import pps_pb2, ppsd_pb2
+from pfsd.bridge import Bridge
+from ppsd.api import PipelineService
+from ppsd.engine import Engine
+from ppsd.filesystem import GrpcFileSystem, open_channel
+from ppsd.launcher import Launcher
+from ppsd.local import LocalLauncher
+from ppsd.workers import WorkersService
+
+
+class Service:
+    """Pipelines, run over the daemon that answers at the address given to `run`.
+
+    `handlers` are to be served by a server that `bridge` connects to the trio loop; workers find them, and
+    the daemon's own services, at that same address.
+    """
+
+    def __init__(self, bridge: Bridge, scratch: Path) -> None:
+        self._scratch = scratch
+        self._engine = Engine(f"process {os.getpid()} on {socket.gethostname()}")
+        self.handlers: list[tuple[ServiceDescriptor, object]] = [
+            (pps_pb2.DESCRIPTOR.services_by_name["API"], PipelineService(bridge, self._engine)),
+            (ppsd_pb2.DESCRIPTOR.services_by_name["Workers"], WorkersService(bridge, self._engine)),
+        ]
+
+    @asynccontextmanager
+    async def run(self, address: str) -> AsyncIterator[None]:
+        """Run the pipelines while the body runs; at its end no worker is left."""
+
+        def make_launcher(nursery: trio.Nursery) -> Launcher:
+            return LocalLauncher(address, self._scratch, nursery, self._engine)
+
+        with open_channel(address) as channel:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._engine.run, GrpcFileSystem(channel), make_launcher)
+                try:
+                    yield
+                finally:
+                    nursery.cancel_scope.cancel()

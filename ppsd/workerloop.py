@@ -1,0 +1,169 @@
+"""The life of a worker: one stream to the pipeline service, one datum at a time.
+
+The trio loop serves /pfs, so nothing in this process may touch a path below /pfs but in a thread.
+"""
+
+from __future__ import annotations
+
+import functools
+import queue
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import trio
+
+from fuse.content import open_content
+from fuse.daemon import Daemon
+from fuse.groups import ungrouped
+from fuse.jobview import JobView
+from fuse.namespace import PFS, bind
+from fuse.serve import mounted
+from pachproto import ppsd_pb2
+from pfsd.errors import StateError, UnavailableError
+from pfsd.rpc import Stub
+from ppsd.compute import Computer
+from ppsd.filesystem import Messages, open_channel
+from ppsd.output import OUT
+from ppsd.runner import Runner
+from ppsd.userlog import UserLog
+from ppsd.worker import Options
+
+KEEPALIVE_OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+]
+FAREWELL_SECONDS = 5.0
+
+
+def run(options: Options, trouble: str) -> None:
+    """Work until SIGTERM. `trouble` says why the worker can't; then it only tells so.
+
+    Raises UnavailableError when the service is gone, or the worker can't work.
+    """
+    trio.run(functools.partial(_main, options, trouble))
+
+
+async def _main(options: Options, trouble: str) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals, ungrouped():
+        async with trio.open_nursery() as nursery:
+
+            async def end_on_signal() -> None:
+                async for _ in signals:
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(end_on_signal)
+            await _work(options, trouble)
+            nursery.cancel_scope.cancel()
+
+
+async def _work(options: Options, trouble: str) -> None:
+    daemon = Daemon(options.address)
+    try:
+        with open_channel(options.address, KEEPALIVE_OPTIONS) as channel:
+            async with AsyncExitStack() as stack:
+                if not trouble:
+                    content = await stack.enter_async_context(open_content(daemon))
+                    view = JobView(content)
+                    try:
+                        await stack.enter_async_context(mounted(view, PFS, options={"fsname=pfsd", "ro"}))
+                        await trio.to_thread.run_sync(bind, str(options.scratch), OUT)
+                        runner = await stack.enter_async_context(Runner.open())
+                    except (UnavailableError, StateError) as error:
+                        trouble = str(error)
+                if trouble:
+                    await _tell(channel, options, trouble)
+                    raise UnavailableError(trouble)
+                computer = Computer(daemon, view, runner, channel, str(options.scratch))
+                await _serve(channel, options, computer)
+    finally:
+        daemon.close()
+
+
+async def _tell(channel: Any, options: Options, trouble: str) -> None:
+    """Tell the service why this worker can't work."""
+    async with _stream(channel) as (outgoing, orders):
+        outgoing.put(ppsd_pb2.FromWorker(hello=_hello(options), fatal=trouble))
+        with trio.move_on_after(FAREWELL_SECONDS):
+            async for _ in orders:
+                pass
+
+
+async def _serve(channel: Any, options: Options, computer: Computer) -> None:
+    """Compute what is assigned, until the stream breaks."""
+    async with _stream(channel) as (outgoing, orders):
+        outgoing.put(ppsd_pb2.FromWorker(hello=_hello(options)))
+        async with trio.open_nursery() as nursery:
+            at_work = _AtWork(computer, outgoing)
+            async for order in orders:
+                if order.HasField("assignment"):
+                    nursery.start_soon(at_work.compute, order.assignment)
+                if order.cancel:
+                    at_work.call_off(order.cancel)
+            nursery.cancel_scope.cancel()
+    raise UnavailableError("the pipeline service has ended the worker's stream")
+
+
+class _AtWork:
+    """The datum in hand."""
+
+    def __init__(self, computer: Computer, outgoing: _Outgoing) -> None:
+        self._computer = computer
+        self._outgoing = outgoing
+        self._lease = 0
+        self._scope = trio.CancelScope()
+
+    async def compute(self, assignment: ppsd_pb2.Assignment) -> None:
+        """Compute a datum and send its outcome; its log goes first."""
+        self._lease, self._scope = assignment.lease, trio.CancelScope()
+        outcome = ppsd_pb2.Outcome(lease=assignment.lease, error="it was called off")
+        log = UserLog(assignment.job_id, assignment.datum_id, self._outgoing)
+        with self._scope:
+            async with log.sending():
+                outcome = await self._computer.compute(assignment, log)
+        self._outgoing.put(ppsd_pb2.FromWorker(outcome=outcome))
+
+    def call_off(self, lease: int) -> None:
+        """Stop computing, if it is this lease's datum."""
+        if lease == self._lease:
+            self._scope.cancel()
+
+
+class _Outgoing:
+    """What goes to the service: a queue that gRPC empties in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[ppsd_pb2.FromWorker | None] = queue.SimpleQueue()
+        self.waiting_bytes = 0
+        """Bytes of log lines that are not sent yet, about."""
+
+    def put(self, message: ppsd_pb2.FromWorker) -> None:
+        """Send a message; never waits."""
+        self.waiting_bytes += message.ByteSize()
+        self._queue.put(message)
+
+    def end(self) -> None:
+        """Nothing more will be sent."""
+        self._queue.put(None)
+
+    def __iter__(self) -> Iterator[ppsd_pb2.FromWorker]:
+        while (message := self._queue.get()) is not None:
+            yield message
+            self.waiting_bytes -= message.ByteSize()
+
+
+@asynccontextmanager
+async def _stream(channel: Any) -> AsyncIterator[tuple[_Outgoing, trio.MemoryReceiveChannel[Any]]]:
+    outgoing = _Outgoing()
+    stub = Stub(channel, ppsd_pb2.DESCRIPTOR.services_by_name["Workers"])
+    try:
+        async with Messages().open(stub.Work(iter(outgoing))) as orders:
+            yield outgoing, orders
+    finally:
+        outgoing.end()
+
+
+def _hello(options: Options) -> ppsd_pb2.Hello:
+    return ppsd_pb2.Hello(pipeline=options.pipeline, worker_id=options.worker_id, salt=options.salt)

@@ -1,0 +1,227 @@
+"""Datums, the pool that hands them out, and what workers say of them."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from pachproto import ppsd_pb2
+from pfsd import entries
+from pfsd.entries import Chunk, FileEntry
+from ppsd import datums
+from ppsd.datums import Datum, DatumInput
+from ppsd.filesystem import CommitRef
+from ppsd.pool import MAX_LOSSES, CallOff, HandOut, Outcome, Pool, Session, Task
+from ppsd.records import JobRecord, Stats
+from ppsd.spec import AtomSpec, PipelineSpec, TransformSpec
+from ppsd.userlog import MAX_LINE_BYTES, UserLog
+
+
+def entry(content: bytes) -> bytes:
+    return entries.encode(FileEntry(1, (Chunk(content.ljust(32, b"."), 1),), None, 1))
+
+
+names = st.text(min_size=1, max_size=5)
+inputs = st.builds(DatumInput, name=names, path=names, entry=st.binary(max_size=9).map(entry))
+
+
+@given(st.text(max_size=5), st.lists(inputs, min_size=1, max_size=2), st.text(max_size=5), st.lists(inputs, max_size=2))
+def test_datums_are_the_same_exactly_when_salt_and_inputs_are(
+    salt: str, one: list[DatumInput], other_salt: str, other: list[DatumInput]
+) -> None:
+    first, second = datums.make(salt, tuple(one)), datums.make(other_salt, tuple(other))
+    assert len(first.id) == 64
+    assert (first.id == second.id) == (salt == other_salt and one == other)
+    assert datums.make(salt, tuple(one)).id == first.id
+
+
+def test_datums_come_in_the_order_of_their_paths_bytes() -> None:
+    found = datums.from_glob("salt", "in", [(path, entry(b"x")) for path in ("/é", "/b", "/a/c", "/Z")])
+    assert [one.inputs[0].path for one in found] == ["/Z", "/a/c", "/b", "/é"]
+    assert datums.tag("salt", found[0].id) == f"datum/salt/{found[0].id}"
+    assert datums.tag("salt", found[0].id).startswith(datums.tag_prefix("salt"))
+
+
+# --- the pool --------------------------------------------------------------------------------------------
+
+
+class Load:
+    """A job as the pool sees it, which notes how its tasks end."""
+
+    def __init__(self) -> None:
+        spec = PipelineSpec("p", TransformSpec(("x",)), AtomSpec("in", "in", "master", "/"))
+        self.job = JobRecord("job", spec, "id", 1, "salt", CommitRef("in", "1"), 0)
+        self.ended: list[tuple[Task, str]] = []
+
+    def task_handed_out(self, task: Task, session: Session) -> None:
+        assert session.task is task
+
+    def task_ended(self, task: Task, session: Session | None, outcome: Outcome) -> None:
+        self.ended.append((task, outcome.error))
+
+
+def tasks(load: Load, count: int) -> list[Task]:
+    return [Task(load, index, Datum(f"{index:064x}", ())) for index in range(count)]
+
+
+def orders(session: Session) -> list[HandOut | CallOff]:
+    """What was sent to a worker since last asked."""
+    found = []
+    while session.orders.statistics().current_buffer_used:
+        found.append(session.orders.receive_nowait())
+    return found
+
+
+def test_a_task_of_a_worker_that_goes_is_the_next_to_be_handed_out() -> None:
+    load, pool = Load(), Pool()
+    first, second = Session("1"), Session("2")
+    pool.join(first)
+    given = tasks(load, 3)
+    pool.submit(given)
+    pool.leave(first)
+    pool.join(second)
+    assert second.task is given[0]
+    assert pool.queue_size == 2
+
+
+def test_an_outcome_under_an_old_lease_means_nothing() -> None:
+    load, pool = Load(), Pool()
+    worker = Session("1")
+    pool.join(worker)
+    pool.submit(tasks(load, 2))
+    old = worker.lease
+    pool.settle(worker, old, Outcome("", Stats()))
+    pool.settle(worker, old, Outcome("", Stats()))
+    assert len(load.ended) == 1
+
+
+def test_a_worker_whose_task_was_withdrawn_gets_nothing_until_it_has_stopped() -> None:
+    load, later, pool = Load(), Load(), Pool()
+    worker = Session("1")
+    pool.join(worker)
+    pool.submit(tasks(load, 1))
+    [handed] = orders(worker)
+    pool.withdraw(load)
+    assert orders(worker) == [CallOff(handed.lease)]
+    pool.submit(tasks(later, 1))
+    assert orders(worker) == []
+    pool.settle(worker, handed.lease, Outcome("called off", Stats()))
+    assert load.ended == []
+    assert isinstance(orders(worker)[0], HandOut)
+
+
+def test_a_datum_that_kills_its_workers_fails_in_the_end() -> None:
+    load, pool = Load(), Pool()
+    pool.submit(tasks(load, 1))
+    for number in range(MAX_LOSSES):
+        worker = Session(str(number))
+        pool.join(worker)
+        assert worker.task is not None
+        pool.leave(worker)
+    assert [error for _, error in load.ended] == [f"its worker died {MAX_LOSSES} times"]
+    assert pool.queue_size == 0
+
+
+class PoolMachine(RuleBasedStateMachine):
+    """Workers that come, go, finish and fail in any order lose no task and end none twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.load, self.pool = Load(), Pool()
+        self.submitted: list[Task] = []
+        self.workers: list[Session] = []
+
+    @rule(count=st.integers(1, 3))
+    def submit(self, count: int) -> None:
+        new = tasks(self.load, count)
+        self.submitted += new
+        self.pool.submit(new)
+
+    @rule()
+    def join(self) -> None:
+        self.workers.append(Session("w"))
+        self.pool.join(self.workers[-1])
+
+    @precondition(lambda self: self.workers)
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        worker = self.workers.pop(data.draw(st.integers(0, len(self.workers) - 1)))
+        self.pool.leave(worker)
+
+    @precondition(lambda self: self.workers)
+    @rule(data=st.data(), stale=st.booleans())
+    def settle(self, data: st.DataObject, stale: bool) -> None:
+        worker = data.draw(st.sampled_from(self.workers))
+        self.pool.settle(worker, worker.lease - stale, Outcome("", Stats()))
+
+    @invariant()
+    def every_task_is_in_one_place(self) -> None:
+        held = [worker.task for worker in self.workers if worker.task is not None]
+        ended = [task for task, _ in self.load.ended]
+        assert len(held) + len(ended) + self.pool.queue_size == len(self.submitted)
+        assert len({id(task) for task in (*held, *ended)}) == len(held) + len(ended)
+
+    @invariant()
+    def nobody_idles_while_tasks_wait(self) -> None:
+        assert not self.pool.queue_size or all(worker.task is not None for worker in self.workers)
+
+
+TestPool = PoolMachine.TestCase
+
+
+# --- what user code prints -------------------------------------------------------------------------------
+
+
+class Sent:
+    """Keeps what a log sends."""
+
+    def __init__(self) -> None:
+        self.waiting_bytes = 0
+        self.messages: list[ppsd_pb2.FromWorker] = []
+
+    def put(self, message: ppsd_pb2.FromWorker) -> None:
+        self.messages.append(message)
+
+    @property
+    def lines(self) -> list[str]:
+        return [line.message for message in self.messages for line in message.log]
+
+
+@given(st.lists(st.binary(max_size=20)), st.integers(1, 7))
+def test_lines_are_whole_however_they_were_written(lines: list[bytes], size: int) -> None:
+    written = b"".join(line.replace(b"\n", b"") + b"\n" for line in lines)
+    sent = Sent()
+    log = UserLog("job", "datum", sent)
+    for at in range(0, len(written), size):
+        log.feed(1, written[at : at + size])
+    log.finish()
+    assert sent.lines == [line.decode(errors="replace") for line in written.split(b"\n")[:-1]]
+
+
+def test_streams_do_not_mix_and_the_last_line_needs_no_newline() -> None:
+    sent = Sent()
+    log = UserLog("job", "datum", sent)
+    log.feed(1, b"out ")
+    log.feed(2, b"err\n")
+    log.feed(1, b"put")
+    log.finish()
+    assert sent.lines == ["err", "out put"]
+
+
+def test_a_long_line_is_cut_and_a_flood_keeps_its_end() -> None:
+    sent = Sent()
+    log = UserLog("job", "datum", sent)
+    log.feed(1, b"x" * (2 * MAX_LINE_BYTES + 1) + b"\n")
+    log.finish()
+    assert [len(line) for line in sent.lines] == [MAX_LINE_BYTES, MAX_LINE_BYTES, 1]
+
+    blocked = Sent()
+    blocked.waiting_bytes = 1 << 30
+    log = UserLog("job", "datum", blocked)
+    for number in range(100_000):
+        log.feed(1, b"line %d\n" % number)
+    log.finish()
+    assert "lines were dropped here" in blocked.lines[0]
+    assert blocked.lines[-1] == "line 99999"
+    assert len(blocked.lines) < 50_000
