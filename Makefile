@@ -38,7 +38,7 @@ test: .venv/stamp-test .venv/stamp-demo
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	tests/sanitize.sh $(BIN)/python
+	PYTHON=$(BIN)/python tests/sanitize.sh
 	$(BIN)/python -m pytest
 
 bench: .venv/stamp-setup

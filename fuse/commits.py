@@ -1,6 +1,4 @@
-"""Commits as the mount sees them: branches, ids, `BRANCH^` and `BRANCH~N`, each with the tree that it
-shows.
-"""
+"""Commits as the mount sees them: branches, ids, `BRANCH^` and `BRANCH~N`, each with the tree that it shows."""
 
 from __future__ import annotations
 
@@ -22,6 +20,9 @@ BURST_SECONDS = 0.0004
 """Less than any call to the daemon that changes something takes."""
 FRESH_SECONDS = 0.02
 """How late an announcement may be."""
+BULK_WALKS = 16
+BULK_TIMEOUT = 0.001
+"""Seconds; the kernel rounds it up to one or two of its ticks of 1 to 10 ms."""
 
 _WATCH_AGAIN_SECONDS = 0.5
 _KEPT = 1 << 16
@@ -53,15 +54,17 @@ class _Head:
     commit: CommitRecord
     asked: float
     answered: float
+    walks: int
+    """How many walks followed one another within `BURST_SECONDS`."""
 
 
 class Commits:
     """Resolves what stands in a path where a branch or a commit does.
 
-    The daemon is asked for each, but for walks in quick succession: while `watch` runs, a finished commit is
-    the answer again for a walk that follows the last within `BURST_SECONDS`, in which nobody can have moved
-    the branch and come back, unless a change of the repo was announced or the answer is older than
-    `FRESH_SECONDS`.
+    The daemon is asked for each, but for walks in quick succession: while `watch` runs, a finished commit is the answer
+    again for a walk that follows the last within `BURST_SECONDS`, in which nobody can have moved the branch and come
+    back, unless a change of the repo was announced or the answer is older than `FRESH_SECONDS`. After `BULK_WALKS` of
+    them (an `ls -l` by path makes one for each file) the kernel may answer by itself for `BULK_TIMEOUT`.
     """
 
     def __init__(self, daemon: Daemon) -> None:
@@ -89,8 +92,8 @@ class Commits:
         for repo in repos:
             self._heads.pop(repo, None)
 
-    async def resolve(self, repo: str, name: str) -> CommitRecord:
-        """The commit that `name` stands for now, with its root.
+    async def resolve(self, repo: str, name: str) -> tuple[CommitRecord, float]:
+        """The commit that `name` stands for now, with its root, and for how many seconds the kernel may keep it.
 
         `name` is a branch, a commit id, or either followed by any of `^` and `~N`. Raises NotFoundError.
         """
@@ -98,15 +101,20 @@ class Commits:
         known = self._heads.get(repo, {}).get(name)
         if known and asked - known.answered <= BURST_SECONDS and asked - known.asked <= FRESH_SECONDS:
             known.answered = asked
-            return known.commit
+            known.walks += 1
+            return known.commit, BULK_TIMEOUT if known.walks >= BULK_WALKS else 0.0
         changes = self._changes
         commit = await self._ask(repo, name)
-        if self._watching and commit.finished and changes == self._changes:
-            heads = self._heads.setdefault(repo, {})
-            heads[name] = _Head(commit, asked, trio.current_time())
-            if len(heads) > _KEPT_HEADS:
-                del heads[next(iter(heads))]
-        return commit
+        if not self._watching or not commit.finished or changes != self._changes:
+            return commit, 0.0
+        head = _Head(commit, asked, trio.current_time(), 0)
+        if known and known.commit.id == commit.id and asked - known.answered <= FRESH_SECONDS:
+            head.walks = known.walks if known.walks >= BULK_WALKS else 0
+        heads = self._heads.setdefault(repo, {})
+        heads[name] = head
+        if len(heads) > _KEPT_HEADS:
+            del heads[next(iter(heads))]
+        return commit, BULK_TIMEOUT if head.walks else 0.0
 
     async def _ask(self, repo: str, name: str) -> CommitRecord:
         try:

@@ -37,9 +37,12 @@ def enter_private_namespace() -> None:
             "(sysctl kernel.unprivileged_userns_clone, or the container's security profile)"
         )
     if uid != 0:
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
-        Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+        try:
+            Path("/proc/self/setgroups").write_text("deny")
+            Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+            Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+        except OSError as error:
+            raise UnavailableError(f"a user namespace can't be set up ({error}): run as root") from error
     _mount("none", "/", _MS_REC | _MS_PRIVATE)
 
 

@@ -24,9 +24,7 @@ from pfsd.errors import NotFoundError
 from pfsd.paths import is_commit_id
 
 _REPO_TIMEOUT = 1.0
-"""A repo's name leads to its directory, whose entries are asked for each time: it may be kept for a
-moment.
-"""
+"""A repo's name leads to its directory, whose entries are asked for each time: it may be kept for a moment."""
 _COMMIT_TIMEOUT = 60.0
 """A finished commit goes only with its repo."""
 _PARALLEL = 8
@@ -99,10 +97,10 @@ class _Repo(ChangingDir):
 
     async def find(self, name: str) -> Found | None:
         try:
-            commit = await self._state.commits.resolve(self._repo, name)
+            commit, timeout = await self._state.commits.resolve(self._repo, name)
         except NotFoundError:
             return None
-        return self._found(name, commit)
+        return self._found(name, commit, timeout)
 
     async def listing(self) -> list[Found]:
         commits = self._state.commits
@@ -128,8 +126,9 @@ class _Repo(ChangingDir):
                     nursery.start_soon(add, name, commit_id)
         return [self._found(name, found[name]) for name in sorted(found, key=str.encode)]
 
-    def _found(self, name: str, commit: CommitRecord) -> Found:
-        timeout = _COMMIT_TIMEOUT if commit.finished and is_commit_id(name) else 0.0
+    def _found(self, name: str, commit: CommitRecord, timeout: float = 0.0) -> Found:
+        if commit.finished and is_commit_id(name):
+            timeout = _COMMIT_TIMEOUT
         return Found(_CommitRoot(self, name, commit, self._state), timeout)
 
 

@@ -31,7 +31,7 @@ from ppsd.launcher import Launcher
 from ppsd.logs import LogLine, Logs
 from ppsd.pipelines import Pipeline
 from ppsd.pool import Line, Outcome, Session
-from ppsd.records import Deletion, JobRecord, PipelineRecord, ProgressRecord
+from ppsd.records import Deletion, JobRecord, PipelineRecord, PipelineState, ProgressRecord
 from ppsd.registry import Registry
 
 T = TypeVar("T")
@@ -95,8 +95,14 @@ class Engine:
     def _pipeline(self, record: PipelineRecord) -> Pipeline:
         return Pipeline(record, self._files, self._registry, self._logs, self._launcher)
 
-    async def _run_pipeline(self, pipeline: Pipeline) -> None:
-        await pipeline.run(launch_now=False)
+    async def _run_pipeline(self, pipeline: Pipeline, launch_now: bool = False) -> None:
+        """Run one pipeline; a defect that stops it leaves the others running."""
+        try:
+            await pipeline.run(launch_now)
+        except Exception as error:
+            logger.exception("pipeline %s has stopped", pipeline.name)
+            pipeline.state = PipelineState.FAILURE
+            pipeline.recent_error = f"a defect in ppsd stopped the pipeline: {error!r}; see its log"
 
     async def _watch(self) -> None:
         """Tell the pipelines that read a repo when something moved in it."""
@@ -192,7 +198,7 @@ class Engine:
     def _begin(self, record: PipelineRecord) -> None:
         pipeline = self._pipelines[record.name] = self._pipeline(record)
         if self._nursery is not None:
-            self._nursery.start_soon(pipeline.run, True)
+            self._nursery.start_soon(self._run_pipeline, pipeline, True)
 
     async def delete_pipelines(self, names: Sequence[str] | None, jobs: bool, repo: bool) -> None:
         """Delete pipelines (None: all), with their jobs and their output repos if so asked."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import empty_pb2
 
 from pachproto import pfs_pb2, pps_pb2
 from ppsd.spec import parse_requests
@@ -355,12 +356,12 @@ def test_a_pipeline_that_is_refused_leaves_nothing_behind(pipeline_daemon: Daemo
     ]:
         with pytest.raises(grpc.RpcError) as failed:
             daemon.pps.CreatePipeline(request)
-        assert failed.value.code() is code  # type: ignore[attr-defined]
+        assert failed.value.code() is code
     assert [info.repo.name for info in daemon.pfs.ListRepo(pfs_pb2.ListRepoRequest()).repo_info] == ["in"]
     daemon.pps.CreatePipeline(spec())
     with pytest.raises(grpc.RpcError) as failed:
         daemon.pps.CreatePipeline(spec())
-    assert failed.value.code() is grpc.StatusCode.ALREADY_EXISTS  # type: ignore[attr-defined]
+    assert failed.value.code() is grpc.StatusCode.ALREADY_EXISTS
 
 
 def test_a_chain_of_pipelines_flows_by_itself(pipeline_daemon: Daemon) -> None:
@@ -415,17 +416,17 @@ class _Unprivileged(Daemon):
 def pipeline_service(daemon: Daemon) -> Iterator[tuple[subprocess.Popen[str], Daemon]]:
     """A ppsd of its own, and a client of its address."""
     command = [sys.executable, "-m", "ppsd.main", "--pfsd", daemon.address, "--listen", "127.0.0.1:0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        client = Daemon(daemon.root)
-        client.address = process.stdout.readline().split()[-1]
-        yield process, client
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(LIMIT) == 0
-        process.stdout.close()
-        client.channel.close()
+    client = Daemon(daemon.root)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            client.address = process.stdout.readline().split()[-1]
+            yield process, client
+        finally:
+            process.send_signal(signal.SIGTERM)
+            status = process.wait(LIMIT)
+            client.channel.close()
+        assert status == 0
 
 
 def test_the_service_runs_in_a_process_of_its_own(daemon: Daemon) -> None:
@@ -437,7 +438,7 @@ def test_the_service_runs_in_a_process_of_its_own(daemon: Daemon) -> None:
         assert daemon.get(commit("upper", "master"), "a") == b"A"
         with pytest.raises(grpc.RpcError) as failed:
             client.list(commit("nowhere", "master"))
-        assert failed.value.code() is grpc.StatusCode.NOT_FOUND  # type: ignore[attr-defined]
+        assert failed.value.code() is grpc.StatusCode.NOT_FOUND
         assert len(workers(client)) == 2
     assert workers(client) == []
 
@@ -466,3 +467,19 @@ def test_stopping_the_daemon_leaves_no_worker(tmp_path: pathlib.Path) -> None:
         assert len(left) == 2
         assert daemon.stop() == 0
         assert workers(daemon) == []
+
+
+def test_delete_all_removes_pipelines_jobs_and_logs_but_no_repo(pipeline_daemon: Daemon) -> None:
+    daemon = pipeline_daemon
+    daemon.create_repo("in")
+    daemon.pps.CreatePipeline(spec())
+    flush(daemon, daemon.commit_files("in", {"a": b"a"}))
+    [job] = jobs(daemon)
+    daemon.pps.DeleteAll(empty_pb2.Empty())
+    assert jobs(daemon, "") == []
+    for ask in (lambda: inspect(daemon), lambda: ended(daemon, job), lambda: logs(daemon, job=job.job)):
+        with pytest.raises(grpc.RpcError) as failed:
+            ask()
+        assert failed.value.code() is grpc.StatusCode.NOT_FOUND
+    assert daemon.get(commit("upper", "master"), "a") == b"A"
+    assert workers(daemon) == []
