@@ -7,6 +7,7 @@ see no change.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from hashlib import blake2b
 
@@ -98,7 +99,7 @@ class Found:
     """Seconds for which the kernel may answer the name without asking again."""
 
 
-class ChangingDir(Inode):
+class ChangingDir(Inode, ABC):
     """A directory whose entries follow from a state outside: repos, branches, the datum in hand."""
 
     __slots__ = ("_time_ns",)
@@ -111,13 +112,13 @@ class ChangingDir(Inode):
     def time_ns(self) -> int:
         return self._time_ns
 
+    @abstractmethod
     async def find(self, name: str) -> Found | None:
         """The entry called `name` now."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def listing(self) -> list[Found]:
         """The entries now, in the order of their names. Raises NotFoundError when the directory is gone."""
-        raise NotImplementedError
 
 
 class InodeTable:

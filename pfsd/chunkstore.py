@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from blake3 import blake3
 
+from pfsd._core import next_cut
 from pfsd.entries import Chunk
 from pfsd.errors import CorruptError, FullError
 from pfsd.kv import Database
@@ -29,9 +30,14 @@ log = logging.getLogger(__name__)
 MAGIC = b"PFSPACK1"
 RECORD = struct.Struct("<32sII")
 INDEX = struct.Struct(">16sQI")
+CUT = 1 << 31
+"""Set in an index row's size when the chunk's end was decided by its content, not by the end of a file."""
 
 PACK_BYTES = 32 << 20
 PACK_CHUNKS = 1 << 16
+WRITE_BYTES = 256 << 10
+"""Chunks are written to the pack once they are so many bytes together."""
+FREE_CHECK_BYTES = 1 << 20
 RESERVE_BYTES = 32 << 20
 """Free space below which no chunk is taken, so that the metadata can always be written."""
 
@@ -46,6 +52,19 @@ class Location:
     """Of the chunk's first byte in the pack."""
     size: int
     """Bytes."""
+    is_cut: bool
+    """Whether its end was decided by its content, not by the end of a file."""
+
+
+def index_row(pack: str, offset: int, size: int, is_cut: bool) -> bytes:
+    """The value of the chunk index for a chunk."""
+    return INDEX.pack(bytes.fromhex(pack), offset, size | (CUT if is_cut else 0))
+
+
+def location(row: bytes) -> Location:
+    """What a value of the chunk index says."""
+    pack, offset, size = INDEX.unpack(row)
+    return Location(pack.hex(), offset, size & ~CUT, bool(size & CUT))
 
 
 def pack_object(pack: str) -> str:
@@ -54,51 +73,65 @@ def pack_object(pack: str) -> str:
 
 
 class _Pack:
-    """A growing pack in the spool."""
+    """A growing pack in the spool. Its methods are called under the store's lock."""
 
     def __init__(self, path: pathlib.Path, size: int) -> None:
         self.path = path
         self.name = path.name
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self.size = size
-        self.fresh: dict[bytes, Location] = {}
-        """Chunks that the index does not name yet."""
-        self.checked = 0
-        """Size at which free space was last checked."""
+        """Bytes, those that still wait in `_pending` included."""
+        self.fresh: dict[bytes, bytes] = {}
+        """The index rows of the chunks that the index does not name yet."""
         self.lock = threading.Lock()
-        """Held while the descriptor must stay open."""
+        """Held while the descriptor must stay open. Taken before the store's lock."""
+        self._pending = bytearray()
+        self._checked = -FREE_CHECK_BYTES
 
     @classmethod
     def create(cls, spool: pathlib.Path) -> _Pack:
         pack = cls(spool / uuid.uuid4().hex, 0)
-        pack._write(MAGIC)
+        pack._pending += MAGIC
+        pack.size = len(MAGIC)
+        pack.write()
         fsync_directory(spool)
         return pack
 
-    def append(self, name: bytes, data: bytes | memoryview) -> Location:
+    def append(self, name: bytes, data: bytes | memoryview, is_cut: bool) -> None:
         """Add a chunk; raises FullError, and leaves the pack as it was, when there is no room."""
-        if self.size - self.checked >= 1 << 20 or not self.checked:
+        if self.size - self._checked >= FREE_CHECK_BYTES:
             free = os.fstatvfs(self.fd)
             if free.f_bavail * free.f_frsize < RESERVE_BYTES + len(data):
                 raise _full()
-            self.checked = self.size
-        location = Location(self.name, self.size + RECORD.size, len(data))
-        self._write(RECORD.pack(name, len(data), 0) + data)
-        self.fresh[name] = location
-        return location
+            self._checked = self.size
+        self.fresh[name] = index_row(self.name, self.size + RECORD.size, len(data), is_cut)
+        self._pending += RECORD.pack(name, len(data), 0)
+        self._pending += data
+        self.size += RECORD.size + len(data)
+        if len(self._pending) >= WRITE_BYTES:
+            self.write()
 
-    def _write(self, data: bytes) -> None:
-        view, at = memoryview(data), self.size
+    def write(self) -> None:
+        """Write what waits; raises FullError, and keeps it, when there is no room."""
+        start = self.size - len(self._pending)
         try:
+            view, at = memoryview(self._pending), start
             while view:
                 written = os.pwrite(self.fd, view, at)
                 view, at = view[written:], at + written
         except OSError as error:
-            os.ftruncate(self.fd, self.size)
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise _full() from error
             raise
-        self.size = at
+        finally:
+            view.release()
+        self._pending = bytearray()
+
+    def read(self, at: Location) -> bytes:
+        """A chunk's bytes."""
+        if at.offset + at.size > self.size - len(self._pending):
+            self.write()
+        return os.pread(self.fd, at.size, at.offset)
 
 
 def _full() -> FullError:
@@ -116,23 +149,26 @@ class ChunkStore:
         self._lock = threading.Lock()
         self._packs: dict[str, _Pack] = {}
         self._active: _Pack | None = None
+        self._noted: set[bytes] | None = None
+        """While a collection runs: the chunks that were stored or asked for since it began."""
         self._recover()
 
     # --- writing
 
-    def add(self, data: bytes | memoryview) -> Chunk:
+    def add(self, data: bytes | memoryview, *, is_cut: bool = False) -> Chunk:
         """Store a chunk, which is not empty, unless it is there already. Durable after the next `flush`.
 
-        Raises FullError when the disk has no room.
+        `is_cut` says that `next_cut` ends the chunk where it ends. Raises FullError when the disk has no room.
         """
         name = blake3(data).digest()
         sealed = None
         with self._lock:
+            self._note(name)
             if self._find(name) is None:
                 if self._active is None:
                     self._active = _Pack.create(self._spool)
                     self._packs[self._active.name] = self._active
-                self._active.append(name, data)
+                self._active.append(name, data, is_cut)
                 if self._active.size >= PACK_BYTES or len(self._active.fresh) >= PACK_CHUNKS:
                     sealed, self._active = self._active, None
         if sealed is not None:
@@ -142,11 +178,11 @@ class ChunkStore:
     def flush(self) -> None:
         """Sync the growing packs and enter their new chunks in the index, unsynced: the next synced write covers it."""
         with self._lock:
-            waiting = [(pack, list(pack.fresh.items())) for pack in self._packs.values() if pack.fresh]
-        for pack, fresh in waiting:
+            waiting = [pack for pack in self._packs.values() if pack.fresh]
+        for pack in waiting:
             with pack.lock:
                 if pack.name in self._packs:  # else sealed, and so indexed, meanwhile
-                    self._index(pack, fresh)
+                    self._index(pack)
 
     def close(self) -> None:
         """Flush and release the packs."""
@@ -158,11 +194,14 @@ class ChunkStore:
             self._active = None
         self._store.close()
 
-    def _index(self, pack: _Pack, fresh: list[tuple[bytes, Location]]) -> None:
+    def _index(self, pack: _Pack) -> None:
+        with self._lock:
+            pack.write()
+            fresh = list(pack.fresh.items())
         os.fdatasync(pack.fd)
         batch = self._db.batch()
-        for name, at in fresh:
-            batch.put("chunks", name, INDEX.pack(bytes.fromhex(at.pack), at.offset, at.size))
+        for name, row in fresh:
+            batch.put("chunks", name, row)
         self._db.write(batch)
         with self._lock:
             for name, _ in fresh:
@@ -170,7 +209,7 @@ class ChunkStore:
 
     def _seal(self, pack: _Pack) -> None:
         with pack.lock:
-            self._index(pack, list(pack.fresh.items()))  # nothing is appended to a full pack
+            self._index(pack)  # nothing is appended to a full pack
             self._store.put_file(pack_object(pack.name), pack.path)
             with self._lock:
                 del self._packs[pack.name]
@@ -182,40 +221,48 @@ class ChunkStore:
     def locate(self, name: bytes) -> Location:
         """Where a chunk is; raises CorruptError when it is lost."""
         with self._lock:
-            location = self._find(name)
-        if location is None:
+            row = self._find(name)
+        if row is None:
             raise CorruptError(f"chunk {name.hex()} is missing from the store")
-        return location
+        return location(row)
 
     def has(self, name: bytes) -> bool:
-        """Whether a chunk is stored."""
+        """Whether a chunk is stored; a collection under way then leaves it."""
         with self._lock:
+            self._note(name)
             return self._find(name) is not None
 
     def read(self, name: bytes) -> bytes:
         """A chunk's bytes; raises CorruptError when they are lost or do not match the hash."""
         at = self.locate(name)
-        data = self._read_spool(at)
-        if data is None:
-            data = self._store.read(pack_object(at.pack), at.offset, at.size)
+        try:
+            data = self._read(at)
+        except CorruptError:
+            again = self.locate(name)  # a collection may have moved it
+            if again == at:
+                raise
+            data = self._read(again)
         if blake3(data).digest() != name:
             raise CorruptError(f"chunk {name.hex()} in pack {at.pack} does not match its hash")
         return data
 
-    def _read_spool(self, at: Location) -> bytes | None:
+    def _read(self, at: Location) -> bytes:
         with self._lock:  # keeps the descriptor from being closed under the read
             pack = self._packs.get(at.pack)
-            return None if pack is None else os.pread(pack.fd, at.size, at.offset)
+            if pack is not None:
+                return pack.read(at)
+        return self._store.read(pack_object(at.pack), at.offset, at.size)
 
-    def _find(self, name: bytes) -> Location | None:
+    def _find(self, name: bytes) -> bytes | None:
+        """A chunk's index row, or None."""
         for pack in self._packs.values():
             if (found := pack.fresh.get(name)) is not None:
                 return found
-        value = self._db.get("chunks", name)
-        if value is None:
-            return None
-        pack_id, offset, size = INDEX.unpack(value)
-        return Location(pack_id.hex(), offset, size)
+        return self._db.get("chunks", name)
+
+    def _note(self, name: bytes) -> None:
+        if self._noted is not None:
+            self._noted.add(name)
 
     # --- start-up
 
@@ -224,9 +271,9 @@ class ChunkStore:
         for path in sorted(self._spool.iterdir()):
             pack = _Pack(path, 0)
             size = os.fstat(pack.fd).st_size
-            for name, location in scan(pack.fd, path.name):
-                pack.size = location.offset + location.size
-                pack.fresh[name] = location
+            for name, offset, data in scan(pack.fd):
+                pack.size = offset + len(data)
+                pack.fresh[name] = index_row(path.name, offset, len(data), next_cut(data) == len(data))
             if pack.size == 0:  # a crash before the first chunk
                 os.close(pack.fd)
                 path.unlink()
@@ -242,8 +289,8 @@ class ChunkStore:
                 self._seal(pack)
 
 
-def scan(fd: int, pack: str) -> Iterator[tuple[bytes, Location]]:
-    """The chunks of an open pack in order, up to the first that is torn or does not match its hash."""
+def scan(fd: int) -> Iterator[tuple[bytes, int, bytes]]:
+    """The chunks of an open pack in order, each with its offset and bytes, up to the first that is torn or damaged."""
     if os.pread(fd, len(MAGIC), 0) != MAGIC:
         return
     at = len(MAGIC)
@@ -256,5 +303,5 @@ def scan(fd: int, pack: str) -> Iterator[tuple[bytes, Location]]:
         data = os.pread(fd, size, at)
         if reserved or len(data) != size or blake3(data).digest() != name:
             return
-        yield name, Location(pack, at, size)
+        yield name, at, data
         at += size

@@ -38,7 +38,7 @@ class ChunkWriter:
         view = memoryview(self._buffer)
         try:
             while end := next_cut(view, start):
-                yield self._chunks.add(bytes(view[start:end]))
+                yield self._chunks.add(bytes(view[start:end]), is_cut=True)
                 start = end
         finally:
             view.release()

@@ -129,7 +129,7 @@ def _skip_space(text: str, at: int) -> int:
 
 def _json_complaint(text: str, error: json.JSONDecodeError) -> str:
     where = f"line {error.lineno}, column {error.colno}"
-    line = text.splitlines()[error.lineno - 1] if text.splitlines() else ""
+    line = text.split("\n")[error.lineno - 1]
     if "//" in line[max(0, error.colno - 2) :] and text[error.pos :].lstrip().startswith("/"):
         return f"'//' comments are not JSON ({where}): remove them"
     return f"the spec is not valid JSON: {error.msg} ({where})"

@@ -114,6 +114,7 @@ def test_a_malformed_spec_is_refused_by_the_fields_name(data: Any, complaint: st
     [
         ('{\n  // the name\n  "pipeline": {}}', "'//' comments are not JSON (line 2"),
         ('{"pipeline": }', "not valid JSON"),
+        ("{\n", "not valid JSON"),
         ("  \n", "holds no pipeline spec"),
         ('{"description": "a", "description": "b"}', "field description is given twice"),
     ],

@@ -217,3 +217,67 @@ class LeaseRequest(_message.Message):
 class LeaseHeld(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class FsckRequest(_message.Message):
+    __slots__ = ("fix",)
+    FIX_FIELD_NUMBER: _ClassVar[int]
+    fix: bool
+    def __init__(self, fix: _Optional[bool] = ...) -> None: ...
+
+class Problem(_message.Message):
+    __slots__ = ("what", "touches", "touched", "fixed")
+    WHAT_FIELD_NUMBER: _ClassVar[int]
+    TOUCHES_FIELD_NUMBER: _ClassVar[int]
+    TOUCHED_FIELD_NUMBER: _ClassVar[int]
+    FIXED_FIELD_NUMBER: _ClassVar[int]
+    what: str
+    touches: _containers.RepeatedScalarFieldContainer[str]
+    touched: int
+    fixed: bool
+    def __init__(self, what: _Optional[str] = ..., touches: _Optional[_Iterable[str]] = ..., touched: _Optional[int] = ..., fixed: _Optional[bool] = ...) -> None: ...
+
+class FsckMessage(_message.Message):
+    __slots__ = ("problem", "summary")
+    PROBLEM_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    problem: Problem
+    summary: FsckSummary
+    def __init__(self, problem: _Optional[_Union[Problem, _Mapping]] = ..., summary: _Optional[_Union[FsckSummary, _Mapping]] = ...) -> None: ...
+
+class FsckSummary(_message.Message):
+    __slots__ = ("repos", "commits", "nodes", "chunks", "packs", "bytes", "problems", "fixed")
+    REPOS_FIELD_NUMBER: _ClassVar[int]
+    COMMITS_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    PACKS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FIELD_NUMBER: _ClassVar[int]
+    PROBLEMS_FIELD_NUMBER: _ClassVar[int]
+    FIXED_FIELD_NUMBER: _ClassVar[int]
+    repos: int
+    commits: int
+    nodes: int
+    chunks: int
+    packs: int
+    bytes: int
+    problems: int
+    fixed: int
+    def __init__(self, repos: _Optional[int] = ..., commits: _Optional[int] = ..., nodes: _Optional[int] = ..., chunks: _Optional[int] = ..., packs: _Optional[int] = ..., bytes: _Optional[int] = ..., problems: _Optional[int] = ..., fixed: _Optional[int] = ...) -> None: ...
+
+class GarbageReport(_message.Message):
+    __slots__ = ("nodes_kept", "nodes_removed", "chunks_kept", "chunks_removed", "packs_removed", "packs_rewritten", "bytes_freed")
+    NODES_KEPT_FIELD_NUMBER: _ClassVar[int]
+    NODES_REMOVED_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_KEPT_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_REMOVED_FIELD_NUMBER: _ClassVar[int]
+    PACKS_REMOVED_FIELD_NUMBER: _ClassVar[int]
+    PACKS_REWRITTEN_FIELD_NUMBER: _ClassVar[int]
+    BYTES_FREED_FIELD_NUMBER: _ClassVar[int]
+    nodes_kept: int
+    nodes_removed: int
+    chunks_kept: int
+    chunks_removed: int
+    packs_removed: int
+    packs_rewritten: int
+    bytes_freed: int
+    def __init__(self, nodes_kept: _Optional[int] = ..., nodes_removed: _Optional[int] = ..., chunks_kept: _Optional[int] = ..., chunks_removed: _Optional[int] = ..., packs_removed: _Optional[int] = ..., packs_rewritten: _Optional[int] = ..., bytes_freed: _Optional[int] = ...) -> None: ...
