@@ -53,6 +53,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -289,8 +290,11 @@ static _Noreturn void be_child(const struct start *s)
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != s->runner) /* it died before the line above */
         _exit(NOT_STARTED_STATUS);
+    /* The bare call, because glibc keeps the two signals that it uses itself from being reset. All zeros is the
+     * kernel's own structure with SIG_DFL. */
+    static const uint64_t default_action[8];
     for (int number = 1; number < NSIG; number++)
-        signal(number, SIG_DFL);
+        syscall(SYS_rt_sigaction, number, default_action, NULL, sizeof(uint64_t));
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
