@@ -14,7 +14,7 @@ import pathlib
 import struct
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from blake3 import blake3
@@ -24,6 +24,7 @@ from pfsd.entries import Chunk
 from pfsd.errors import CorruptError, FullError
 from pfsd.kv import Database
 from pfsd.objectstore import ObjectStore, fsync_directory
+from pfsd.references import References
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +142,7 @@ def _full() -> FullError:
 class ChunkStore:
     """All chunks of a root. Safe to use from many threads."""
 
-    def __init__(self, database: Database, store: ObjectStore, spool: pathlib.Path) -> None:
+    def __init__(self, database: Database, store: ObjectStore, spool: pathlib.Path, references: References) -> None:
         self._db = database
         self._store = store
         self._spool = spool
@@ -149,8 +150,7 @@ class ChunkStore:
         self._lock = threading.Lock()
         self._packs: dict[str, _Pack] = {}
         self._active: _Pack | None = None
-        self._noted: set[bytes] | None = None
-        """While a collection runs: the chunks that were stored or asked for since it began."""
+        self._references = references
         self._recover()
 
     # --- writing
@@ -163,17 +163,23 @@ class ChunkStore:
         name = blake3(data).digest()
         sealed = None
         with self._lock:
-            self._note(name)
+            self._references.note(name)
             if self._find(name) is None:
-                if self._active is None:
-                    self._active = _Pack.create(self._spool)
-                    self._packs[self._active.name] = self._active
-                self._active.append(name, data, is_cut)
-                if self._active.size >= PACK_BYTES or len(self._active.fresh) >= PACK_CHUNKS:
-                    sealed, self._active = self._active, None
+                sealed = self._append(name, data, is_cut)
         if sealed is not None:
             self._seal(sealed)
         return Chunk(name, len(data))
+
+    def _append(self, name: bytes, data: bytes | memoryview, is_cut: bool) -> _Pack | None:
+        """Add a chunk to the active pack; returns the pack if it is full now, to be sealed. Called under the lock."""
+        if self._active is None:
+            self._active = _Pack.create(self._spool)
+            self._packs[self._active.name] = self._active
+        self._active.append(name, data, is_cut)
+        if self._active.size < PACK_BYTES and len(self._active.fresh) < PACK_CHUNKS:
+            return None
+        full, self._active = self._active, None
+        return full
 
     def flush(self) -> None:
         """Sync the growing packs and enter their new chunks in the index, unsynced: the next synced write covers it."""
@@ -229,7 +235,7 @@ class ChunkStore:
     def has(self, name: bytes) -> bool:
         """Whether a chunk is stored; a collection under way then leaves it."""
         with self._lock:
-            self._note(name)
+            self._references.note(name)
             return self._find(name) is not None
 
     def read(self, name: bytes) -> bytes:
@@ -260,9 +266,53 @@ class ChunkStore:
                 return found
         return self._db.get("chunks", name)
 
-    def _note(self, name: bytes) -> None:
-        if self._noted is not None:
-            self._noted.add(name)
+    # --- collecting
+
+    def remove(self, names: list[bytes]) -> int:
+        """Forget chunks that a collection found unreachable, but for those that are held; how many went."""
+        with self._lock, self._references.lock:
+            unheld = [name for name in names if not self._references.is_held(name)]
+            batch = self._db.batch()
+            for name in unheld:
+                batch.delete("chunks", name)
+            self._db.write(batch)
+        return len(unheld)
+
+    def seal(self, wasteful: Callable[[str, int], bool]) -> None:
+        """Seal the growing packs of which `wasteful(name, size)` says that it is worth it."""
+        with self._lock:
+            chosen = [pack for pack in self._packs.values() if wasteful(pack.name, pack.size)]
+            if self._active in chosen:
+                self._active = None
+        for pack in chosen:
+            if pack.name in self._packs:
+                self._seal(pack)
+
+    def sealed_packs(self) -> list[str]:
+        """The packs in the object store."""
+        return [name.rpartition("/")[2] for name in self._store.names("packs")]
+
+    def pack_size(self, pack: str) -> int:
+        """Bytes of a sealed pack."""
+        return self._store.size(pack_object(pack))
+
+    def rewrite(self, pack: str, names: list[bytes]) -> None:
+        """Move these chunks, all that a sealed pack has to keep, to the growing pack, and remove the old one.
+
+        Raises CorruptError, and keeps the pack, when one of them is damaged.
+        """
+        for name in names:
+            at = self.locate(name)
+            if at.pack != pack:
+                continue
+            data = self.read(name)
+            with self._lock:
+                full = self._append(name, data, at.is_cut)
+            if full is not None:
+                self._seal(full)
+        self.flush()
+        self._db.write(self._db.batch(), sync=True)  # the new rows are on disk before the old bytes go
+        self._store.delete(pack_object(pack))
 
     # --- start-up
 

@@ -7,6 +7,7 @@ from collections import OrderedDict
 
 from pfsd.errors import CorruptError
 from pfsd.kv import Database
+from pfsd.references import References
 from pfsd.tree import Node, decode_node
 
 CACHED_NODES = 1024
@@ -15,8 +16,9 @@ CACHED_NODES = 1024
 class DatabaseNodes:
     """A `pfsd.tree.NodeStore` over the `nodes` column family. Safe to use from many threads."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, references: References) -> None:
         self._db = database
+        self._references = references
         self._lock = threading.Lock()
         self._cache: OrderedDict[bytes, Node] = OrderedDict()
 
@@ -34,9 +36,23 @@ class DatabaseNodes:
         return node
 
     def put(self, node_hash: bytes, data: bytes) -> None:
+        self._references.note(node_hash)
         batch = self._db.batch()
         batch.put("nodes", node_hash, data)
         self._db.write(batch)
+
+    def remove(self, hashes: list[bytes]) -> int:
+        """Remove nodes that a collection found unreachable, but for those that are held; how many went."""
+        with self._references.lock:
+            unheld = [name for name in hashes if not self._references.is_held(name)]
+            batch = self._db.batch()
+            for name in unheld:
+                batch.delete("nodes", name)
+            self._db.write(batch)
+        with self._lock:
+            for name in unheld:
+                self._cache.pop(name, None)
+        return len(unheld)
 
     def raw(self, hashes: list[bytes]) -> list[bytes]:
         """The bytes of nodes, in the order asked for; raises CorruptError when one is lost."""

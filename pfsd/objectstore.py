@@ -27,6 +27,9 @@ class ObjectStore(Protocol):
     def read(self, name: str, offset: int, size: int) -> bytes:
         """`size` bytes from `offset`; raises CorruptError when the object is missing or shorter."""
 
+    def size(self, name: str) -> int:
+        """Bytes of an object; raises CorruptError when it is missing."""
+
     def names(self, prefix: str) -> Iterator[str]:
         """The names that begin with `prefix`, a directory."""
 
@@ -81,6 +84,12 @@ class LocalObjectStore:
         if len(data) != size:
             raise CorruptError(f"object {name} in {self._directory} ends before byte {offset + size}")
         return data
+
+    def size(self, name: str) -> int:
+        try:
+            return (self._directory / name).stat().st_size
+        except FileNotFoundError:
+            raise CorruptError(f"object {name} is missing from {self._directory}") from None
 
     def names(self, prefix: str) -> Iterator[str]:
         for path in sorted((self._directory / prefix).rglob("*")):

@@ -14,6 +14,7 @@ from pfsd.events import Changes
 from pfsd.kv import Database
 from pfsd.nodestore import DatabaseNodes
 from pfsd.objectstore import LocalObjectStore, fsync_directory
+from pfsd.references import References
 
 FORMAT = 1
 
@@ -32,10 +33,11 @@ class Root:
         try:
             self.id = _identify(directory)
             self.db = Database(directory / "meta")
-            self.nodes = DatabaseNodes(self.db)
+            self.references = References()
+            self.nodes = DatabaseNodes(self.db, self.references)
             self.objects = LocalObjectStore(directory / "objects")
             self.spool = directory / "spool"
-            self.chunks = ChunkStore(self.db, self.objects, self.spool)
+            self.chunks = ChunkStore(self.db, self.objects, self.spool, self.references)
         except BaseException:
             os.close(self._lock_fd)
             raise

@@ -1,0 +1,74 @@
+"""What running operations refer to before anything durable does, so that a collection leaves it alone.
+
+A chunk or node is stored, or found to be there already, some time before a row in the metadata names it. Meanwhile
+only the operation that needs it knows. Operations therefore note every hash that they store or rely on; a
+collection keeps what was noted by an operation that began before it, and everything noted since.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from types import TracebackType
+
+
+class Operation:
+    """Notes the hashes that one operation relies on. Entered around each of its steps, in one thread at a time."""
+
+    def __init__(self, owner: References) -> None:
+        self._owner = owner
+        self._outer: list[Operation | None] = []
+        self.noted: set[bytes] = set()
+
+    def __enter__(self) -> Operation:
+        current = self._owner.current
+        self._outer.append(getattr(current, "operation", None))
+        current.operation = self
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._owner.current.operation = self._outer.pop()
+
+
+class References:
+    """The operations under way, and the collection if one runs. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        """Held by a collection from asking `is_held` until what is not held is removed."""
+        self.current = threading.local()
+        self._operations: weakref.WeakSet[Operation] = weakref.WeakSet()
+        self._since: set[bytes] | None = None
+
+    def operation(self) -> Operation:
+        """A new operation; what it notes counts for as long as the object lives."""
+        with self.lock:
+            made = Operation(self)
+            self._operations.add(made)
+            return made
+
+    def note(self, name: bytes) -> None:
+        """Note a hash for the operation that this thread is in, before looking whether it is stored."""
+        operation: Operation | None = getattr(self.current, "operation", None)
+        if operation is None and self._since is None:
+            return
+        with self.lock:
+            if operation is not None:
+                operation.noted.add(name)
+            if self._since is not None:
+                self._since.add(name)
+
+    def begin_collection(self) -> None:
+        """From now on everything noted is held, and what the operations under way have noted so far."""
+        with self.lock:
+            self._since = set().union(*(operation.noted for operation in self._operations))
+
+    def end_collection(self) -> None:
+        with self.lock:
+            self._since = None
+
+    def is_held(self, name: bytes) -> bool:
+        """Whether a collection has to leave this hash alone. The caller holds `lock`."""
+        return self._since is not None and name in self._since
