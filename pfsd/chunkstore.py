@@ -278,15 +278,15 @@ class ChunkStore:
             self._db.write(batch)
         return len(unheld)
 
-    def seal(self, wasteful: Callable[[str, int], bool]) -> None:
-        """Seal the growing packs of which `wasteful(name, size)` says that it is worth it."""
+    def seal_if(self, wasteful: Callable[[str, int], bool]) -> list[str]:
+        """Seal the growing pack if `wasteful(name, size)` says that it is worth it; returns the names of what was."""
         with self._lock:
-            chosen = [pack for pack in self._packs.values() if wasteful(pack.name, pack.size)]
-            if self._active in chosen:
-                self._active = None
-        for pack in chosen:
-            if pack.name in self._packs:
-                self._seal(pack)
+            pack = self._active
+            if pack is None or not wasteful(pack.name, pack.size):
+                return []
+            self._active = None
+        self._seal(pack)
+        return [pack.name]
 
     def sealed_packs(self) -> list[str]:
         """The packs in the object store."""

@@ -14,6 +14,7 @@ from pfsd.entries import DirEntry
 from pfsd.errors import InvalidError, NotFoundError, StateError
 from pfsd.kv import Batch
 from pfsd.records import Commit, CommitRef
+from pfsd.references import as_operation
 from pfsd.repos import Repos
 from pfsd.root import Root
 from pfsd.staging import Staging
@@ -113,6 +114,7 @@ class Commits:
         self._root.changes.announce(repo)
         return commit
 
+    @as_operation
     def build(
         self, repo: str, root: bytes, *, parent: str = "", branch: str = "", provenance: Sequence[CommitRef] = ()
     ) -> Commit:
@@ -132,6 +134,7 @@ class Commits:
             self._root.changes.announce(repo)
             return finished
 
+    @as_operation
     def finish(self, repo: str, name: str) -> Commit:
         """Make an open commit immutable and durable; raises StateError when it is finished already."""
         commit = self.resolve(repo, name)
@@ -282,6 +285,7 @@ class Commits:
         self._still_open(commit, f"commit {commit.repo}/{commit.id} is finished: start a new commit to write")
         return self.staging(commit)
 
+    @as_operation
     def tree(self, commit: Commit) -> DirEntry:
         """The root directory of a commit as it is now. What is staged for an open one is folded in."""
         if not commit.is_open:

@@ -12,6 +12,7 @@ from pfsd.entries import Chunk, DirEntry, Entry, FileEntry
 from pfsd.errors import InvalidError, IsADirectoryPfsError, NotADirectoryPfsError, NotFoundError
 from pfsd.paths import Path, join
 from pfsd.records import Commit
+from pfsd.references import noted
 from pfsd.root import Root
 from pfsd.split import Delimiter, Splitter
 from pfsd.staging import Write
@@ -137,6 +138,7 @@ class Upload:
     """Puts into an open commit, stored as they come and staged together by `finish`."""
 
     def __init__(self, root: Root, commits: Commits, commit: Commit) -> None:
+        self.operation = root.references.operation()
         self._root = root
         self._commits = commits
         self._commit = commit
@@ -146,6 +148,7 @@ class Upload:
         self._path: Path = ()
         self._overwrite = False
 
+    @noted
     def begin(
         self,
         path: str,
@@ -166,12 +169,14 @@ class Upload:
         else:
             self._sink = _Split(self._root, self._path, overwrite, Splitter(delimiter, target_datums, target_bytes))
 
+    @noted
     def write(self, data: bytes) -> None:
         """Take in the next bytes of the path."""
         if self._sink is None:
             raise InvalidError("the first message of PutFile has to name a file")
         self._sink.write(data)
 
+    @noted
     def finish(self) -> None:
         """Stage everything, or nothing when it raises: IsADirectoryPfsError, NotADirectoryPfsError, StateError."""
         self._end()

@@ -110,6 +110,10 @@ class Database:
             yield iterator.key(), iterator.value()
             iterator.prev()
 
+    def estimate(self, family: str) -> int:
+        """About how many keys a family has."""
+        return self._families[family].property_int_value("rocksdb.estimate-num-keys") or 0
+
     def compact(self) -> None:
         """Rewrite every family without what was deleted."""
         for family in self._families.values():

@@ -13,12 +13,28 @@ from pfsd.tree import Node, decode_node
 CACHED_NODES = 1024
 
 
+class HeldNodes:
+    """A `pfsd.tree.NodeReader` that notes every node it reads, so that a collection under way leaves it.
+
+    For taking over trees that may be garbage by now: what can be read through it stays.
+    """
+
+    def __init__(self, nodes: DatabaseNodes, references: References) -> None:
+        self._nodes = nodes
+        self._references = references
+
+    def get(self, node_hash: bytes) -> Node:
+        self._references.note(node_hash)
+        return decode_node(self._nodes.raw([node_hash])[0])  # not from the cache, which may outlive the node
+
+
 class DatabaseNodes:
     """A `pfsd.tree.NodeStore` over the `nodes` column family. Safe to use from many threads."""
 
     def __init__(self, database: Database, references: References) -> None:
         self._db = database
         self._references = references
+        self.held = HeldNodes(self, references)
         self._lock = threading.Lock()
         self._cache: OrderedDict[bytes, Node] = OrderedDict()
 

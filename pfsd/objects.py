@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from pfsd import content, entries
+from pfsd import content, entries, treeobjects
 from pfsd.chunkstore import Location
 from pfsd.entries import Chunk, FileEntry
 from pfsd.errors import InvalidError, NotFoundError
 from pfsd.files import FileSink
+from pfsd.references import as_operation
 from pfsd.root import Root
 from pfsd.tree import HASH_BYTES
 
@@ -45,9 +46,11 @@ class Objects:
             sink.write(block)
         return self.keep(sink, tags)
 
+    @as_operation
     def keep(self, sink: FileSink, tags: Sequence[str]) -> bytes:
         """Make an object of what was written to a sink."""
         entry = content.concatenate(self._root.nodes, self._root.chunks, sink.finish())
+        self._root.references.note(entries.content_hash(entry))
         chunk = _only_chunk(entry)
         name = chunk.hash if chunk else entries.content_hash(entry)
         self._root.chunks.flush()
@@ -80,6 +83,18 @@ class Objects:
         if entry is None:
             raise NotFoundError(f"object {name.hex()} not found")
         return entry
+
+    def hold(self, name: bytes) -> None:
+        """Keep an object, and the tree that it may name, for the operation under way; raises NotFoundError."""
+        self._root.references.note(name)
+        for _, chunk in entries.chunks_from(self._root.nodes.held, self.get(name)):
+            if not self._root.chunks.has(chunk.hash):
+                raise NotFoundError(f"object {name.hex()} not found")
+        try:
+            top = treeobjects.read(self._root.chunks, name)
+        except InvalidError:
+            return
+        treeobjects.hold(self._root, top)
 
     def read(self, names: Sequence[bytes], offset: int = 0, size: int = 0) -> Iterator[bytes]:
         """The bytes of several objects as one stream, from `offset`, `size` of them, or all where it is 0."""
@@ -126,16 +141,18 @@ class Tags:
     """The tags of a root."""
 
     def __init__(self, root: Root, objects: Objects) -> None:
+        self._root = root
         self._db = root.db
         self._objects = objects
 
     def set(self, name: bytes, tags: Iterable[str]) -> None:
         """Let tags name an object; those that named another move. Raises NotFoundError for the object."""
-        self._objects.get(name)
-        batch = self._db.batch()
-        for tag in tags:
-            batch.put("tags", _tag_key(tag), name)
-        self._db.write(batch, sync=True)
+        with self._root.references.operation():
+            self._objects.hold(name)
+            batch = self._db.batch()
+            for tag in tags:
+                batch.put("tags", _tag_key(tag), name)
+            self._db.write(batch, sync=True)
 
     def get(self, tag: str) -> bytes:
         """The hash of the object that a tag names; raises NotFoundError."""

@@ -7,9 +7,17 @@ collection keeps what was noted by an operation that began before it, and everyt
 
 from __future__ import annotations
 
+import functools
 import threading
 import weakref
+from collections.abc import Callable
 from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
+
+N = TypeVar("N", bound="Noting")
+P = ParamSpec("P")
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Operation:
@@ -19,6 +27,17 @@ class Operation:
         self._owner = owner
         self._outer: list[Operation | None] = []
         self.noted: set[bytes] = set()
+        self._pins: set[bytes] = set()
+
+    @property
+    def pins(self) -> frozenset[bytes]:
+        """The roots of the trees that it took parts of as they are."""
+        return frozenset(self._pins)
+
+    def pin(self, root: bytes) -> None:
+        """Keep a whole tree, which something durable names. Look again afterwards whether it still does."""
+        with self._owner.lock:
+            self._pins.add(root)
 
     def __enter__(self) -> Operation:
         current = self._owner.current
@@ -30,6 +49,34 @@ class Operation:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._owner.current.operation = self._outer.pop()
+
+
+class Noting(Protocol):
+    """An object whose `operation` lasts as long as itself."""
+
+    operation: Operation
+
+
+def noted(method: Callable[Concatenate[N, P], T]) -> Callable[Concatenate[N, P], T]:
+    """Decorates a method of a `Noting` object: what it stores or relies on is noted for its operation."""
+
+    @functools.wraps(method)
+    def run(self: N, *args: P.args, **kwargs: P.kwargs) -> T:
+        with self.operation:
+            return method(self, *args, **kwargs)
+
+    return cast("Callable[Concatenate[N, P], T]", run)
+
+
+def as_operation(method: F) -> F:
+    """Decorates a method of an object that has the open root as `_root`: each call is an operation."""
+
+    @functools.wraps(method)
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with self._root.references.operation():
+            return method(self, *args, **kwargs)
+
+    return cast(F, run)
 
 
 class References:
@@ -64,6 +111,11 @@ class References:
         """From now on everything noted is held, and what the operations under way have noted so far."""
         with self.lock:
             self._since = set().union(*(operation.noted for operation in self._operations))
+
+    def pinned(self) -> set[bytes]:
+        """The roots that operations have pinned. To be asked once all that is durable was marked."""
+        with self.lock:
+            return set().union(*(operation.pins for operation in self._operations))
 
     def end_collection(self) -> None:
         with self.lock:

@@ -30,6 +30,9 @@ from pfsd.paths import Path, join
 
 KNOWN_DIRECTORIES = 4096
 
+AREA_BYTES = 16
+"""Length of an area's id."""
+
 _HIDDEN = 0x10
 _BYTES = b"\x01"
 _ENTRY = b"\x02"
@@ -230,7 +233,7 @@ class Staging:
     def _checked(self, pieces: Iterable[Piece], path: Path) -> Iterator[Piece]:
         for piece in pieces:
             if isinstance(piece, FileEntry):
-                for _, chunk in entries.chunks_from(self._nodes, piece):
+                for _, chunk in entries.chunks_from(self._nodes.held, piece):
                     if not self._chunks.has(chunk.hash):
                         raise CorruptError(
                             f"a part of {join(path)} was lost in a crash: delete the commit and put it again"
@@ -336,3 +339,11 @@ def _split(key: bytes, skip: int) -> tuple[Path, int | None]:
     end = key.index(b"\0\0", skip)
     path = tuple(key[skip:end].decode().split("\0")) if end > skip else ()
     return path, int.from_bytes(key[end + 2 :], "big") if len(key) > end + 2 else None
+
+
+def staged_entries(database: Database) -> Iterator[Entry]:
+    """The entries that are staged anywhere: content that is stored and waits for being folded in."""
+    for key, value in database.scan("staging", b""):
+        _, sequence = _split(key, AREA_BYTES)
+        if sequence is not None and value[:1] == _ENTRY:
+            yield entries.decode(value[1:])

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pathlib
+import threading
 from collections.abc import Sequence
 
 from pfsd import treeobjects
+from pfsd.collect import Collector, Report
 from pfsd.commits import Commits
+from pfsd.errors import StateError
 from pfsd.files import Files
 from pfsd.keyvalue import KeyValues
 from pfsd.objects import Objects, Tags, parse_hash
@@ -29,13 +32,25 @@ class Store:
         self.tags = Tags(self.root, self.objects)
         self.trees = Trees(self.root, self.commits, self.tags)
         self.records = KeyValues(self.root)
+        self._collecting = threading.Lock()
 
     def build_commit(
         self, repo: str, tree_hash: str, *, parent: str = "", branch: str = "", provenance: Sequence[CommitRef] = ()
     ) -> Commit:
         """Make a finished commit of a tree object; raises InvalidError when the object is not one."""
         root = treeobjects.read(self.root.chunks, parse_hash(tree_hash))
-        return self.commits.build(repo, root, parent=parent, branch=branch, provenance=provenance)
+        with self.root.references.operation():
+            treeobjects.hold(self.root, root)
+            return self.commits.build(repo, root, parent=parent, branch=branch, provenance=provenance)
+
+    def collect_garbage(self) -> Report:
+        """Remove what nothing can reach any more; raises StateError when another collection runs."""
+        if not self._collecting.acquire(blocking=False):
+            raise StateError("a garbage collection is running already: wait for its end")
+        try:
+            return Collector(self.root).run()
+        finally:
+            self._collecting.release()
 
     def delete_all(self) -> None:
         """Remove every repo, object and tag."""

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import re
 
+from pfsd import dirs, entries
 from pfsd.chunkstore import ChunkStore
+from pfsd.entries import DirEntry, FileEntry
 from pfsd.errors import CorruptError, InvalidError
+from pfsd.paths import join
+from pfsd.root import Root
 
 _HEAD = b"pfsd tree 1\n"
 _TREE = re.compile(_HEAD + rb"[0-9a-f]{64}\n")
@@ -17,6 +21,15 @@ _TREE = re.compile(_HEAD + rb"[0-9a-f]{64}\n")
 def put(chunks: ChunkStore, root: bytes) -> bytes:
     """Store the tree object of a root hash; returns the object's hash."""
     return chunks.add(_HEAD + root.hex().encode() + b"\n").hash
+
+
+def hold(root: Root, top: bytes) -> None:
+    """Make sure that all of a tree is stored, and stays for the operation under way; raises CorruptError."""
+    for path, entry in dirs.walk(root.nodes.held, DirEntry(top)):
+        if isinstance(entry, FileEntry):
+            for _, chunk in entries.chunks_from(root.nodes.held, entry):
+                if not root.chunks.has(chunk.hash):
+                    raise CorruptError(f"a chunk of {join(path)} is missing from the store")
 
 
 def read(chunks: ChunkStore, object_hash: bytes) -> bytes:

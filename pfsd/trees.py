@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pfsd import content, entries, paths, tree, treeobjects
 from pfsd.commits import Commits
 from pfsd.entries import DirEntry, Entry, FileEntry
-from pfsd.errors import StateError
+from pfsd.errors import NotFoundError, StateError
 from pfsd.files import FileSink
 from pfsd.objects import Tags
 from pfsd.paths import Path, join
 from pfsd.records import Commit
+from pfsd.references import noted
 from pfsd.root import Root
 from pfsd.staging import Staging, Write
 
@@ -39,6 +40,7 @@ class TreeUpload:
     """A tree under construction. What it stores is found by nobody until `finish`."""
 
     def __init__(self, root: Root) -> None:
+        self.operation = root.references.operation()
         self._root = root
         self._staging = Staging(root.db, root.nodes, root.chunks, uuid.uuid4().bytes, tree.EMPTY)
         self._writes: list[Write] = []
@@ -46,6 +48,7 @@ class TreeUpload:
         self._sink: FileSink | None = None
         self._bytes = 0
 
+    @noted
     def write(self, path: str, data: bytes) -> None:
         """Append to the file at a path, which is made if need be."""
         parts = paths.parse_file(path)
@@ -55,6 +58,7 @@ class TreeUpload:
         self._sink.write(data)
         self._bytes += len(data)
 
+    @noted
     def put(self, path: str, entry: Entry) -> None:
         """Put existing content at a path: a file's is appended to what is there, a directory's is merged in."""
         self._end()
@@ -64,6 +68,7 @@ class TreeUpload:
         else:
             self._add(Write(parts, (entry,)))
 
+    @noted
     def finish(self, tag: str) -> StoredTree:
         """Store the tree and let `tag` name its object; raises what a path in the way of another raises."""
         self._end()
@@ -115,12 +120,17 @@ class Trees:
         The same file in several trees is concatenated. Raises NotFoundError for a tag, StateError when the commit is
         finished or when a path is a file in one tree and a directory in another.
         """
-        roots = [treeobjects.read(self._root.chunks, self._tags.get(tag)) for tag in tags]
-        staging = self._commits.open_staging(commit)
-        merged = self._merge(roots, ())
-        object_hash = treeobjects.put(self._root.chunks, merged)
-        with staging.lock:
-            self._commits.set_tree(commit, merged)
+        with self._root.references.operation() as operation:
+            roots = [treeobjects.read(self._root.chunks, self._tags.get(tag)) for tag in tags]
+            for root in roots:
+                operation.pin(root)
+            if not all(self._tags.present(tags)):
+                raise NotFoundError("a tag was deleted while its tree was about to be merged")
+            staging = self._commits.open_staging(commit)
+            merged = self._merge(roots, ())
+            object_hash = treeobjects.put(self._root.chunks, merged)
+            with staging.lock:
+                self._commits.set_tree(commit, merged)
         return StoredTree(object_hash, entries.dir_entry(self._root.nodes, merged))
 
     def _merge(self, roots: Sequence[bytes], path: Path) -> bytes:
