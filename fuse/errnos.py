@@ -23,6 +23,7 @@ _ERRNO: list[tuple[type[errors.PfsError], int]] = [
     (errors.InvalidError, errno.EINVAL),
     (errors.IsADirectoryPfsError, errno.EISDIR),
     (errors.NotADirectoryPfsError, errno.ENOTDIR),
+    (errors.NotEmptyError, errno.ENOTEMPTY),
     (errors.StateError, errno.EPERM),
     (errors.FullError, errno.ENOSPC),
     (errors.CorruptError, errno.EIO),

@@ -71,7 +71,8 @@ def check_mountpoint(mountpoint: str) -> None:
     try:
         mode = os.stat(mountpoint).st_mode
     except OSError as error:
-        raise StateError(f"{mountpoint} can't be mounted on: {error.strerror}") from error
+        reason = (error.strerror or str(error)).lower()
+        raise StateError(f"{mountpoint} can't be mounted on: {reason}") from error
     if not stat.S_ISDIR(mode):
         raise StateError(f"{mountpoint} can't be mounted on: it is not a directory")
 

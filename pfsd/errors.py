@@ -35,6 +35,10 @@ class NotADirectoryPfsError(StateError):
     """A directory was wanted and the path, or a part of it, is a file."""
 
 
+class NotEmptyError(StateError):
+    """A directory was to go and still holds something."""
+
+
 class FullError(PfsError):
     """The disk or a limit has no room left; what was there before is intact."""
 

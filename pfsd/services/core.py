@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pachproto import health_pb2, pfs_pb2, pfsd_pb2, versionpb_pb2
+from pachproto import edits_pb2, health_pb2, pfs_pb2, pfsd_pb2, versionpb_pb2
 from pfsd.server import Services
 from pfsd.services.about import HealthService, VersionService
+from pfsd.services.edits_api import EditsService
 from pfsd.services.object_api import ObjectService
 from pfsd.services.pfs_api import PfsService
 from pfsd.services.records_api import RecordsService
@@ -18,6 +19,7 @@ def core_services(store: Store) -> Services:
         (pfs_pb2.DESCRIPTOR.services_by_name["API"], PfsService(store)),
         (pfs_pb2.DESCRIPTOR.services_by_name["ObjectAPI"], ObjectService(store)),
         (pfsd_pb2.DESCRIPTOR.services_by_name["Store"], StoreService(store)),
+        (edits_pb2.DESCRIPTOR.services_by_name["Edits"], EditsService(store)),
         (pfsd_pb2.DESCRIPTOR.services_by_name["Records"], RecordsService(store)),
         (versionpb_pb2.DESCRIPTOR.services_by_name["API"], VersionService()),
         (health_pb2.DESCRIPTOR.services_by_name["Health"], HealthService()),

@@ -36,7 +36,8 @@ def fetch(url: str, recursive: bool, write: Callable[[bytes], None]) -> None:
         kind = NotFoundError if error.code in (404, 410) else UnavailableError
         raise kind(f"the URL {url} answers {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
-        raise UnavailableError(f"the URL {url} does not answer: {error.reason}") from error
+        reason = error.reason.strerror if isinstance(error.reason, OSError) else None
+        raise UnavailableError(f"the URL {url} does not answer: {(reason or str(error.reason)).lower()}") from error
     except (OSError, http.client.HTTPException) as error:
         raise UnavailableError(f"the URL {url} broke off: {error}") from error
     except ValueError as error:

@@ -168,6 +168,70 @@ class Changes(_message.Message):
     repos: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, repos: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class ListFilesRequest(_message.Message):
+    __slots__ = ("file", "recursive")
+    FILE_FIELD_NUMBER: _ClassVar[int]
+    RECURSIVE_FIELD_NUMBER: _ClassVar[int]
+    file: _pfs_pb2.File
+    recursive: bool
+    def __init__(self, file: _Optional[_Union[_pfs_pb2.File, _Mapping]] = ..., recursive: _Optional[bool] = ...) -> None: ...
+
+class FileBatch(_message.Message):
+    __slots__ = ("files",)
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    files: _containers.RepeatedCompositeFieldContainer[_pfs_pb2.FileInfo]
+    def __init__(self, files: _Optional[_Iterable[_Union[_pfs_pb2.FileInfo, _Mapping]]] = ...) -> None: ...
+
+class DiffBatch(_message.Message):
+    __slots__ = ("new_files", "old_files")
+    NEW_FILES_FIELD_NUMBER: _ClassVar[int]
+    OLD_FILES_FIELD_NUMBER: _ClassVar[int]
+    new_files: _containers.RepeatedCompositeFieldContainer[_pfs_pb2.FileInfo]
+    old_files: _containers.RepeatedCompositeFieldContainer[_pfs_pb2.FileInfo]
+    def __init__(self, new_files: _Optional[_Iterable[_Union[_pfs_pb2.FileInfo, _Mapping]]] = ..., old_files: _Optional[_Iterable[_Union[_pfs_pb2.FileInfo, _Mapping]]] = ...) -> None: ...
+
+class ChunkPresence(_message.Message):
+    __slots__ = ("present",)
+    PRESENT_FIELD_NUMBER: _ClassVar[int]
+    present: _containers.RepeatedScalarFieldContainer[bool]
+    def __init__(self, present: _Optional[_Iterable[bool]] = ...) -> None: ...
+
+class ChunkReference(_message.Message):
+    __slots__ = ("hash", "size")
+    HASH_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    hash: bytes
+    size: int
+    def __init__(self, hash: _Optional[bytes] = ..., size: _Optional[int] = ...) -> None: ...
+
+class FilePut(_message.Message):
+    __slots__ = ("path", "overwrite", "data", "chunks", "more")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    OVERWRITE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    overwrite: bool
+    data: bytes
+    chunks: _containers.RepeatedCompositeFieldContainer[ChunkReference]
+    more: bool
+    def __init__(self, path: _Optional[str] = ..., overwrite: _Optional[bool] = ..., data: _Optional[bytes] = ..., chunks: _Optional[_Iterable[_Union[ChunkReference, _Mapping]]] = ..., more: _Optional[bool] = ...) -> None: ...
+
+class PutFilesRequest(_message.Message):
+    __slots__ = ("commit", "files")
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    commit: _pfs_pb2.Commit
+    files: _containers.RepeatedCompositeFieldContainer[FilePut]
+    def __init__(self, commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., files: _Optional[_Iterable[_Union[FilePut, _Mapping]]] = ...) -> None: ...
+
+class PutFilesResponse(_message.Message):
+    __slots__ = ("files",)
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    files: int
+    def __init__(self, files: _Optional[int] = ...) -> None: ...
+
 class Record(_message.Message):
     __slots__ = ("key", "value")
     KEY_FIELD_NUMBER: _ClassVar[int]

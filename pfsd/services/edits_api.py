@@ -1,0 +1,51 @@
+"""`pfsd.Edits`: what a writable mount changes in an open commit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pachproto import edits_pb2
+from pfsd import entries, paths
+from pfsd.edits import Edits, MakeDirectory, Remove, Rename, Replace, Step
+from pfsd.entries import FileEntry
+from pfsd.errors import CorruptError, InvalidError
+from pfsd.services.threads import in_thread
+from pfsd.store import Store
+
+
+class EditsService:
+    """The method of `pfsd.Edits`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._edits = Edits(store.root, store.commits)
+
+    async def Edit(self, request: edits_pb2.EditRequest, _context: Any) -> edits_pb2.EditResponse:
+        commit = self._store.commits.resolve(request.commit.repo.name, request.commit.id)
+        steps = [_step(message) for message in request.steps]
+        return edits_pb2.EditResponse(root=(await in_thread(self._edits.apply, commit, steps)).root)
+
+
+def _step(message: edits_pb2.EditStep) -> Step:
+    kind = message.WhichOneof("step")
+    if kind == "make_directory":
+        return MakeDirectory(paths.parse(message.make_directory))
+    if kind == "remove":
+        remove = message.remove
+        return Remove(paths.parse(remove.path), remove.empty_directory, remove.file)
+    if kind == "rename":
+        rename = message.rename
+        return Rename(paths.parse(getattr(rename, "from")), paths.parse(rename.to), rename.no_replace)
+    if kind == "replace":
+        return Replace(paths.parse_file(message.replace.path), _file(message.replace.entry))
+    raise InvalidError("an edit has a step without content")
+
+
+def _file(data: bytes) -> FileEntry:
+    try:
+        entry = entries.decode(data)
+    except CorruptError:
+        entry = entries.EMPTY_DIR
+    if not isinstance(entry, FileEntry):
+        raise InvalidError("an edit replaces a file by something that is not a file's entry")
+    return entry
