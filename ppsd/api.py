@@ -48,6 +48,12 @@ class PipelineService:
         await self._bridge.in_trio(self._engine.delete_all)
         return Empty()
 
+    async def GarbageCollect(
+        self, _request: pps_pb2.GarbageCollectRequest, _context: Any
+    ) -> pps_pb2.GarbageCollectResponse:
+        await self._bridge.in_trio(self._engine.collect_garbage)
+        return pps_pb2.GarbageCollectResponse()
+
     async def _inspect_pipeline(self, name: str) -> pps_pb2.PipelineInfo:
         return self._info(await self._engine.pipeline(name))
 

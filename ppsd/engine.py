@@ -306,6 +306,11 @@ class Engine:
             self._find(pipeline)
         return lines
 
+    async def collect_garbage(self) -> None:
+        """Have the file system remove what nothing can reach any more, while everything goes on."""
+        await self._ready()
+        await self._files.collect_garbage()
+
     # --- for the workers ---------------------------------------------------------------------------------
 
     async def join(self, session: Session, pipeline: str, salt: str) -> Pipeline:

@@ -111,6 +111,9 @@ class FileSystem(Protocol):
     async def merge_trees(self, commit: CommitRef, tags: Sequence[str]) -> None:
         """Set an open commit's content to the merge of tagged trees, in order."""
 
+    async def collect_garbage(self) -> None:
+        """Have what nothing can reach any more removed; returns when that is done."""
+
     def watch_changes(self) -> AbstractAsyncContextManager[AsyncIterator[frozenset[str]]]:
         """The repos in which something moved, as it does; an empty set comes first, when the watch is in place."""
 
@@ -230,6 +233,7 @@ class GrpcFileSystem:
         self._api = Stub(channel, pfs["API"])
         self._store = Stub(channel, pfsd["Store"])
         self._records = Stub(channel, pfsd["Records"])
+        self._admin = Stub(channel, pfsd["Admin"])
         self._messages = Messages()
 
     async def repo_exists(self, name: str) -> bool:
@@ -307,6 +311,9 @@ class GrpcFileSystem:
         requests = [pfsd_pb2.MergeTreesRequest(commit=to_commit(commit))]
         requests += [pfsd_pb2.MergeTreesRequest(tags=part) for part in _parts(tags)]
         await call(self._store.MergeTrees, iter(requests))
+
+    async def collect_garbage(self) -> None:
+        await call(self._admin.CollectGarbage, Empty())
 
     @asynccontextmanager
     async def watch_changes(self) -> AsyncIterator[AsyncIterator[frozenset[str]]]:

@@ -483,3 +483,27 @@ def test_delete_all_removes_pipelines_jobs_and_logs_but_no_repo(pipeline_daemon:
         assert failed.value.code() is grpc.StatusCode.NOT_FOUND
     assert daemon.get(commit("upper", "master"), "a") == b"A"
     assert workers(daemon) == []
+
+
+def test_garbage_is_collected_while_a_job_runs_and_what_was_computed_stays(
+    pipeline_daemon: Daemon, tmp_path: pathlib.Path
+) -> None:
+    daemon = pipeline_daemon
+    gate = Gate(tmp_path / "gate")
+    daemon.create_repo("in")
+    daemon.pps.CreatePipeline(spec(stdin=gate.lines()))
+    daemon.create_repo("gone")
+    daemon.commit_files("gone", {"big": os.urandom(3_000_000)})
+    first = daemon.commit_files("in", {f"f{number}": b"%d" % number * 5000 for number in range(6)})
+    gate.began(2)
+    daemon.pfs.DeleteRepo(pfs_pb2.DeleteRepoRequest(repo=pfs_pb2.Repo(name="gone")))
+    daemon.pps.GarbageCollect(pps_pb2.GarbageCollectRequest(), timeout=LIMIT)
+    gate.open()
+    while len(jobs(daemon)) == 0 or jobs(daemon)[0].state != pps_pb2.JOB_SUCCESS:
+        daemon.pps.GarbageCollect(pps_pb2.GarbageCollectRequest(), timeout=LIMIT)
+    flush(daemon, first)
+    second = daemon.commit_files("in", {"f6": b"six"})
+    flush(daemon, second)
+    assert [(job.data_processed, job.data_skipped) for job in jobs(daemon)] == [(6, 0), (1, 6)]
+    assert daemon.get(commit("upper", "master"), "f3") == b"3" * 5000
+    assert daemon.get(commit("upper", "master"), "f6") == b"six"
