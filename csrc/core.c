@@ -1,16 +1,22 @@
 /*
  * pfsd._core: the hot paths of the store.
  *
- * next_cut(data, start=0) -> int   where the next content-defined chunk ends (FastCDC)
- * rank(key) -> int                 how many levels of a tree a key ends nodes of
+ * next_cut(data, start=0) -> int             where the next content-defined chunk ends (FastCDC)
+ * rank(key) -> int                           how many levels of a tree a key ends nodes of
+ * next_boundary(keys, start, level) -> int   where the next node of a level ends
+ * decode_node, encode_node                   a tree node's bytes and its parts
+ * add_summaries(values), measure_entry(value)  the sums that a tree keeps
  *
+ * Malformed data raises ValueError, which the callers turn into the store's own error.
  * No function keeps state between calls. Both hashes are part of the on-disk format: a change of any constant
  * here is a new format version (ARCHITECTURE.md, "Formats").
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <assert.h>
+#include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 /* ---- content-defined chunking -------------------------------------------------------------------------- */
 
@@ -99,22 +105,295 @@ PyDoc_STRVAR(rank_doc,
 "rank(key, /)\n--\n\n"
 "How many levels of a tree this key ends nodes of: n or more with probability 128 ** -n, at most 9.");
 
-static PyObject *rank(PyObject *Py_UNUSED(self), PyObject *arg)
+static int rank_of(const uint8_t *key, Py_ssize_t size)
 {
-    Py_buffer key;
-    if (PyObject_GetBuffer(arg, &key, PyBUF_SIMPLE) < 0)
-        return NULL;
     uint64_t hash = 0xcbf29ce484222325ULL; /* FNV-1a, 64 bits */
-    const uint8_t *bytes = key.buf;
-    for (Py_ssize_t i = 0; i < key.len; i++)
-        hash = (hash ^ bytes[i]) * 0x100000001b3ULL;
-    PyBuffer_Release(&key);
+    for (Py_ssize_t i = 0; i < size; i++)
+        hash = (hash ^ key[i]) * 0x100000001b3ULL;
     hash ^= hash >> 33; /* MurmurHash3's finaliser spreads short keys over all bits */
     hash *= 0xff51afd7ed558ccdULL;
     hash ^= hash >> 33;
     hash *= 0xc4ceb9fe1a85ec53ULL;
     hash ^= hash >> 33;
-    return PyLong_FromLong((hash ? __builtin_ctzll(hash) : 63) / RANK_BITS);
+    return (hash ? __builtin_ctzll(hash) : 63) / RANK_BITS;
+}
+
+static PyObject *rank(PyObject *Py_UNUSED(self), PyObject *arg)
+{
+    Py_buffer key;
+    if (PyObject_GetBuffer(arg, &key, PyBUF_SIMPLE) < 0)
+        return NULL;
+    int levels = rank_of(key.buf, key.len);
+    PyBuffer_Release(&key);
+    return PyLong_FromLong(levels);
+}
+
+PyDoc_STRVAR(next_boundary_doc,
+"next_boundary(keys, start, level, /)\n--\n\n"
+"The index after the first key from start on whose rank is above level, or 0 when there is none.\n\n"
+"Raises ValueError when start is outside the list.");
+
+static PyObject *next_boundary(PyObject *Py_UNUSED(self), PyObject *args)
+{
+    PyObject *keys;
+    Py_ssize_t start;
+    int level;
+    if (!PyArg_ParseTuple(args, "O!ni:next_boundary", &PyList_Type, &keys, &start, &level))
+        return NULL;
+    Py_ssize_t count = PyList_GET_SIZE(keys);
+    if (start < 0 || start > count) {
+        PyErr_SetString(PyExc_ValueError, "start is outside the list");
+        return NULL;
+    }
+    for (Py_ssize_t i = start; i < count; i++) {
+        PyObject *key = PyList_GET_ITEM(keys, i);
+        if (!PyBytes_Check(key)) {
+            PyErr_SetString(PyExc_TypeError, "a key has to be bytes");
+            return NULL;
+        }
+        if (rank_of((const uint8_t *)PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key)) > level)
+            return PyLong_FromSsize_t(i + 1);
+    }
+    return PyLong_FromLong(0);
+}
+
+/* ---- nodes ---------------------------------------------------------------------------------------------- */
+
+enum {
+    VARINT_BYTES = 10, /* longest unsigned LEB128 integer of 64 bits */
+    HASH_BYTES = 32,
+    NODE_HEAD = 4, /* signature and level */
+};
+static const uint8_t SIGNATURE[] = {'P', 'T', 1};
+
+/* Reads the integer at *at, which is not behind end, and moves *at past it; false when it is torn or too large. */
+static bool read_varint(const uint8_t **at, const uint8_t *end, uint64_t *value)
+{
+    *value = 0;
+    for (int shift = 0; *at < end && shift < 64; shift += 7) {
+        uint8_t byte = *(*at)++;
+        uint64_t bits = byte & 0x7f;
+        if (shift == 63 && bits > 1)
+            return false;
+        *value |= bits << shift;
+        if (byte < 0x80)
+            return true;
+    }
+    return false;
+}
+
+/* Writes an integer at `at`, which has room for VARINT_BYTES; returns where it ends. */
+static uint8_t *write_varint(uint8_t *at, uint64_t value)
+{
+    for (; value >= 0x80; value >>= 7)
+        *at++ = (uint8_t)(value | 0x80);
+    *at++ = (uint8_t)value;
+    return at;
+}
+
+/* Reads `length | bytes` at *at; NULL with an error set when it is torn. */
+static PyObject *read_bytes(const uint8_t **at, const uint8_t *end)
+{
+    uint64_t size;
+    if (!read_varint(at, end, &size) || size > (uint64_t)(end - *at)) {
+        PyErr_SetString(PyExc_ValueError, "a tree node's length is wrong");
+        return NULL;
+    }
+    PyObject *bytes = PyBytes_FromStringAndSize((const char *)*at, (Py_ssize_t)size);
+    *at += size;
+    return bytes;
+}
+
+/* Fills the two lists, which have `count` free places; false with an error set when the data is malformed. */
+static bool read_pairs(const uint8_t *at, const uint8_t *end, Py_ssize_t count, PyObject *keys, PyObject *values)
+{
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *key = read_bytes(&at, end);
+        if (!key)
+            return false;
+        PyList_SET_ITEM(keys, i, key);
+        PyObject *value = read_bytes(&at, end);
+        if (!value)
+            return false;
+        PyList_SET_ITEM(values, i, value);
+    }
+    if (at != end)
+        PyErr_SetString(PyExc_ValueError, "a tree node's length is wrong");
+    return at == end;
+}
+
+PyDoc_STRVAR(decode_node_doc,
+"decode_node(data, /)\n--\n\n"
+"The level, the keys and the values of the tree node with these bytes; raises ValueError when they are not one.");
+
+static PyObject *decode_node(PyObject *Py_UNUSED(self), PyObject *arg)
+{
+    Py_buffer data;
+    if (PyObject_GetBuffer(arg, &data, PyBUF_SIMPLE) < 0)
+        return NULL;
+    const uint8_t *at = data.buf, *end = at + data.len;
+    PyObject *keys = NULL, *values = NULL, *result = NULL;
+    uint64_t count;
+    if (data.len < NODE_HEAD || memcmp(at, SIGNATURE, sizeof SIGNATURE) != 0) {
+        PyErr_SetString(PyExc_ValueError, "a tree node does not begin with its signature");
+        goto done;
+    }
+    at += NODE_HEAD;
+    /* each pair takes two bytes or more, so the data bounds the memory that a count can ask for */
+    if (!read_varint(&at, end, &count) || count > (uint64_t)(end - at) / 2) {
+        PyErr_SetString(PyExc_ValueError, "a tree node's length is wrong");
+        goto done;
+    }
+    keys = PyList_New((Py_ssize_t)count);
+    values = PyList_New((Py_ssize_t)count);
+    if (keys && values && read_pairs(at, end, (Py_ssize_t)count, keys, values))
+        result = Py_BuildValue("iOO", ((const uint8_t *)data.buf)[NODE_HEAD - 1], keys, values);
+done:
+    Py_XDECREF(keys);
+    Py_XDECREF(values);
+    PyBuffer_Release(&data);
+    return result;
+}
+
+/* Whether both are lists of bytes of one length; adds up the room that their encoding takes at most. */
+static bool pairs_room(PyObject *keys, PyObject *values, size_t *room)
+{
+    if (PyList_GET_SIZE(keys) != PyList_GET_SIZE(values)) {
+        PyErr_SetString(PyExc_ValueError, "a node needs as many values as keys");
+        return false;
+    }
+    *room = NODE_HEAD + VARINT_BYTES;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(keys); i++) {
+        PyObject *key = PyList_GET_ITEM(keys, i), *value = PyList_GET_ITEM(values, i);
+        if (!PyBytes_Check(key) || !PyBytes_Check(value)) {
+            PyErr_SetString(PyExc_TypeError, "keys and values have to be bytes");
+            return false;
+        }
+        size_t sizes = (size_t)PyBytes_GET_SIZE(key) + (size_t)PyBytes_GET_SIZE(value) + 2 * VARINT_BYTES;
+        if (__builtin_add_overflow(*room, sizes, room) || *room > PY_SSIZE_T_MAX) {
+            PyErr_NoMemory();
+            return false;
+        }
+    }
+    return true;
+}
+
+static uint8_t *write_bytes(uint8_t *at, PyObject *bytes)
+{
+    Py_ssize_t size = PyBytes_GET_SIZE(bytes);
+    at = write_varint(at, (uint64_t)size);
+    memcpy(at, PyBytes_AS_STRING(bytes), (size_t)size);
+    return at + size;
+}
+
+PyDoc_STRVAR(encode_node_doc,
+"encode_node(level, keys, values, /)\n--\n\n"
+"The bytes of a tree node; raises ValueError when there are not as many values as keys.");
+
+static PyObject *encode_node(PyObject *Py_UNUSED(self), PyObject *args)
+{
+    unsigned char level;
+    PyObject *keys, *values;
+    size_t room;
+    if (!PyArg_ParseTuple(args, "bO!O!:encode_node", &level, &PyList_Type, &keys, &PyList_Type, &values) ||
+        !pairs_room(keys, values, &room))
+        return NULL;
+    PyObject *result = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)room);
+    if (!result)
+        return NULL;
+    uint8_t *start = (uint8_t *)PyBytes_AS_STRING(result), *at = start;
+    memcpy(at, SIGNATURE, sizeof SIGNATURE);
+    at[NODE_HEAD - 1] = level;
+    at = write_varint(at + NODE_HEAD, (uint64_t)PyList_GET_SIZE(keys));
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(keys); i++) {
+        at = write_bytes(at, PyList_GET_ITEM(keys, i));
+        at = write_bytes(at, PyList_GET_ITEM(values, i));
+    }
+    assert((size_t)(at - start) <= room);
+    _PyBytes_Resize(&result, at - start); /* leaves NULL and an error when it fails */
+    return result;
+}
+
+/* ---- sums ----------------------------------------------------------------------------------------------- */
+
+enum { SUMS = 3 };
+
+static bool read_sums(const uint8_t *at, const uint8_t *end, uint64_t *sums)
+{
+    for (int i = 0; i < SUMS; i++)
+        if (!read_varint(&at, end, &sums[i]))
+            return false;
+    return at == end;
+}
+
+static PyObject *sums_tuple(const uint64_t *sums)
+{
+    return Py_BuildValue("KKK", (unsigned long long)sums[0], (unsigned long long)sums[1],
+                         (unsigned long long)sums[2]);
+}
+
+PyDoc_STRVAR(add_summaries_doc,
+"add_summaries(values, /)\n--\n\n"
+"The three sums over values of nodes above level 0; raises ValueError when one is malformed.");
+
+static PyObject *add_summaries(PyObject *Py_UNUSED(self), PyObject *values)
+{
+    if (!PyList_Check(values)) {
+        PyErr_SetString(PyExc_TypeError, "a list is needed");
+        return NULL;
+    }
+    uint64_t total[SUMS] = {0}, sums[SUMS];
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(values); i++) {
+        PyObject *value = PyList_GET_ITEM(values, i);
+        if (!PyBytes_Check(value)) {
+            PyErr_SetString(PyExc_TypeError, "a value has to be bytes");
+            return NULL;
+        }
+        const uint8_t *at = (const uint8_t *)PyBytes_AS_STRING(value);
+        Py_ssize_t size = PyBytes_GET_SIZE(value);
+        bool good = size >= HASH_BYTES && read_sums(at + HASH_BYTES, at + size, sums);
+        for (int j = 0; good && j < SUMS; j++)
+            good = !__builtin_add_overflow(total[j], sums[j], &total[j]);
+        if (!good) {
+            PyErr_SetString(PyExc_ValueError, "a tree node's sums can't be decoded");
+            return NULL;
+        }
+    }
+    return sums_tuple(total);
+}
+
+enum { FILE_ENTRY = 1, DIR_ENTRY = 2 };
+
+static bool read_measure(const uint8_t *at, Py_ssize_t size, uint64_t *sums)
+{
+    const uint8_t *end = at + size;
+    if (size > 0 && at[0] == FILE_ENTRY) {
+        at++;
+        sums[1] = 1;
+        sums[2] = 0;
+        return read_varint(&at, end, &sums[0]);
+    }
+    if (size > 1 + HASH_BYTES && at[0] == DIR_ENTRY)
+        return read_sums(at + 1 + HASH_BYTES, end, sums) && !__builtin_add_overflow(sums[2], 1, &sums[2]);
+    return false;
+}
+
+PyDoc_STRVAR(measure_entry_doc,
+"measure_entry(value, /)\n--\n\n"
+"Bytes, files and directories that a directory entry adds; raises ValueError when it is malformed.");
+
+static PyObject *measure_entry(PyObject *Py_UNUSED(self), PyObject *arg)
+{
+    Py_buffer value;
+    if (PyObject_GetBuffer(arg, &value, PyBUF_SIMPLE) < 0)
+        return NULL;
+    uint64_t sums[SUMS];
+    bool good = read_measure(value.buf, value.len, sums);
+    PyBuffer_Release(&value);
+    if (good)
+        return sums_tuple(sums);
+    PyErr_SetString(PyExc_ValueError, "a directory entry can't be decoded");
+    return NULL;
 }
 
 /* ---- module -------------------------------------------------------------------------------------------- */
@@ -122,6 +401,11 @@ static PyObject *rank(PyObject *Py_UNUSED(self), PyObject *arg)
 static PyMethodDef methods[] = {
     {"next_cut", next_cut, METH_VARARGS, next_cut_doc},
     {"rank", rank, METH_O, rank_doc},
+    {"next_boundary", next_boundary, METH_VARARGS, next_boundary_doc},
+    {"decode_node", decode_node, METH_O, decode_node_doc},
+    {"encode_node", encode_node, METH_VARARGS, encode_node_doc},
+    {"add_summaries", add_summaries, METH_O, add_summaries_doc},
+    {"measure_entry", measure_entry, METH_O, measure_entry_doc},
     {NULL, NULL, 0, NULL},
 };
 

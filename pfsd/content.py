@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 
 from pfsd import entries
@@ -56,12 +57,16 @@ def concatenate(nodes: NodeStore, chunks: ChunkStore, pieces: Iterable[Piece]) -
     """The entry of the pieces' content, one after the other.
 
     Reads back only what must be cut anew: from the last chunk of a piece to the first place in the next one where
-    the cuts agree again.
+    the cuts agree again. The first piece's chunk list is shared but for its end.
     """
     first, rest = _head(pieces)
-    if isinstance(first, FileEntry) and rest is None:
+    if rest is None and isinstance(first, FileEntry):
         return first
-    return entries.file_entry(nodes, _joined(nodes, chunks, first, rest or ()))
+    if isinstance(first, FileEntry) and first.chunk_count > entries.INLINE_CHUNKS and rest is not None:
+        start, last = next(entries.chunks_from(nodes, first, first.size - 1))
+        end = FileEntry(last.size, (last,), None, 1)
+        return entries.replace_tail(nodes, first, start, _joined(nodes, chunks, itertools.chain((end,), rest)))
+    return entries.file_entry(nodes, _joined(nodes, chunks, itertools.chain((first,), rest or ())))
 
 
 def _head(pieces: Iterable[Piece]) -> tuple[Piece, Iterable[Piece] | None]:
@@ -79,14 +84,13 @@ def _head(pieces: Iterable[Piece]) -> tuple[Piece, Iterable[Piece] | None]:
     return first, rest()
 
 
-def _joined(nodes: NodeReader, chunks: ChunkStore, first: Piece, rest: Iterable[Piece]) -> Iterator[Chunk]:
+def _joined(nodes: NodeReader, chunks: ChunkStore, pieces: Iterable[Piece]) -> Iterator[Chunk]:
     writer = ChunkWriter(chunks)
-    for pieces in ((first,), rest):
-        for piece in pieces:
-            if isinstance(piece, FileEntry):
-                yield from _append(nodes, chunks, writer, piece)
-            else:
-                yield from writer.write(piece)
+    for piece in pieces:
+        if isinstance(piece, FileEntry):
+            yield from _append(nodes, chunks, writer, piece)
+        else:
+            yield from writer.write(piece)
     yield from writer.finish()
 
 

@@ -42,9 +42,19 @@ def children(nodes: NodeReader, directory: DirEntry, start: str = "") -> Iterato
 def walk(nodes: NodeReader, top: Entry, path: Path = ()) -> Iterator[tuple[Path, Entry]]:
     """`top` itself, which stands at `path`, and all below it, a directory before what it holds."""
     yield path, top
-    if isinstance(top, DirEntry):
-        for name, entry in children(nodes, top):
-            yield from walk(nodes, entry, (*path, name))
+    if not isinstance(top, DirEntry):
+        return
+    open_directories = [(path, children(nodes, top))]  # not recursion: paths may be deeper than Python's stack
+    while open_directories:
+        above, rest = open_directories[-1]
+        found = next(rest, None)
+        if found is None:
+            open_directories.pop()
+            continue
+        name, entry = found
+        yield (*above, name), entry
+        if isinstance(entry, DirEntry):
+            open_directories.append(((*above, name), children(nodes, entry)))
 
 
 def _name(key: bytes) -> str:

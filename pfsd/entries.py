@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from blake3 import blake3
 
-from pfsd import tree, varint
+from pfsd import _core, tree, varint
 from pfsd.errors import CorruptError
 from pfsd.tree import HASH_BYTES, NodeReader, NodeStore, Summary
 
@@ -117,6 +117,12 @@ def decode(data: bytes) -> Entry:
     raise CorruptError("a directory entry can't be decoded")
 
 
+def encode_chunk(chunk: Chunk) -> bytes:
+    """The bytes of the entry of a file that is one chunk."""
+    size = varint.encode(chunk.size)
+    return b"".join((b"\x01", size, b"\x00\x01", chunk.hash, size))
+
+
 def content_hash(entry: Entry) -> bytes:
     """32 bytes that are equal exactly when the content (of a directory: all below it) is."""
     return blake3(encode(entry), derive_key_context=ENTRY_CONTEXT).digest()
@@ -124,11 +130,10 @@ def content_hash(entry: Entry) -> bytes:
 
 def measure_entry(value: bytes) -> Summary:
     """Bytes, files and directories that an entry adds to its directory."""
-    if value[0] == 1:
-        return varint.decode(value, 1)[0], 1, 0
-    size, at = varint.decode(value, 1 + HASH_BYTES)
-    files, at = varint.decode(value, at)
-    return size, files, varint.decode(value, at)[0] + 1
+    try:
+        return _core.measure_entry(value)
+    except ValueError as error:
+        raise CorruptError(str(error)) from None
 
 
 def dir_entry(nodes: NodeReader, root: bytes) -> DirEntry:
@@ -164,6 +169,39 @@ def file_entry(nodes: NodeStore, chunks: Iterable[Chunk]) -> FileEntry:
                 yield size.to_bytes(8, "big"), chunk.hash + varint.encode(chunk.size)
 
     root = tree.build(nodes, pairs(), _measure_chunk)
+    return FileEntry(size, (), root, count)
+
+
+def replace_tail(nodes: NodeStore, entry: FileEntry, kept: int, chunks: Iterable[Chunk]) -> FileEntry:
+    """The entry of the file that begins with `entry`'s bytes up to `kept`, where a chunk ends, followed by `chunks`.
+
+    A long chunk list is changed from there on, and its beginning is not read; `entry` keeps more chunks than are
+    listed in an entry itself.
+    """
+    assert entry.chunk_root is not None
+    size, count = kept, entry.chunk_count
+    old = tree.items(nodes, entry.chunk_root, (kept + 1).to_bytes(8, "big"))
+    old_key = next(old, (None,))[0]
+
+    def mutations() -> Iterator[tree.Mutation]:
+        nonlocal size, count, old_key
+        for chunk in chunks:
+            size += chunk.size
+            key = size.to_bytes(8, "big")
+            while old_key is not None and old_key <= key:
+                if old_key < key:
+                    yield old_key, None
+                count -= 1
+                old_key = next(old, (None,))[0]
+            yield key, chunk.hash + varint.encode(chunk.size)
+            count += 1
+        while old_key is not None:
+            yield old_key, None
+            count -= 1
+            old_key = next(old, (None,))[0]
+
+    root = tree.update(nodes, entry.chunk_root, mutations(), _measure_chunk)
+    assert count > INLINE_CHUNKS
     return FileEntry(size, (), root, count)
 
 

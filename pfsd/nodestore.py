@@ -12,6 +12,9 @@ from pfsd.tree import Node, decode_node
 
 CACHED_NODES = 1024
 
+GATHERED_BYTES = 1 << 20
+"""Nodes are written once they are so many bytes together."""
+
 
 class HeldNodes:
     """A `pfsd.tree.NodeReader` that notes every node it reads, so that a collection under way leaves it.
@@ -70,6 +73,10 @@ class DatabaseNodes:
                 self._cache.pop(name, None)
         return len(unheld)
 
+    def gather(self) -> GatheredNodes:
+        """A view that writes many nodes at once, for one thread."""
+        return GatheredNodes(self, self._db, self._references)
+
     def raw(self, hashes: list[bytes]) -> list[bytes]:
         """The bytes of nodes, in the order asked for; raises CorruptError when one is lost."""
         found = []
@@ -78,3 +85,36 @@ class DatabaseNodes:
                 raise CorruptError(f"tree node {name.hex()} is missing from the store")
             found.append(data)
         return found
+
+
+class GatheredNodes:
+    """A `pfsd.tree.NodeStore` over another, whose new nodes are in the database when `flush` has returned."""
+
+    def __init__(self, below: DatabaseNodes, database: Database, references: References) -> None:
+        self._below = below
+        self._db = database
+        self._references = references
+        self._waiting: dict[bytes, bytes] = {}
+        self._bytes = 0
+
+    def get(self, node_hash: bytes) -> Node:
+        data = self._waiting.get(node_hash)
+        return self._below.get(node_hash) if data is None else decode_node(data)
+
+    def put(self, node_hash: bytes, data: bytes) -> None:
+        self._references.note(node_hash)
+        if node_hash not in self._waiting:
+            self._waiting[node_hash] = data
+            self._bytes += len(data)
+            if self._bytes >= GATHERED_BYTES:
+                self.flush()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        if self._waiting:
+            batch = self._db.batch()
+            for node_hash, data in self._waiting.items():
+                batch.put("nodes", node_hash, data)
+            self._db.write(batch)
+            self._waiting.clear()
+            self._bytes = 0

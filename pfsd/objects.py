@@ -13,10 +13,10 @@ from pfsd import content, entries, treeobjects
 from pfsd.chunkstore import Location
 from pfsd.entries import Chunk, FileEntry
 from pfsd.errors import InvalidError, NotFoundError
-from pfsd.files import FileSink
 from pfsd.references import as_operation
 from pfsd.root import Root
 from pfsd.tree import HASH_BYTES
+from pfsd.uploads import FileSink
 
 _DELETED = b""
 

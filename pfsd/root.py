@@ -7,6 +7,7 @@ import os
 import pathlib
 import threading
 import uuid
+from dataclasses import dataclass
 
 from pfsd.chunkstore import ChunkStore
 from pfsd.errors import FormatError, FullError, InvalidError, StateError
@@ -19,6 +20,16 @@ from pfsd.references import References
 FORMAT = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What the file FORMAT says."""
+
+    version: int
+    """Of the on-disk format."""
+    store: str
+    """32 hex digits, drawn when the root was made."""
+
+
 class Root:
     """An open root: the only user of its directory until it is closed."""
 
@@ -29,10 +40,12 @@ class Root:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InvalidError(f"the root {directory} can't be made: {error.strerror}") from error
-        self._lock_fd = _lock(directory)
+        self._lock_fd = lock(directory)
         try:
             self.id = _identify(directory)
             self.db = Database(directory / "meta")
+            if self.db.get("meta", b"store") is None:
+                write_identity_rows(self.db, Identity(FORMAT, self.id))
             self.references = References()
             self.nodes = DatabaseNodes(self.db, self.references)
             self.objects = LocalObjectStore(directory / "objects")
@@ -52,7 +65,11 @@ class Root:
         os.close(self._lock_fd)
 
 
-def _lock(directory: pathlib.Path) -> int:
+def lock(directory: pathlib.Path) -> int:
+    """A descriptor that keeps every other process off the root until it is closed.
+
+    Raises StateError when another one has it, InvalidError when the directory can't be used.
+    """
     try:
         fd = os.open(directory / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
@@ -68,11 +85,49 @@ def _lock(directory: pathlib.Path) -> int:
     return fd
 
 
+def read_identity(directory: pathlib.Path) -> Identity:
+    """What FORMAT says, of whatever version; raises FileNotFoundError, and FormatError when it can't be read."""
+    path = directory / "FORMAT"
+    words = path.read_bytes().decode(errors="replace").split()
+    if len(words) != 3 or words[0] != "pfsd" or not words[1].isdecimal():
+        raise FormatError(f"{path} does not read 'pfsd FORMAT ID': {directory} is not a root of pfsd")
+    return Identity(int(words[1]), words[2])
+
+
+def write_identity(directory: pathlib.Path, identity: Identity) -> None:
+    """Replace FORMAT, durably and as one step; raises FullError."""
+    new = directory / "FORMAT.new"
+    try:
+        with new.open("w") as file:
+            file.write(f"pfsd {identity.version} {identity.store}\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise FullError(f"the root {directory} can't be written: {error.strerror}") from error
+    new.rename(directory / "FORMAT")
+    fsync_directory(directory)
+
+
+def write_identity_rows(database: Database, identity: Identity) -> None:
+    """Keep in the metadata, durably, what FORMAT says, so that a lost FORMAT can be restored."""
+    batch = database.batch()
+    batch.put("meta", b"format", str(identity.version).encode())
+    batch.put("meta", b"store", identity.store.encode())
+    database.write(batch, sync=True)
+
+
+def read_identity_rows(database: Database) -> Identity | None:
+    """What the metadata keeps of FORMAT; None where it keeps nothing that can be read."""
+    version, store = database.get("meta", b"format"), database.get("meta", b"store")
+    if version is None or store is None or not version.isdigit():
+        return None
+    return Identity(int(version), store.decode(errors="replace"))
+
+
 def _identify(directory: pathlib.Path) -> str:
     """The id of the store in a root; makes a new one in an empty directory."""
-    path = directory / "FORMAT"
     try:
-        words = path.read_text().split()
+        identity = read_identity(directory)
     except FileNotFoundError:
         strangers = [
             entry.name for entry in directory.iterdir() if entry.name not in ("LOCK", "lost+found", "FORMAT.new")
@@ -81,26 +136,11 @@ def _identify(directory: pathlib.Path) -> str:
             raise FormatError(
                 f"{directory} is not a root of pfsd and not empty (it holds {strangers[0]}): name an empty directory"
             ) from None
-        return _make(directory)
-    if len(words) != 3 or words[0] != "pfsd" or not words[1].isdecimal():
-        raise FormatError(f"{path} does not read 'pfsd FORMAT ID': {directory} is not a root of pfsd")
-    if int(words[1]) != FORMAT:
+        identity = Identity(FORMAT, uuid.uuid4().hex)
+        write_identity(directory, identity)
+    if identity.version != FORMAT:
+        way_out = "use a newer one" if identity.version > FORMAT else f"run pachctl migrate --root {directory}"
         raise FormatError(
-            f"the root {directory} has format {words[1]} and this pfsd reads format {FORMAT}: use a newer one"
+            f"the root {directory} has format {identity.version} and this pfsd reads format {FORMAT}: {way_out}"
         )
-    return words[2]
-
-
-def _make(directory: pathlib.Path) -> str:
-    store_id = uuid.uuid4().hex
-    new = directory / "FORMAT.new"
-    try:
-        with new.open("w") as file:
-            file.write(f"pfsd {FORMAT} {store_id}\n")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise FullError(f"the root {directory} can't be written: {error.strerror}") from error
-    new.rename(directory / "FORMAT")
-    fsync_directory(directory)
-    return store_id
+    return identity.store

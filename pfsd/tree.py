@@ -18,13 +18,14 @@ tree is the level-0 node without entries; it is never stored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import itertools
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from blake3 import blake3
 
-from pfsd import varint
-from pfsd._core import rank
+from pfsd import _core, varint
 from pfsd.errors import CorruptError
 
 NODE_CONTEXT = "pfsd 2026-11 tree node v1"
@@ -35,6 +36,8 @@ Mutation = tuple[bytes, bytes | None]
 """A key with its new value, or with None to remove it."""
 
 Summary = tuple[int, int, int]
+NO_SUMMARY: Summary = (0, 0, 0)
+
 Measure = Callable[[bytes], Summary]
 """What a level-0 value adds to the sums kept above it (for a directory: bytes, files, directories)."""
 
@@ -73,14 +76,7 @@ class Node:
 
     def find(self, key: bytes) -> int:
         """Index of the first key not below `key`; the count where there is none."""
-        low, high = 0, len(self.keys)
-        while low < high:
-            middle = (low + high) // 2
-            if self.keys[middle] < key:
-                low = middle + 1
-            else:
-                high = middle
-        return low
+        return bisect_left(self.keys, key)
 
     def child(self, index: int) -> bytes:
         """The hash of a child; the node's level is above 0."""
@@ -89,32 +85,15 @@ class Node:
 
 def encode_node(node: Node) -> bytes:
     """The bytes of a node."""
-    parts = [b"PT\x01", bytes((node.level,)), varint.encode(len(node.keys))]
-    for key, value in zip(node.keys, node.values, strict=True):
-        parts += (varint.encode(len(key)), key, varint.encode(len(value)), value)
-    return b"".join(parts)
+    return _core.encode_node(node.level, node.keys, node.values)
 
 
 def decode_node(data: bytes) -> Node:
     """The node of these bytes; raises CorruptError when they are not one."""
     try:
-        if data[:3] != b"PT\x01":
-            raise CorruptError("a tree node does not begin with its signature")
-        level = data[3]
-        count, at = varint.decode(data, 4)
-        keys, values = [], []
-        for _ in range(count):
-            size, at = varint.decode(data, at)
-            keys.append(data[at : at + size])
-            at += size
-            size, at = varint.decode(data, at)
-            values.append(data[at : at + size])
-            at += size
-    except IndexError:
-        at = -1
-    if at != len(data):
-        raise CorruptError("a tree node's length is wrong")
-    return Node(level, keys, values)
+        return Node(*_core.decode_node(data))
+    except ValueError as error:
+        raise CorruptError(str(error)) from None
 
 
 def node_hash(data: bytes) -> bytes:
@@ -142,10 +121,14 @@ def decode_summary(value: bytes) -> Summary:
 
 def summarize(node: Node, measure: Measure) -> Summary:
     """The sums over all that lies below `node`."""
-    of = decode_summary if node.level else measure
+    if node.level:
+        try:
+            return _core.add_summaries(node.values)
+        except ValueError as error:
+            raise CorruptError(str(error)) from None
     a = b = c = 0
     for value in node.values:
-        x, y, z = of(value)
+        x, y, z = measure(value)
         a, b, c = a + x, b + y, c + z
     return a, b, c
 
@@ -173,6 +156,34 @@ def items(nodes: NodeReader, root: bytes, start: bytes = b"") -> Iterator[Pair]:
         node, index = cursor.stack[-1]
         yield from zip(node.keys[index:], node.values[index:], strict=True)
         cursor.next_node()
+
+
+def descending(nodes: NodeReader, root: bytes, below: bytes | None = None) -> Iterator[Pair]:
+    """All pairs whose keys are below `below`, or all where it is None, from the last to the first."""
+    stack: list[tuple[Node, int]] = []
+    node = load(nodes, root)
+    while node.level:
+        last = len(node.keys) - 1
+        index = last if below is None else min(node.find(below), last)
+        stack.append((node, index))
+        node = nodes.get(node.child(index))
+    end = len(node.keys) if below is None else node.find(below)
+    yield from zip(node.keys[:end][::-1], node.values[:end][::-1], strict=True)
+    while stack:
+        node, index = stack.pop()
+        if index == 0:
+            continue
+        stack.append((node, index - 1))
+        node = nodes.get(node.child(index - 1))
+        while node.level:
+            stack.append((node, len(node.keys) - 1))
+            node = nodes.get(node.child(len(node.keys) - 1))
+        yield from zip(node.keys[::-1], node.values[::-1], strict=True)
+
+
+def last(nodes: NodeReader, root: bytes, below: bytes | None = None) -> Pair | None:
+    """The pair with the greatest key, of those below `below` where it is given, or None."""
+    return next(descending(nodes, root, below), None)
 
 
 class _Cursor:
@@ -248,125 +259,210 @@ def update(nodes: NodeStore, root: bytes, mutations: Iterable[Mutation], measure
     Returns the new root hash. Only nodes that a mutation touches are read and written; removing what is
     not there changes nothing.
     """
-    top = load(nodes, root).level
-    level = 0
-    while True:
-        base = _Cursor(nodes, root) if level <= top and root != EMPTY else None
-        above = _update_level(nodes, base, level, mutations, measure)
-        if not above:
-            return root
-        if level >= top:  # all nodes of this level were rewritten: they are all in `above`
-            children = [value for _, value in above if value is not None]
-            if not children:
-                return EMPTY
-            if len(children) == 1:
-                return _collapse(nodes, children[0][:HASH_BYTES])
-        mutations = above
-        level += 1
+    changes = Update(nodes, root, measure)
+    iterator = iter(mutations)
+    while run := list(itertools.islice(iterator, RUN)):
+        changes.apply(run)
+    return changes.finish()[0]
 
 
-def _update_level(
-    nodes: NodeStore, base: _Cursor | None, level: int, mutations: Iterable[Mutation], measure: Measure
-) -> list[Mutation]:
-    """Rewrite the nodes of one level that `mutations` touch; returns the mutations of the level above."""
-    writer = _Writer(nodes, level, measure)
-    queue = iter(mutations)
-    change = next(queue, None)
-    if base is None:
-        while change is not None:
-            if change[1] is not None:
-                writer.add(change[0], change[1])
-            change = next(queue, None)
-    while change is not None and base is not None:
-        base.seek(change[0], level)
-        if base.done:
-            base.seek_last(level)
-        aligned = False
-        while not aligned:
-            old = base.node
-            base.next_node()
-            writer.above[old.keys[-1]] = None
-            for key, value in zip(old.keys, old.values, strict=True):
-                while change is not None and change[0] < key:
-                    if change[1] is not None:
-                        writer.add(change[0], change[1])
-                    change = next(queue, None)
-                if change is not None and change[0] == key:
-                    if change[1] is not None:
-                        writer.add(key, change[1])
-                    change = next(queue, None)
-                else:
-                    writer.add(key, value)
-            while base.done and change is not None:
-                if change[1] is not None:
-                    writer.add(change[0], change[1])
-                change = next(queue, None)
-            aligned = base.done or not writer.keys
-    writer.flush()
-    return sorted(writer.above.items())
+RUN = 1024
+"""Mutations that are worth handing to `Update.apply` at once."""
 
 
-def _collapse(nodes: NodeReader, root: bytes) -> bytes:
-    """The lowest node that holds the whole tree below `root`."""
-    while True:
+class Update:
+    """A change of a tree in the making, for callers that have their mutations bit by bit.
+
+    Holds about one node of each level, and for each node rewritten a reference in the level above.
+    """
+
+    def __init__(self, nodes: NodeStore, root: bytes, measure: Measure) -> None:
+        self._nodes = nodes
+        self._root = root
+        self._measure = measure
+        self._leaves = _Level(nodes, root, 0, measure)
+
+    def apply(self, run: Sequence[Mutation]) -> None:
+        """Take in mutations whose keys ascend, and are above those of all former runs."""
+        self._leaves.apply(run)
+
+    def finish(self) -> tuple[bytes, Summary]:
+        """Store the tree; returns its root hash and the sums over it."""
+        top = load(self._nodes, self._root).level
+        writer = self._leaves
+        while above := writer.finish():
+            if writer.level >= top:  # all nodes of this level were rewritten: they are all in `above`
+                children = [value for _, value in above if value is not None]
+                if not children:
+                    return EMPTY, NO_SUMMARY
+                if len(children) == 1:
+                    return _collapse(self._nodes, children[0][:HASH_BYTES], writer.level), decode_summary(children[0])
+            base = self._root if writer.level < top else EMPTY
+            writer = _Level(self._nodes, base, writer.level + 1, self._measure)
+            writer.apply(above)
+        return self._root, summarize(load(self._nodes, self._root), self._measure)
+
+
+def _collapse(nodes: NodeReader, root: bytes, level: int) -> bytes:
+    """The lowest node that holds the whole tree below `root`, a node of that level."""
+    while level:
         node = nodes.get(root)
-        if node.level == 0 or len(node.keys) > 1:
+        if len(node.keys) > 1:
             return root
         root = node.child(0)
+        level = node.level - 1
+    return root
 
 
-class _Writer:
-    """Cuts a level's ascending pairs into nodes and gathers what the level above must change."""
+class _Level:
+    """Rewrites the nodes of one level that mutations touch, and gathers what the level above must change."""
 
-    def __init__(self, nodes: NodeStore, level: int, measure: Measure) -> None:
-        self.nodes = nodes
+    def __init__(self, nodes: NodeStore, root: bytes, level: int, measure: Measure) -> None:
         self.level = level
-        self.measure = measure
-        self.keys: list[bytes] = []
-        self.values: list[bytes] = []
-        self.above: dict[bytes, bytes | None] = {}
+        self._nodes = nodes
+        self._measure = measure
+        self._base = None if root == EMPTY else _Cursor(nodes, root)
+        """Stands at the node after `_old`."""
+        self._old: Node | None = None
+        """The node of the old tree whose pairs from `_at` on come next."""
+        self._at = 0
+        self._keys: list[bytes] = []
+        self._values: list[bytes] = []
+        """The pairs after the last node written, of which the first `_scanned` end no node."""
+        self._scanned = 0
+        self._above: dict[bytes, bytes | None] = {}
 
-    def add(self, key: bytes, value: bytes) -> None:
-        self.keys.append(key)
-        self.values.append(value)
-        if rank(key) > self.level:
-            self.flush()
+    def apply(self, run: Sequence[Mutation]) -> None:
+        at = 0
+        while at < len(run):
+            if self._base is None:
+                kept = [(key, value) for key, value in run if value is not None]
+                self._keys += [key for key, _ in kept]
+                self._values += [value for _, value in kept]
+                at = len(run)
+            else:
+                if self._old is None:
+                    self._base.seek(run[at][0], self.level)
+                    if self._base.done:
+                        self._base.seek_last(self.level)
+                    self._take(self._base)
+                at = self._merge(self._base, run, at)
+            self._cut()
+            if at < len(run) and self._base is not None:
+                self._advance(self._base)
 
-    def flush(self) -> None:
-        if not self.keys:
-            return
-        node = Node(self.level, self.keys, self.values)
+    def finish(self) -> list[Mutation]:
+        """Write what is left; returns the mutations of the level above."""
+        if self._base is not None:
+            while self._old is not None:
+                self._keys += self._old.keys[self._at :]
+                self._values += self._old.values[self._at :]
+                self._cut()
+                if self._base.done:
+                    break
+                self._advance(self._base)
+        if self._keys:
+            self._write(self._keys, self._values)
+        return sorted(self._above.items())
+
+    def _take(self, base: _Cursor) -> None:
+        self._old, self._at = base.node, 0
+        self._above[self._old.keys[-1]] = None
+        base.next_node()
+
+    def _advance(self, base: _Cursor) -> None:
+        """Go past the present old node: to the next one, unless the new nodes end where it does."""
+        if self._keys:
+            self._take(base)
+        else:
+            self._old = None
+
+    def _merge(self, base: _Cursor, run: Sequence[Mutation], at: int) -> int:
+        """Merge the old node with the mutations from `at` on that fall into it; returns where they end.
+
+        The last node takes all that is left of the run. The old node is used up unless the run is.
+        """
+        assert self._old is not None
+        old_keys, old_values, index = self._old.keys, self._old.values, self._at
+        last_key = old_keys[-1]
+        keys, values = self._keys, self._values
+        count = len(run)
+        while at < count:
+            key, value = run[at]
+            if key > last_key and not base.done:
+                keys += old_keys[index:]
+                values += old_values[index:]
+                break
+            found = bisect_left(old_keys, key, index)
+            if found > index:
+                keys += old_keys[index:found]
+                values += old_values[index:found]
+                index = found
+            if index < len(old_keys) and old_keys[index] == key:
+                index += 1
+            if value is not None:
+                keys.append(key)
+                values.append(value)
+            at += 1
+        self._at = index
+        return at
+
+    def _cut(self) -> None:
+        """Write the nodes that the pairs at hand complete."""
+        start = 0
+        while end := _core.next_boundary(self._keys, max(start, self._scanned), self.level):
+            self._write(self._keys[start:end], self._values[start:end])
+            start = end
+        if start:
+            del self._keys[:start], self._values[:start]
+        self._scanned = len(self._keys)
+
+    def _write(self, keys: list[bytes], values: list[bytes]) -> None:
+        node = Node(self.level, keys, values)
         data = encode_node(node)
         name = node_hash(data)
-        self.nodes.put(name, data)
-        summary = summarize(node, self.measure)
-        self.above[self.keys[-1]] = name + b"".join(map(varint.encode, summary))
-        self.keys, self.values = [], []
+        self._nodes.put(name, data)
+        summary = summarize(node, self._measure)
+        self._above[keys[-1]] = name + b"".join(map(varint.encode, summary))
+
+
+def merge(
+    nodes: NodeStore, one: bytes, other: bytes, join: Callable[[bytes, bytes, bytes], bytes], measure: Measure
+) -> bytes:
+    """Store the tree of the pairs of two; `join(key, of one, of other)` gives the value where theirs differ.
+
+    Nodes that both trees share are skipped unread, and so are those of `one` that lie between two keys of `other`:
+    let `other` be the smaller one.
+    """
+
+    def mutations() -> Iterator[Mutation]:
+        for key, first, second in diff(nodes, one, other, removals=False):
+            if second is not None:
+                yield key, second if first is None else join(key, first, second)
+
+    return update(nodes, one, mutations(), measure)
 
 
 # --- comparing -------------------------------------------------------------------------------------------
 
 
-def diff(nodes: NodeReader, old: bytes, new: bytes) -> Iterator[tuple[bytes, bytes | None, bytes | None]]:
+def diff(
+    nodes: NodeReader, old: bytes, new: bytes, *, removals: bool = True
+) -> Iterator[tuple[bytes, bytes | None, bytes | None]]:
     """The keys whose values differ, in order, each with its old and its new value (None: not there).
 
-    Nodes that both trees share are skipped unread.
+    Nodes that both trees share are skipped unread. Without `removals`, keys that only the old tree has are left
+    out, and nodes that hold nothing else need not be read.
     """
     if old == new:
         return
     a, b = _Walk(nodes, old), _Walk(nodes, new)
-    while not (a.done and b.done):
-        if a.done or b.done:
-            rest = b if a.done else a
-            if rest.level:
-                rest.down()
-                continue
-            key, value = rest.pair
-            yield (key, None, value) if a.done else (key, value, None)
-            rest.skip()
-        elif a.level == b.level and a.pair == b.pair:
+    while not (a.done or b.done):
+        if a.level == b.level and a.pair == b.pair:
             a.skip()
             b.skip()
+        elif not removals and not b.level and a.pair[0] < b.pair[0]:
+            a.skip()
         elif a.level or b.level:
             deeper = max(a.level, b.level)
             if a.level == deeper:
@@ -385,6 +481,11 @@ def diff(nodes: NodeReader, old: bytes, new: bytes) -> Iterator[tuple[bytes, byt
                 yield key_a, value_a, None
             else:
                 yield key_b, None, value_b
+    if removals:
+        for key, value in a.rest():
+            yield key, value, None
+    for key, value in b.rest():
+        yield key, None, value
 
 
 class _Walk:
@@ -421,3 +522,14 @@ class _Walk:
                 return
             node, index = self.stack.pop()
         self.stack.append((node, index + 1))
+
+    def rest(self) -> Iterator[Pair]:
+        """The level-0 pairs from the present position on."""
+        while not self.done:
+            if self.level:
+                self.down()
+                continue
+            node, index = self.stack[-1]
+            yield from zip(node.keys[index:], node.values[index:], strict=True)
+            self.stack[-1] = node, len(node.keys) - 1
+            self.skip()

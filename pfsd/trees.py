@@ -12,13 +12,13 @@ from pfsd import content, entries, paths, tree, treeobjects
 from pfsd.commits import Commits
 from pfsd.entries import DirEntry, Entry, FileEntry
 from pfsd.errors import NotFoundError, StateError
-from pfsd.files import FileSink
 from pfsd.objects import Tags
 from pfsd.paths import Path, join
 from pfsd.records import Commit
 from pfsd.references import noted
 from pfsd.root import Root
 from pfsd.staging import Staging, Write
+from pfsd.uploads import FileSink
 
 STAGED_AT_ONCE = 1000
 """Writes gathered before they become rows."""

@@ -46,13 +46,14 @@ class Computer:
         began = time.monotonic_ns()
         await trio.to_thread.run_sync(empty_directory, Path(self._scratch))
         self._view.show([await self._job_input(one) for one in assignment.inputs])
-        read, _ = await self._view.totals()
+        eager = self._view.eager_bytes()
         shown = time.monotonic_ns()
         error = ""
         written = 0
         ran = shown
         try:
-            finished = await self._run(assignment, log)
+            async with self._view.pipes.serving():
+                finished = await self._run(assignment, log)
             ran = time.monotonic_ns()
             error = complaint(finished, assignment.transform)
             if not error:
@@ -63,6 +64,8 @@ class Computer:
             error = str(failure)
         finally:
             self._view.show([])
+        # Eager inputs count as a whole: what the kernel had of them already can't be told from what was read.
+        read = eager + self._view.pipes.streamed
         stats = Stats(shown - began, ran - shown, time.monotonic_ns() - ran, read, written)
         return ppsd_pb2.Outcome(lease=assignment.lease, error=error, stats=convert.stats_to_wire(stats))
 

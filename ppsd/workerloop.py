@@ -17,7 +17,7 @@ import trio
 from fuse.content import open_content
 from fuse.daemon import Daemon
 from fuse.groups import ungrouped
-from fuse.jobview import JobView
+from fuse.jobview import MOUNT_OPTIONS, JobView
 from fuse.namespace import PFS, bind
 from fuse.serve import mounted
 from pachproto import ppsd_pb2
@@ -68,7 +68,8 @@ async def _work(options: Options, trouble: str) -> None:
                     content = await stack.enter_async_context(open_content(daemon))
                     view = JobView(content)
                     try:
-                        await stack.enter_async_context(mounted(view, PFS, options={"fsname=pfsd", "ro"}))
+                        await stack.enter_async_context(mounted(view, PFS, options={"fsname=pfsd", *MOUNT_OPTIONS}))
+                        await stack.enter_async_context(view.pipes.running(PFS))
                         await trio.to_thread.run_sync(bind, str(options.scratch), OUT)
                         runner = await stack.enter_async_context(Runner.open())
                     except (UnavailableError, StateError) as error:

@@ -7,8 +7,21 @@ import itertools
 from functools import cache
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
-from pfsd._core import AVG_CHUNK, MAX_CHUNK, MIN_CHUNK, next_cut, rank
+from pfsd._core import (
+    AVG_CHUNK,
+    MAX_CHUNK,
+    MIN_CHUNK,
+    add_summaries,
+    decode_node,
+    encode_node,
+    measure_entry,
+    next_boundary,
+    next_cut,
+    rank,
+)
 
 MIB = 1 << 20
 WORD = (1 << 64) - 1
@@ -190,3 +203,181 @@ def test_rank_takes_any_buffer() -> None:
     assert rank(bytearray(b"file-4789")) == rank(memoryview(b"xfile-4789")[1:]) == 2
     with pytest.raises(TypeError):
         rank("text")  # type: ignore[arg-type]
+
+
+@given(st.lists(st.binary(max_size=3), max_size=600), st.integers(0, 700), st.integers(0, 3))
+def test_a_boundary_is_the_first_key_of_a_rank_above_the_level(keys: list[bytes], start: int, level: int) -> None:
+    start = min(start, len(keys))
+    expected = next((i + 1 for i in range(start, len(keys)) if model_rank(keys[i]) > level), 0)
+    assert next_boundary(keys, start, level) == expected
+
+
+def test_boundaries_are_sought_in_lists_of_bytes() -> None:
+    for start in (-1, 2, 1 << 62):
+        with pytest.raises(ValueError, match="start is outside the list"):
+            next_boundary([b"key"], start, 0)
+    with pytest.raises(TypeError):
+        next_boundary([b"key", "text"], 0, 0)  # type: ignore[list-item]
+    with pytest.raises(TypeError):
+        next_boundary((b"key",), 0, 0)  # type: ignore[arg-type]
+
+
+# ---- nodes and sums --------------------------------------------------------------------------------------
+
+PAIRS = st.lists(st.tuples(st.binary(max_size=300), st.binary(max_size=300)), max_size=200)
+COUNTS = st.integers(0, 2**62)
+
+
+def model_varint(value: int) -> bytes:
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes((*out, value))
+
+
+def model_read_varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if value > WORD or shift > 70:
+            raise IndexError
+        if byte < 0x80:
+            return value, at
+
+
+def model_encode_node(level: int, keys: list[bytes], values: list[bytes]) -> bytes:
+    parts = [b"PT\x01", bytes([level]), model_varint(len(keys))]
+    for key, value in zip(keys, values, strict=True):
+        parts += (model_varint(len(key)), key, model_varint(len(value)), value)
+    return b"".join(parts)
+
+
+def model_decode_node(data: bytes) -> tuple[int, list[bytes], list[bytes]] | None:
+    try:
+        if data[:3] != b"PT\x01":
+            return None
+        level = data[3]
+        count, at = model_read_varint(data, 4)
+        keys: list[bytes] = []
+        values: list[bytes] = []
+        for _ in range(count):
+            for part in (keys, values):
+                size, at = model_read_varint(data, at)
+                if size > len(data) - at:
+                    return None
+                part.append(data[at : at + size])
+                at += size
+    except IndexError:
+        return None
+    return (level, keys, values) if at == len(data) else None
+
+
+def model_sums(data: bytes, at: int) -> tuple[int, int, int] | None:
+    sums = []
+    try:
+        for _ in range(3):
+            value, at = model_read_varint(data, at)
+            sums.append(value)
+    except IndexError:
+        return None
+    return (sums[0], sums[1], sums[2]) if at == len(data) else None
+
+
+def model_measure(data: bytes) -> tuple[int, int, int] | None:
+    if data[:1] == b"\x02":
+        sums = model_sums(data, 33)
+        return None if sums is None or sums[2] == WORD else (sums[0], sums[1], sums[2] + 1)
+    try:
+        return (model_read_varint(data, 1)[0], 1, 0) if data[:1] == b"\x01" else None
+    except IndexError:
+        return None
+
+
+@given(st.integers(0, 255), PAIRS)
+@example(7, [(b"k" * 127, b"v" * 128), (b"", b"v" * 20_000)])
+def test_a_node_is_encoded_as_the_model_does_and_decoded_again(level: int, pairs: list[tuple[bytes, bytes]]) -> None:
+    keys, values = [key for key, _ in pairs], [value for _, value in pairs]
+    data = encode_node(level, keys, values)
+    assert data == model_encode_node(level, keys, values)
+    assert decode_node(data) == (level, keys, values)
+    assert decode_node(memoryview(b"x" + data)[1:]) == (level, keys, values)
+
+
+@settings(max_examples=400)
+@given(st.lists(st.tuples(st.binary(max_size=5), st.binary(max_size=5)), max_size=4), st.data())
+def test_damaged_nodes_are_refused_or_read_as_the_model_does(
+    pairs: list[tuple[bytes, bytes]], draw: st.DataObject
+) -> None:
+    data = bytearray(model_encode_node(1, [key for key, _ in pairs], [value for _, value in pairs]))
+    for _ in range(draw.draw(st.integers(1, 4))):
+        data[draw.draw(st.integers(0, len(data) - 1))] = draw.draw(st.sampled_from([0, 1, 0x7F, 0x80, 0x81, 0xFF]))
+    data = data[: draw.draw(st.integers(0, len(data)))] + draw.draw(st.binary(max_size=12))
+    expected = model_decode_node(bytes(data))
+    if expected is None:
+        with pytest.raises(ValueError, match="tree node"):
+            decode_node(data)
+    else:
+        assert decode_node(data) == expected
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        b"\xff" * 9 + b"\x01",  # 2 ** 64 - 1 pairs
+        b"\xff" * 20,
+        b"\x01" + b"\xff" * 9 + b"\x01" + b"key",
+        b"\x01\x03key" + b"\xff" * 9 + b"\x01",
+        b"\x01\x03key" + b"\x80" * 9 + b"\x02",  # 2 ** 64
+    ],
+)
+def test_lengths_beyond_the_data_are_refused(tail: bytes) -> None:
+    with pytest.raises(ValueError, match="length is wrong"):
+        decode_node(b"PT\x01\x00" + tail)
+
+
+def test_a_node_is_made_of_bytes() -> None:
+    with pytest.raises(ValueError, match="as many values as keys"):
+        encode_node(0, [b"key"], [])
+    with pytest.raises(TypeError):
+        encode_node(0, [b"key"], ["text"])  # type: ignore[list-item]
+    with pytest.raises(OverflowError):
+        encode_node(256, [], [])
+    with pytest.raises(TypeError):
+        decode_node("text")  # type: ignore[arg-type]
+
+
+@given(st.lists(st.tuples(COUNTS, COUNTS, COUNTS), max_size=3))
+def test_sums_are_added(rows: list[tuple[int, int, int]]) -> None:
+    values = [bytes(32) + b"".join(map(model_varint, row)) for row in rows]
+    assert add_summaries(values) == tuple(sum(row[i] for row in rows) for i in range(3))
+
+
+@given(st.binary(max_size=36) | st.binary(max_size=12).map(lambda tail: bytes(32) + tail))
+def test_malformed_sums_are_refused(value: bytes) -> None:
+    expected = model_sums(value, 32) if len(value) >= 32 else None
+    if expected is None:
+        with pytest.raises(ValueError, match="can't be decoded"):
+            add_summaries([value])
+    else:
+        assert add_summaries([value]) == expected
+
+
+def test_sums_do_not_overflow_unseen() -> None:
+    with pytest.raises(ValueError, match="can't be decoded"):
+        add_summaries([bytes(32) + model_varint(WORD) + b"\0\0"] * 2)
+    with pytest.raises(ValueError, match="can't be decoded"):
+        measure_entry(b"\x02" + bytes(32) + b"\0\0" + model_varint(WORD))
+
+
+@given(st.sampled_from([b"", b"\x01", b"\x02", b"\x02" + bytes(32), b"\x03"]), st.binary(max_size=14))
+def test_an_entry_is_measured_as_the_model_does(head: bytes, tail: bytes) -> None:
+    expected = model_measure(head + tail)
+    if expected is None:
+        with pytest.raises(ValueError, match="directory entry"):
+            measure_entry(head + tail)
+    else:
+        assert measure_entry(head + tail) == expected

@@ -89,6 +89,67 @@ def test_removing_everything_gives_the_empty_tree() -> None:
     assert tree.update(nodes, root, [(b"not there", None)], measure) == root
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 1500), st.none() | KEYS)
+def test_a_scan_downwards_and_the_last_key_below_a_bound(size: int, below: bytes | None) -> None:
+    nodes = MemoryNodes()
+    model = filled(size)
+    root = tree.build(nodes, sorted(model.items()), measure)
+    expected = sorted((pair for pair in model.items() if below is None or pair[0] < below), reverse=True)
+    assert list(tree.descending(nodes, root, below)) == expected
+    assert tree.last(nodes, root, below) == (expected[0] if expected else None)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2500), CHANGES, st.integers(1, 50))
+def test_runs_of_any_length_make_the_same_tree(size: int, step: dict[bytes, bytes | None], length: int) -> None:
+    nodes = MemoryNodes()
+    root = tree.build(nodes, sorted(filled(size).items()), measure)
+    mutations = sorted(step.items())
+    changes = tree.Update(nodes, root, measure)
+    for start in range(0, len(mutations), length):
+        changes.apply(mutations[start : start + length])
+    changed, sums = changes.finish()
+    assert changed == tree.update(nodes, root, mutations, measure)
+    assert sums == tree.summarize(tree.load(nodes, changed), measure)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2500), st.dictionaries(KEYS, VALUES, max_size=300), st.booleans())
+def test_a_merge_is_that_of_the_dicts(size: int, other: dict[bytes, bytes], swap: bool) -> None:
+    nodes = MemoryNodes()
+    one = filled(size)
+    if swap:
+        one, other = other, one
+    first_root, second_root = (tree.build(nodes, sorted(model.items()), measure) for model in (one, other))
+    expected = other | one
+    for key in one.keys() & other.keys():
+        if one[key] != other[key]:
+            expected[key] = key[:1] + one[key] + other[key]
+    merged = tree.merge(nodes, first_root, second_root, lambda key, first, second: key[:1] + first + second, measure)
+    assert merged == tree.build(MemoryNodes(), sorted(expected.items()), measure)
+
+
+def test_merging_a_small_tree_into_a_large_one_reads_few_nodes() -> None:
+    nodes = MemoryNodes()
+    large = tree.build(nodes, [(b"%08d" % number, b"\x01") for number in range(100_000)], measure)
+    small = tree.build(nodes, [(b"00000000", b"\x01"), (b"00050000x", b"\x01"), (b"00099999", b"\x02")], measure)
+    nodes.reads = 0
+    merged = tree.merge(nodes, large, small, lambda key, first, second: first, measure)
+    assert nodes.reads <= 30
+    assert merged == tree.update(nodes, large, [(b"00050000x", b"\x01")], measure)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.binary(max_size=4), VALUES, max_size=400), st.dictionaries(st.binary(max_size=4), VALUES))
+def test_keys_may_hold_any_bytes(old: dict[bytes, bytes], new: dict[bytes, bytes]) -> None:
+    nodes = MemoryNodes()
+    root = tree.build(nodes, sorted(old.items()), measure)
+    changed = tree.update(nodes, root, sorted(new.items()), measure)
+    assert list(tree.items(nodes, changed)) == sorted((old | new).items())
+    assert all(tree.get(nodes, changed, key) == value for key, value in (old | new).items())
+
+
 def test_the_layout_of_a_node_is_fixed() -> None:
     node = tree.Node(0, [b"a", b"bc"], [b"x" * 130, b""])
     data = tree.encode_node(node)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posixpath
+
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from pachproto import pfs_pb2
@@ -41,14 +43,23 @@ def commit_info(commit: Commit) -> pfs_pb2.CommitInfo:
     )
 
 
-def file_info(commit: Commit, path: str, entry: Entry) -> pfs_pb2.FileInfo:
-    """Without children and objects, which only a single file is asked for."""
+def file_info(commit: Commit | pfs_pb2.Commit, path: str, entry: Entry) -> pfs_pb2.FileInfo:
+    """Without children and objects, which only a single file is asked for. Many should share the commit's message."""
+    name = commit_name(commit.repo, commit.id) if isinstance(commit, Commit) else commit
     return pfs_pb2.FileInfo(
-        file=pfs_pb2.File(commit=commit_name(commit.repo, commit.id), path=path),
+        file=pfs_pb2.File(commit=name, path=path),
         file_type=pfs_pb2.DIR if entry.is_dir else pfs_pb2.FILE,
         size_bytes=entry.size,
         hash=entries.content_hash(entry),
     )
+
+
+def below(asked: str, name: str) -> str:
+    """A path as it was asked for, with a name below it, cleaned; as it was asked for without one."""
+    if not name:
+        return asked
+    joined = posixpath.normpath(posixpath.join(asked, name))
+    return "/" + joined.lstrip("/") if joined.startswith("/") else joined
 
 
 def commit_ref(message: pfs_pb2.Commit) -> CommitRef:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pachproto import edits_pb2, health_pb2, pfs_pb2, pfsd_pb2, versionpb_pb2
 from pfsd.server import Services
 from pfsd.services.about import HealthService, VersionService
+from pfsd.services.admin_api import AdminService
 from pfsd.services.edits_api import EditsService
 from pfsd.services.object_api import ObjectService
 from pfsd.services.pfs_api import PfsService
@@ -21,6 +22,7 @@ def core_services(store: Store) -> Services:
         (pfsd_pb2.DESCRIPTOR.services_by_name["Store"], StoreService(store)),
         (edits_pb2.DESCRIPTOR.services_by_name["Edits"], EditsService(store)),
         (pfsd_pb2.DESCRIPTOR.services_by_name["Records"], RecordsService(store)),
+        (pfsd_pb2.DESCRIPTOR.services_by_name["Admin"], AdminService(store)),
         (versionpb_pb2.DESCRIPTOR.services_by_name["API"], VersionService()),
         (health_pb2.DESCRIPTOR.services_by_name["Health"], HealthService()),
     )

@@ -10,10 +10,10 @@ from google.protobuf.wrappers_pb2 import BytesValue
 
 from pachproto import pfs_pb2
 from pfsd.errors import InvalidError, NotFoundError
-from pfsd.files import FileSink
 from pfsd.objects import parse_hash
 from pfsd.services.threads import in_thread, stream_in_thread
 from pfsd.store import Store
+from pfsd.uploads import FileSink
 
 MESSAGE_BYTES = 1 << 20
 BATCH = 256

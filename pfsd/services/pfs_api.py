@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,17 +9,16 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.wrappers_pb2 import BytesValue
 
 from pachproto import pfs_pb2
-from pfsd import paths
 from pfsd.entries import FileEntry
 from pfsd.errors import InvalidError
-from pfsd.files import INLINE_BYTES
 from pfsd.records import Commit
-from pfsd.services import convert, waiting
+from pfsd.services import convert, listings, waiting
 from pfsd.services.convert import commit_ref
 from pfsd.services.threads import in_thread, stream_in_thread
 from pfsd.services.urls import fetch
 from pfsd.split import Delimiter
 from pfsd.store import Store
+from pfsd.uploads import INLINE_BYTES, Upload
 
 
 class PfsService:
@@ -133,34 +131,31 @@ class PfsService:
     # --- files
 
     async def PutFile(self, requests: AsyncIterator[pfs_pb2.PutFileRequest], _context: Any) -> Empty:
-        upload = None
+        upload: Upload | None = None
         first = None
-        async for request in requests:
-            if request.HasField("file") and (first is None or request.file != first.file):
+        try:
+            async for request in requests:
+                if request.HasField("file") and (first is None or request.file != first.file):
+                    if upload is None:
+                        upload = self._store.files.upload(self._resolve(request.file.commit))
+                    elif first is not None and request.file.commit != first.file.commit:
+                        raise InvalidError("all files of one PutFile stream have to be in the same commit")
+                    first = request
+                    await in_thread(_begin, upload, request)
                 if upload is None:
-                    upload = self._store.files.upload(self._resolve(request.file.commit))
-                elif first is not None and request.file.commit != first.file.commit:
-                    raise InvalidError("all files of one PutFile stream have to be in the same commit")
-                first = request
-                await in_thread(
-                    upload.begin,
-                    request.file.path,
-                    overwrite=request.overwrite,
-                    delimiter=_delimiter(request.delimiter),
-                    target_datums=request.target_file_datums,
-                    target_bytes=request.target_file_bytes,
-                )
+                    raise InvalidError("the first message of PutFile has to name a file")
+                if request.url:
+                    await in_thread(fetch, request.url, request.recursive, upload.write)
+                if len(request.value) <= INLINE_BYTES:
+                    upload.write(request.value)
+                else:
+                    await in_thread(upload.write, request.value)
             if upload is None:
-                raise InvalidError("the first message of PutFile has to name a file")
-            if request.url:
-                await in_thread(fetch, request.url, request.recursive, upload.write)
-            if len(request.value) <= INLINE_BYTES:
-                upload.write(request.value)
-            else:
-                await in_thread(upload.write, request.value)
-        if upload is None:
-            raise InvalidError("PutFile needs at least one message, which names a file")
-        await in_thread(upload.finish)
+                raise InvalidError("PutFile needs at least one message, which names a file")
+            await in_thread(upload.finish)
+        finally:
+            if upload is not None:
+                upload.close()
         return Empty()
 
     async def GetFile(self, request: pfs_pb2.GetFileRequest, _context: Any) -> AsyncIterator[BytesValue]:
@@ -190,13 +185,7 @@ class PfsService:
         commit = self._resolve(request.file.commit)
 
         def collect() -> pfs_pb2.FileInfos:
-            asked = request.file.path
-            return pfs_pb2.FileInfos(
-                file_info=[
-                    convert.file_info(commit, _below(asked, name), entry)
-                    for name, entry in self._store.files.children(commit, asked)
-                ]
-            )
+            return pfs_pb2.FileInfos(file_info=listings.listed(self._store, commit, request.file.path))
 
         return await in_thread(collect)
 
@@ -204,39 +193,15 @@ class PfsService:
         commit = self._resolve(request.commit)
 
         def collect() -> pfs_pb2.FileInfos:
-            return pfs_pb2.FileInfos(
-                file_info=[
-                    convert.file_info(commit, paths.join(found.path) if found.path else "", found.entry)
-                    for found in self._store.files.glob(commit, request.pattern)
-                ]
-            )
+            return pfs_pb2.FileInfos(file_info=listings.globbed(self._store, commit, request.pattern))
 
         return await in_thread(collect)
 
     async def DiffFile(self, request: pfs_pb2.DiffFileRequest, _context: Any) -> pfs_pb2.DiffFileResponse:
-        new_commit = self._resolve(request.new_file.commit)
-        old_path = request.new_file.path
-        if request.HasField("old_file"):
-            old_commit: Commit | None = self._resolve(request.old_file.commit)
-            old_path = request.old_file.path
-        else:
-            parent = new_commit.parent
-            old_commit = self._store.commits.resolve(new_commit.repo, parent) if parent else None
+        comparison = listings.Comparison(self._store, request)
 
         def compare() -> pfs_pb2.DiffFileResponse:
-            files = self._store.files
-            new = files.find(new_commit, paths.parse(request.new_file.path))
-            old = files.find(old_commit, paths.parse(old_path)) if old_commit else None
-            response = pfs_pb2.DiffFileResponse()
-            for item in files.diff(new, old, shallow=request.shallow):
-                name = "/".join(item.path)
-                if item.new is not None:
-                    path = _below(request.new_file.path, name)
-                    response.new_files.append(convert.file_info(new_commit, path, item.new))
-                if item.old is not None and old_commit is not None:
-                    path = _below(old_path, name)
-                    response.old_files.append(convert.file_info(old_commit, path, item.old))
-            return response
+            return pfs_pb2.DiffFileResponse(new_files=comparison.new_files(), old_files=comparison.old_files())
 
         return await in_thread(compare)
 
@@ -263,12 +228,14 @@ _DELIMITERS = {
 }
 
 
-def _below(asked: str, name: str) -> str:
-    """A path as it was asked for, with a name below it, cleaned; as it was asked for without one."""
-    if not name:
-        return asked
-    joined = posixpath.normpath(posixpath.join(asked, name))
-    return "/" + joined.lstrip("/") if joined.startswith("/") else joined
+def _begin(upload: Upload, request: pfs_pb2.PutFileRequest) -> None:
+    upload.begin(
+        request.file.path,
+        overwrite=request.overwrite,
+        delimiter=_delimiter(request.delimiter),
+        target_datums=request.target_file_datums,
+        target_bytes=request.target_file_bytes,
+    )
 
 
 def _delimiter(value: int) -> Delimiter:

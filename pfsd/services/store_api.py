@@ -9,16 +9,21 @@ from google.protobuf.empty_pb2 import Empty
 
 from pachproto import pfs_pb2, pfsd_pb2
 from pfsd import entries, paths
+from pfsd.entries import Chunk
 from pfsd.errors import CorruptError, InvalidError
 from pfsd.root import FORMAT
-from pfsd.services import convert
+from pfsd.services import convert, listings
 from pfsd.services.threads import in_thread, stream_in_thread
 from pfsd.store import Store
 from pfsd.tree import HASH_BYTES
 from pfsd.trees import StoredTree, TreeUpload
+from pfsd.uploads import BulkUpload
 
 BATCH = 256
 """Nodes, or entries, to a message."""
+
+FILES_KEY = "pfsd-files"
+"""Of the trailing metadata of PutFiles: how many files were put."""
 
 
 class StoreService:
@@ -57,6 +62,46 @@ class StoreService:
     async def GetChunks(self, request: pfsd_pb2.ChunkRequest, _context: Any) -> AsyncIterator[pfsd_pb2.ChunkData]:
         for name in _hashes(request.hashes):
             yield pfsd_pb2.ChunkData(data=await in_thread(self._store.root.chunks.read, name))
+
+    async def HasChunks(self, request: pfsd_pb2.ChunkRequest, _context: Any) -> pfsd_pb2.ChunkPresence:
+        def look() -> pfsd_pb2.ChunkPresence:
+            return pfsd_pb2.ChunkPresence(present=map(self._store.root.chunks.has, _hashes(request.hashes)))
+
+        return await in_thread(look)
+
+    async def PutFiles(
+        self, requests: AsyncIterator[pfsd_pb2.PutFilesRequest], context: Any
+    ) -> pfsd_pb2.PutFilesResponse:
+        upload: BulkUpload | None = None
+        try:
+            async for request in requests:
+                if upload is None:
+                    commit = self._store.commits.resolve(request.commit.repo.name, request.commit.id)
+                    upload = await in_thread(self._store.files.bulk_upload, commit)
+                await in_thread(_put_files, upload, request)
+            if upload is None:
+                raise InvalidError("PutFiles needs at least one message, which names a commit")
+            upload.close()
+        finally:
+            context.set_trailing_metadata(((FILES_KEY, str(upload.files if upload else 0)),))
+        return pfsd_pb2.PutFilesResponse(files=upload.files)
+
+    async def ListFiles(self, request: pfsd_pb2.ListFilesRequest, _context: Any) -> AsyncIterator[pfsd_pb2.FileBatch]:
+        commit = self._store.commits.resolve(request.file.commit.repo.name, request.file.commit.id)
+        found = listings.walked if request.recursive else listings.listed
+        async for (batch,) in stream_in_thread(listings.file_batches(found(self._store, commit, request.file.path))):
+            yield batch
+
+    async def GlobFiles(self, request: pfsd_pb2.GlobRequest, _context: Any) -> AsyncIterator[pfsd_pb2.FileBatch]:
+        commit = self._store.commits.resolve(request.commit.repo.name, request.commit.id)
+        found = listings.globbed(self._store, commit, request.pattern)
+        async for (batch,) in stream_in_thread(listings.file_batches(found)):
+            yield batch
+
+    async def DiffFiles(self, request: pfs_pb2.DiffFileRequest, _context: Any) -> AsyncIterator[pfsd_pb2.DiffBatch]:
+        comparison = listings.Comparison(self._store, request)
+        async for (batch,) in stream_in_thread(listings.diff_batches(comparison)):
+            yield batch
 
     async def GlobEntries(self, request: pfsd_pb2.GlobRequest, _context: Any) -> AsyncIterator[pfsd_pb2.PathEntryBatch]:
         commit = self._store.commits.resolve(request.commit.repo.name, request.commit.id)
@@ -116,6 +161,13 @@ class StoreService:
                 yield pfsd_pb2.Changes(repos=sorted(await subscription.next()))
         finally:
             self._store.root.changes.unsubscribe(subscription)
+
+
+def _put_files(upload: BulkUpload, request: pfsd_pb2.PutFilesRequest) -> None:
+    for file in request.files:
+        chunks = [Chunk(chunk.hash, chunk.size) for chunk in file.chunks]
+        upload.add(file.path, file.overwrite, file.data, chunks, file.more)
+    upload.stage()
 
 
 def _write_tree(upload: TreeUpload, writes: list[pfsd_pb2.TreeWrite]) -> None:

@@ -50,6 +50,33 @@ class Daemon:
         return Stub(self._channel, pfs_pb2.DESCRIPTOR.services_by_name["ObjectAPI"])
 
     @cached_property
+    def store(self) -> Any:
+        """What daemons of this project offer beyond Pachyderm 1.5: bulk writes, lists in a stream."""
+        from pachproto import pfsd_pb2
+
+        return Stub(self._channel, pfsd_pb2.DESCRIPTOR.services_by_name["Store"])
+
+    @cached_property
+    def offers_bulk(self) -> bool:
+        """Whether it takes files in bulk; raises grpc.RpcError."""
+        from pachproto import pfsd_pb2
+
+        try:
+            self.store.HasChunks(pfsd_pb2.ChunkRequest())
+        except grpc.RpcError as error:
+            if is_unimplemented(error):
+                return False
+            raise
+        return True
+
+    @cached_property
+    def admin(self) -> Any:
+        """The care of the store itself."""
+        from pachproto import pfsd_pb2
+
+        return Stub(self._channel, pfsd_pb2.DESCRIPTOR.services_by_name["Admin"])
+
+    @cached_property
     def pps(self) -> Any:
         """Pipelines and jobs."""
         from pachproto import pps_pb2
@@ -89,6 +116,11 @@ class Daemon:
     def close(self) -> None:
         """Ends every call and closes the connection."""
         self._channel.close()
+
+
+def is_unimplemented(error: grpc.RpcError) -> bool:
+    """Whether the daemon lacks the call that failed."""
+    return isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
 def default_address() -> str:

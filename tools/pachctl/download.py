@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pachproto import pfs_pb2
+from pfsd import paths
 from pfsd.errors import InvalidError
+from tools.pachctl import listing
 from tools.pachctl.connection import Daemon
 from tools.pachctl.parallel import Calls
 
@@ -41,17 +42,10 @@ def walk(daemon: Daemon, commit: pfs_pb2.Commit, path: str) -> Iterator[Entry]:
     """
     with daemon.errors():
         commit = daemon.pfs.InspectCommit(pfs_pb2.InspectCommitRequest(commit=commit)).commit
-        pending: list[tuple[str, tuple[str, ...]]] = [(path, ())]
-        while pending:
-            directory, names = pending.pop()
-            request = pfs_pb2.ListFileRequest(file=pfs_pb2.File(commit=commit, path=directory))
-            for info in daemon.pfs.ListFile(request).file_info:
-                name = _safe(info.file.path.rsplit("/", 1)[-1], directory)
-                place = posixpath.join(directory, name)
-                is_directory = info.file_type == pfs_pb2.DIR
-                yield Entry(pfs_pb2.File(commit=commit, path=place), (*names, name), is_directory)
-                if is_directory:
-                    pending.append((place, (*names, name)))
+        depth = len(paths.parse(path))
+        for info in listing.walked(daemon, pfs_pb2.File(commit=commit, path=path)):
+            names = tuple(_safe(name, path) for name in info.file.path.strip("/").split("/")[depth:])
+            yield Entry(pfs_pb2.File(commit=commit, path=info.file.path), names, info.file_type == pfs_pb2.DIR)
 
 
 def _safe(name: str, directory: str) -> str:

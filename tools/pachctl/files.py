@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable
+from itertools import chain, groupby
 
 from pachproto import pfs_pb2
-from tools.pachctl import format
+from tools.pachctl import format, listing
 from tools.pachctl.command import Arguments, Command, UsageError, add_raw_option
 from tools.pachctl.connection import connect
-from tools.pachctl.output import print_raw, print_table
+from tools.pachctl.output import print_long_table, print_raw
 
 HEADER = ("NAME", "TYPE", "SIZE")
 
@@ -47,8 +48,7 @@ def inspect_file(arguments: Arguments) -> None:
 def list_file(arguments: Arguments) -> None:
     """Prints the entries of a directory."""
     with connect() as daemon:
-        infos = daemon.pfs.ListFile(pfs_pb2.ListFileRequest(file=file(*arguments.operands))).file_info
-    _print(infos, arguments.raw)
+        _print(listing.listed(daemon, file(*arguments.operands)), arguments.raw)
 
 
 def glob_file(arguments: Arguments) -> None:
@@ -56,8 +56,7 @@ def glob_file(arguments: Arguments) -> None:
     repo, reference, pattern = arguments.operands
     commit = pfs_pb2.Commit(repo=pfs_pb2.Repo(name=repo), id=reference)
     with connect() as daemon:
-        infos = daemon.pfs.GlobFile(pfs_pb2.GlobFileRequest(commit=commit, pattern=pattern)).file_info
-    _print(infos, arguments.raw)
+        _print(listing.globbed(daemon, commit, pattern), arguments.raw)
 
 
 def diff_file(arguments: Arguments) -> None:
@@ -69,11 +68,9 @@ def diff_file(arguments: Arguments) -> None:
     if arguments.given == 6:
         request.old_file.CopyFrom(file(*given[3:]))
     with connect() as daemon:
-        answer = daemon.pfs.DiffFile(request)
-    for title, infos in (("New Files:", answer.new_files), ("Old Files:", answer.old_files)):
-        if infos:
-            print(title)
-            print_table([HEADER, *map(row, infos)])
+        for is_new, differing in groupby(listing.differing(daemon, request), key=lambda item: item[0]):
+            print("New Files:" if is_new else "Old Files:")
+            print_long_table(chain([HEADER], (row(info) for _, info in differing)))
 
 
 def delete_file(arguments: Arguments) -> None:
@@ -86,11 +83,11 @@ def _type(info: pfs_pb2.FileInfo) -> str:
     return "file" if info.file_type == pfs_pb2.FILE else "dir"
 
 
-def _print(infos: Sequence[pfs_pb2.FileInfo], raw: bool) -> None:
+def _print(infos: Iterable[pfs_pb2.FileInfo], raw: bool) -> None:
     if raw:
         print_raw(infos)
     else:
-        print_table([HEADER, *map(row, infos)])
+        print_long_table(chain([HEADER], map(row, infos)))
 
 
 def _diff_options(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ import logging
 import os
 import posixpath
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from functools import partial
 
@@ -16,22 +16,20 @@ import grpc
 from pachproto import pfs_pb2
 from pfsd.errors import InvalidError
 from tools.pachctl import download, sources
+from tools.pachctl.bulk import BulkUploader, File, RemoteFile
 from tools.pachctl.command import Arguments, Command, UsageError, not_negative, positive
 from tools.pachctl.commits import commit as commit_of
 from tools.pachctl.connection import Daemon, connect
 from tools.pachctl.fetch import STDIN, read_text
 from tools.pachctl.output import remark
 from tools.pachctl.parallel import Calls, for_each
-from tools.pachctl.sources import Kind, Source
-from tools.pachctl.upload import Options, Uploader
+from tools.pachctl.sources import Kind, LocalFile, Source
+from tools.pachctl.upload import CHUNK_BYTES, Options, Uploader
 
 _DELIMITERS = {"json": pfs_pb2.JSON, "line": pfs_pb2.LINE}
 _OBJECT_STORES = ("s3://", "gs://", "gcs://", "as://", "wasb://")
 
 _logger = logging.getLogger(__name__)
-
-Put = Callable[[], None]
-"""Puts one file."""
 
 
 def put_file(arguments: Arguments) -> int:
@@ -67,7 +65,7 @@ def _plan(arguments: Arguments) -> list[Source]:
     if listed is not None:
         if listed == STDIN and STDIN in texts:
             raise UsageError("standard input can't be both a file to put and the list of files")
-        texts += [line for line in read_text(listed).splitlines() if line.strip()]
+        texts += sources.listed_sources(read_text(listed), listed)
     elif not texts and arguments.recursive and os.path.isdir(path):
         # The documentation's own example: put-file REPO BRANCH -c -r DIR.
         texts, path = [path], ""
@@ -108,6 +106,7 @@ class _Transfer:
         self._recursive: bool = arguments.recursive
         self._threads: int = arguments.parallelism
         self._calls = Calls()
+        self._split = bool(arguments.split)
         options = Options(
             commit=commit,
             overwrite=arguments.overwrite,
@@ -116,44 +115,62 @@ class _Transfer:
             target_file_bytes=arguments.target_file_bytes,
         )
         self._uploader = Uploader(daemon.pfs.PutFile, options, self._calls)
+        self._bulk = BulkUploader(daemon.store, commit, arguments.overwrite, arguments.parallelism, self._calls)
 
     def run(self, part: list[Source]) -> None:
         """Puts what the sources name, side by side."""
-        files = (put for source in part for put in self._files(source))
-        for_each(files, lambda put: put(), self._threads, self._calls)
+        single = [source for source in part if source.kind in (Kind.STDIN, Kind.URL)]
+        if single:
+            for_each(single, self._put, self._threads, self._calls)
+        files = [source for source in part if source.kind in (Kind.LOCAL, Kind.PFS)]
+        if files:
+            found = (file for source in files for file in self._files(source))
+            if self._can_go_in_bulk(files):
+                self._bulk.put(found)
+            else:
+                for_each(found, self._put_file, self._threads, self._calls)
 
-    def _files(self, source: Source) -> Iterator[Put]:
-        put = self._uploader
+    def _can_go_in_bulk(self, files: list[Source]) -> bool:
+        if self._split:
+            return False
+        if len(files) == 1 and not self._recursive and files[0].kind is Kind.LOCAL:
+            # One small file is in the commit sooner than it is said how it could be.
+            return os.path.getsize(files[0].text) > CHUNK_BYTES and self._daemon.offers_bulk
+        return self._daemon.offers_bulk
+
+    def _put(self, source: Source) -> None:
         if source.kind is Kind.STDIN:
-            yield partial(put.put_descriptor, sys.stdin.fileno(), source.target)
-        elif source.kind is Kind.URL:
+            self._uploader.put_descriptor(sys.stdin.fileno(), source.target)
+        else:
             recursive = self._recursive and source.text.startswith(_OBJECT_STORES)
-            yield partial(put.put_url, source.text, source.target, recursive)
-        elif source.kind is Kind.PFS:
+            self._uploader.put_url(source.text, source.target, recursive)
+
+    def _put_file(self, file: File) -> None:
+        self._uploader.put_parts(file.blocks(), file.target)
+
+    def _files(self, source: Source) -> Iterator[File]:
+        if source.kind is Kind.PFS:
             yield from self._copies(source)
         elif self._recursive:
-            for file in sources.walk(source, self._leave_out):
-                yield partial(put.put_local, file.path, file.target)
+            yield from sources.walk(source, self._leave_out)
         else:
-            yield partial(put.put_local, source.text, source.target)
+            yield LocalFile(source.text, source.target)
 
-    def _copies(self, source: Source) -> Iterator[Put]:
-        """The files that a pfs:// URL names, each copied from its daemon to ours."""
+    def _copies(self, source: Source) -> Iterator[File]:
+        """The files that a pfs:// URL names."""
         place = sources.parse_pfs(source.text)
         daemon = self._daemon
         if place.address:
             daemon = self._connections.enter_context(connect(place.address))
         commit = commit_of(place.repo, place.commit)
         if not self._recursive:
-            yield partial(self._copy, daemon, pfs_pb2.File(commit=commit, path=place.path), source.target)
+            file = pfs_pb2.File(commit=commit, path=place.path)
+            yield RemoteFile(source.target, partial(download.contents, daemon, file, self._calls))
             return
         for entry in download.walk(daemon, commit, place.path):
             if not entry.is_directory:
                 target = posixpath.join(source.target, *entry.names)
-                yield partial(self._copy, daemon, entry.file, target)
-
-    def _copy(self, daemon: Daemon, file: pfs_pb2.File, target: str) -> None:
-        self._uploader.put_parts(download.contents(daemon, file, self._calls), target)
+                yield RemoteFile(target, partial(download.contents, daemon, entry.file, self._calls))
 
     def _leave_out(self, sentence: str) -> None:
         self.left_out = True

@@ -5,9 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from tools.pachctl import format
+
+TABLE_BLOCK = 10_000
+"""Rows of a long table that are held to find the columns' widths."""
 
 if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
@@ -21,6 +25,20 @@ def print_table(
     """Prints rows of which the first is the header."""
     for text in format.table(rows, min_width, padding):
         print(text)
+
+
+def print_long_table(rows: Iterable[Sequence[str]]) -> None:
+    """Prints rows of which the first is the header, however many they are.
+
+    The columns fit the first TABLE_BLOCK rows, and grow for later ones.
+    """
+    rows = iter(rows)
+    columns: list[int] = []
+    while block := list(islice(rows, TABLE_BLOCK)):
+        shown = [[format.printable(cell) for cell in row] for row in block]
+        needed = format.widths(shown)
+        columns = [max(pair) for pair in zip(columns or needed, needed, strict=True)]
+        print("\n".join(format.line(row, columns) for row in shown))
 
 
 def print_raw(messages: Iterable[Message]) -> None:

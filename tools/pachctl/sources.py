@@ -20,6 +20,12 @@ from pfsd import paths
 from pfsd.errors import InvalidError
 from tools.pachctl.fetch import STDIN
 
+SHORT_BYTES = 1 << 14
+"""Read first of a local file: most end within."""
+
+BLOCK_BYTES = 1 << 20
+"""Read of it at a time after that."""
+
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
@@ -54,12 +60,44 @@ class PfsLocation:
     path: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LocalFile:
     """A regular file found below a source."""
 
     path: str
     target: str
+
+    def blocks(self) -> Iterator[bytes]:
+        """Its bytes, a short block first; raises OSError with the file's name."""
+        # Not a buffered file: most files are small, and this is half the cost of reading one.
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            size = SHORT_BYTES
+            while block := os.read(descriptor, size):
+                yield block
+                size = BLOCK_BYTES if len(block) >= SHORT_BYTES else SHORT_BYTES
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self.path) from error
+        finally:
+            os.close(descriptor)
+
+
+def listed_sources(text: str, source: str) -> list[str]:
+    """The lines of a list that was read from `source`; raises InvalidError for what it may not name.
+
+    A list fetched from a URL may only name URLs: whoever wrote it has no business with local files.
+    """
+    lines = [line for line in text.splitlines() if line.strip()]
+    if is_url(source):
+        for line in lines:
+            if not is_url(line):
+                raise InvalidError(f"{source} names {line!r}: a list that comes from a URL may only name URLs")
+    return lines
+
+
+def is_url(text: str) -> bool:
+    """Whether a source is neither local nor standard input."""
+    return _kind(text) in (Kind.URL, Kind.PFS)
 
 
 def plan(texts: Sequence[str], path: str, *, listed: bool) -> list[Source]:

@@ -11,7 +11,6 @@ from typing import Any
 import grpc
 
 from pachproto import pfs_pb2
-from pfsd.errors import PfsError
 from tools.pachctl.parallel import Calls
 
 CHUNK_BYTES = 1 << 20
@@ -38,16 +37,6 @@ class Uploader:
         self._options = options
         self._calls = calls
 
-    def put_local(self, path: str, target: str) -> None:
-        """Puts a local file; raises OSError, or grpc.RpcError."""
-        with open(path, "rb") as file:
-            first = file.read(CHUNK_BYTES)
-            if len(first) < CHUNK_BYTES:
-                # Most files are small: read before the call begins, they need no stream.
-                self._send(iter([self._request(target, value=first)]))
-            else:
-                self.put_parts(_chain(first, lambda: file.read(CHUNK_BYTES)), target)
-
     def put_descriptor(self, descriptor: int, target: str) -> None:
         """Puts what can be read from a file descriptor, such as standard input."""
         # os.read instead of a buffered file: a thread that hangs in it at exit must hold no lock.
@@ -55,16 +44,17 @@ class Uploader:
 
     def put_url(self, url: str, target: str, recursive: bool) -> None:
         """Has the daemon fetch a URL."""
-        self._send(iter([self._request(target, url=url, recursive=recursive)]))
+        send(self._put_file, iter([self._request(target, url=url, recursive=recursive)]), self._calls)
 
     def put_parts(self, parts: Iterable[bytes], target: str) -> None:
         """Puts the joined `parts`; an error that comes while they are read cancels the call and is raised."""
-        stream = _Stream(self._request(target), parts)
-        try:
-            self._send(stream, stream)
-        finally:
-            if stream.error is not None:
-                raise stream.error
+        send(self._put_file, self._requests(parts, target), self._calls)
+
+    def _requests(self, parts: Iterable[bytes], target: str) -> Iterator[pfs_pb2.PutFileRequest]:
+        parts = iter(parts)
+        yield self._request(target, value=next(parts, b""))
+        for part in parts:
+            yield pfs_pb2.PutFileRequest(value=part)
 
     def _request(self, target: str, **fields: Any) -> pfs_pb2.PutFileRequest:
         options = self._options
@@ -77,61 +67,55 @@ class Uploader:
             **fields,
         )
 
-    def _send(self, requests: Iterator[pfs_pb2.PutFileRequest], stream: _Stream | None = None) -> None:
-        call = self._calls.add(self._put_file.future(requests))
-        if stream is not None:
-            stream.begun(call)
-        try:
-            call.result()
-        except grpc.FutureCancelledError:
-            # Cancelled by us, after an error that is raised elsewhere.
-            pass
-        finally:
-            self._calls.discard(call)
+
+def send(method: Any, requests: Iterator[Any], calls: Calls) -> Any:
+    """The answer to a stream of requests, which are made as grpc asks for them, in a thread of grpc's.
+
+    An error that comes while they are made cancels the call and is raised. None when all calls were stopped.
+    """
+    guarded = _Requests(requests)
+    call = calls.add(method.future(guarded))
+    guarded.begun(call)
+    try:
+        return call.result()
+    except grpc.FutureCancelledError:
+        if guarded.error is None and not calls.stopped:
+            raise
+        return None
+    finally:
+        calls.discard(call)
+        if guarded.error is not None:
+            raise guarded.error
 
 
-class _Stream:
-    """Requests made of parts as grpc asks for them, in a thread of grpc's."""
+class _Requests:
+    """Requests whose making may fail."""
 
-    def __init__(self, first: pfs_pb2.PutFileRequest, parts: Iterable[bytes]) -> None:
-        self._first: pfs_pb2.PutFileRequest | None = first
-        self._parts = iter(parts)
+    def __init__(self, requests: Iterator[Any]) -> None:
+        self._requests = requests
         self._call: Any = None
         self._begun = threading.Event()
         self.error: Exception | None = None
 
     def begun(self, call: Any) -> None:
-        """Says which call consumes the stream."""
+        """Says which call consumes the requests."""
         self._call = call
         self._begun.set()
 
-    def __iter__(self) -> Iterator[pfs_pb2.PutFileRequest]:
+    def __iter__(self) -> Iterator[Any]:
         return self
 
-    def __next__(self) -> pfs_pb2.PutFileRequest:
+    def __next__(self) -> Any:
         try:
-            part = next(self._parts, None)
-        except (OSError, PfsError, grpc.RpcError) as error:
+            return next(self._requests)
+        except StopIteration:
+            raise
+        except Exception as error:
+            # Raised by `send`. The end of the stream would make a whole file of what was read so far.
             self.error = error
-            # The end of the stream would make a whole file of what was read so far.
             self._begun.wait()
             self._call.cancel()
-            part = None
-            self._first = None
-        first, self._first = self._first, None
-        if first is None:
-            if part is None:
-                raise StopIteration
-            return pfs_pb2.PutFileRequest(value=part)
-        first.value = part or b""
-        return first
-
-
-def _chain(first: bytes, read: Callable[[], bytes]) -> Iterator[bytes]:
-    part = first
-    while part:
-        yield part
-        part = read()
+            raise StopIteration from error
 
 
 def _gather(read: Callable[[], bytes]) -> Iterator[bytes]:

@@ -1,0 +1,160 @@
+"""Checking packs and the chunk index against each other."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from blake3 import blake3
+
+from pfsd._core import MAX_CHUNK, next_cut
+from pfsd.chunkstore import INDEX, MAGIC, RECORD, Location, index_row, location, pack_object
+from pfsd.errors import CorruptError
+from pfsd.fsck_findings import HashSet, Tally
+from pfsd.root import Root
+
+AT_ONCE = 256
+"""Chunks looked up in one call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An intact chunk as a pack holds it."""
+
+    name: bytes
+    pack: str
+    offset: int
+    size: int
+
+    def is_at(self, row: bytes | None) -> bool:
+        """Whether an index row says that the chunk is here."""
+        at = parse_row(row) if row is not None else None
+        return at is not None and (at.pack, at.offset, at.size) == (self.pack, self.offset, self.size)
+
+
+@dataclass(slots=True)
+class PackCheck:
+    """Reads every pack once, in order, then looks at the index entries that no pack bears out."""
+
+    root: Root
+    tally: Tally
+    broken: dict[bytes, Location | None] = field(default_factory=dict)
+    """Chunks whose bytes are not where the index says; None for an entry of the index that says nothing."""
+    copies: dict[bytes, Stored] = field(default_factory=dict)
+    """Intact chunks that lie where the index does not say, where it names them elsewhere or they are wanted."""
+    scars: dict[str, int] = field(default_factory=dict)
+    """Packs whose records can't be followed from one to the next: the byte at which the first damaged one begins."""
+    _verified: HashSet = field(default_factory=HashSet)
+
+    def run(self, wanted: set[bytes]) -> None:
+        """Check everything; `wanted` are chunks that the index lacks."""
+        for pack, path, is_growing in self._packs():
+            try:
+                with path.open("rb") as file:
+                    self.tally.packs += 1
+                    self.tally.bytes += path.stat().st_size
+                    stored = list(self._records(pack, file, is_growing))
+            except FileNotFoundError:  # sealed, or rewritten by a collection, meanwhile
+                continue
+            for at in range(0, len(stored), AT_ONCE):
+                self._compare(stored[at : at + AT_ONCE], wanted)
+        self._check_index()
+
+    def reason(self, pack: str) -> str:
+        """What has become of a pack in which chunks are broken, as the beginning of a sentence."""
+        for path in (self._sealed(pack), self.root.spool / pack):
+            if path.exists():
+                return f"pack {pack}, of {path.stat().st_size} bytes, is damaged"
+        return f"pack {pack} is missing"
+
+    def use_copy(self, name: bytes) -> bool:
+        """Let the index name the intact copy of a chunk; whether there is one."""
+        stored = self.copies.get(name)
+        if stored is None:
+            return False
+        at = Location(stored.pack, stored.offset, stored.size, False)
+        for path in (self._sealed(stored.pack), self.root.spool / stored.pack):
+            if path.exists():
+                with path.open("rb") as file:
+                    file.seek(at.offset)
+                    data = file.read(at.size)
+                if blake3(data).digest() != name:
+                    return False
+                batch = self.root.db.batch()
+                row = index_row(at.pack, at.offset, at.size, next_cut(data) == len(data))
+                batch.put("chunks", name, row)
+                self.root.db.write(batch, sync=True)
+                return True
+        return False
+
+    def forget(self, name: bytes) -> None:
+        """Take a lost chunk out of the index, so that putting its bytes again stores them."""
+        row = self.root.db.get("chunks", name)
+        if row is not None and parse_row(row) == self.broken[name]:
+            batch = self.root.db.batch()
+            batch.delete("chunks", name)
+            self.root.db.write(batch, sync=True)
+
+    def _sealed(self, pack: str) -> pathlib.Path:
+        return self.root.directory / "objects" / pack_object(pack)
+
+    def _packs(self) -> Iterator[tuple[str, pathlib.Path, bool]]:
+        growing = {path.name: path for path in self.root.spool.iterdir()}  # first: packs move from here to there
+        for name, path in sorted(growing.items()):
+            yield name, path, True
+        for key in self.root.objects.names("packs/"):
+            pack = key.rpartition("/")[2]
+            yield pack, self._sealed(pack), False
+
+    def _records(self, pack: str, file: BinaryIO, is_growing: bool) -> Iterator[Stored]:
+        """The intact chunks of a pack, as far as its records can be followed."""
+        at = len(MAGIC)
+        if file.read(len(MAGIC)) != MAGIC:
+            if not is_growing:
+                self.scars[pack] = 0
+            return
+        while head := file.read(RECORD.size):
+            start, at = at, at + RECORD.size
+            name, size, reserved = RECORD.unpack(head) if len(head) == RECORD.size else (b"", 0, 0)
+            data = file.read(size) if 0 < size <= MAX_CHUNK and not reserved else b""
+            if not data or len(data) != size:
+                if not is_growing:  # a growing pack may end in a record that is being written
+                    self.scars.setdefault(pack, start)
+                return
+            digest = blake3(data).digest()
+            if digest != name:
+                self.scars.setdefault(pack, start)
+            yield Stored(digest, pack, at, size)
+            at += size
+
+    def _compare(self, stored: list[Stored], wanted: set[bytes]) -> None:
+        rows = self.root.db.get_many("chunks", [chunk.name for chunk in stored])
+        for chunk, row in zip(stored, rows, strict=True):
+            if chunk.is_at(row):
+                self._verified.add(chunk.name)
+            elif row is not None or chunk.name in wanted:
+                self.copies[chunk.name] = chunk
+
+    def _check_index(self) -> None:
+        for name, row in self.root.db.scan("chunks", b""):
+            self.tally.chunks += 1
+            if name not in self._verified:
+                at = parse_row(row)
+                if (at is None or not self._reads(name)) and self.root.db.get("chunks", name) == row:
+                    self.broken[name] = at  # it did not go, or move, meanwhile
+            elif name in self.copies:
+                del self.copies[name]
+
+    def _reads(self, name: bytes) -> bool:
+        try:
+            self.root.chunks.read(name)
+        except CorruptError:
+            return False
+        return True
+
+
+def parse_row(row: bytes) -> Location | None:
+    """What an entry of the chunk index says; None where it has not the form of one."""
+    return location(row) if len(row) == INDEX.size else None

@@ -1,0 +1,37 @@
+"""`pfsd.Admin`: looking after the store itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from typing import Any
+
+from google.protobuf.empty_pb2 import Empty
+
+from pachproto import pfsd_pb2
+from pfsd import fsck
+from pfsd.fsck_findings import Problem
+from pfsd.services.threads import in_thread, stream_in_thread
+from pfsd.store import Store
+
+
+class AdminService:
+    """The methods of `pfsd.Admin`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def Fsck(self, request: pfsd_pb2.FsckRequest, _context: Any) -> AsyncIterator[pfsd_pb2.FsckMessage]:
+        async for (found,) in stream_in_thread(fsck.check(self._store, request.fix)):
+            if isinstance(found, Problem):
+                yield pfsd_pb2.FsckMessage(
+                    problem=pfsd_pb2.Problem(
+                        what=found.what, touches=found.touches, touched=found.touched, fixed=found.fixed
+                    )
+                )
+            else:
+                yield pfsd_pb2.FsckMessage(summary=pfsd_pb2.FsckSummary(**asdict(found)))
+
+    async def CollectGarbage(self, _request: Empty, _context: Any) -> pfsd_pb2.GarbageReport:
+        report = await in_thread(self._store.collect_garbage)
+        return pfsd_pb2.GarbageReport(**asdict(report))

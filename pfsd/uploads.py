@@ -1,0 +1,391 @@
+"""Writing files into open commits: what comes is stored as it comes, and staged when it is whole."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import marshal
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from pfsd import dirs, entries, paths
+from pfsd.commits import Commits
+from pfsd.content import ChunkWriter, Piece
+from pfsd.entries import Chunk, DirEntry, FileEntry
+from pfsd.errors import CorruptError, FullError, InvalidError, NotADirectoryPfsError, StateError
+from pfsd.paths import Path, join
+from pfsd.records import Commit
+from pfsd.references import noted
+from pfsd.root import Root
+from pfsd.split import Delimiter, Splitter
+from pfsd.staging import Staging, Write
+
+INLINE_BYTES = 4096
+"""Pieces up to this size wait in the staging rows until they are folded; larger ones go to packs at once."""
+
+PART_CHUNKS = 1 << 14
+"""Chunks of one file that are held before they become a part with a chunk list of its own."""
+
+STEPS_HELD = 4096
+BYTES_HELD = 4 << 20
+"""Steps of one upload, and bytes in them, beyond which they wait in a file."""
+
+STAGED_AT_ONCE = 1000
+"""Of many writes, those that become rows together."""
+
+_SPLIT_NAME_DIGITS = 16
+
+
+class FileSink:
+    """Stores the content of one file as it comes: bytes, and chunks that are stored already."""
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self._head = bytearray()
+        self._writer: ChunkWriter | None = None
+        self._chunks: list[Chunk] = []
+        self._parts: list[FileEntry] = []
+        self._ended = False
+
+    def write(self, data: bytes) -> None:
+        """Take in the next bytes."""
+        if self._ended and data:
+            raise InvalidError("nothing can follow a chunk that the end of a file ended")
+        if self._writer is None and len(self._head) + len(data) <= INLINE_BYTES:
+            self._head += data
+            return
+        self._keep(self._to_writer().write(data))
+
+    def refer(self, chunk: Chunk, path: Path) -> None:
+        """Take in a stored chunk, which goes to `path`.
+
+        Raises StateError when it is not there, InvalidError when no chunk of that size may stand here.
+        """
+        store = self._root.chunks
+        if not store.has(chunk.hash):
+            raise StateError(f"chunk {chunk.hash.hex()} of {join(path)} is not in the store: send its bytes")
+        at = store.locate(chunk.hash)
+        if at.size != chunk.size:
+            raise InvalidError(f"chunk {chunk.hash.hex()} of {join(path)} has {at.size} bytes, not {chunk.size}")
+        writer = self._to_writer()
+        self._keep(writer.cut())
+        if self._ended or not writer.at_cut:
+            raise InvalidError(f"chunk {chunk.hash.hex()} of {join(path)} begins where no chunk of that file does")
+        self._keep([chunk])
+        self._ended = not at.is_cut
+
+    def finish(self) -> tuple[Piece, ...]:
+        """What was taken in, as pieces."""
+        if self._writer is None:
+            return (bytes(self._head),) if self._head else ()
+        self._keep(self._writer.finish())
+        if self._chunks:
+            self._end_part()
+        return tuple(self._parts)
+
+    def _to_writer(self) -> ChunkWriter:
+        if self._writer is None:
+            self._writer = ChunkWriter(self._root.chunks)
+            self._keep(self._writer.write(bytes(self._head)))
+        return self._writer
+
+    def _keep(self, chunks: Iterable[Chunk]) -> None:
+        self._chunks += chunks
+        if len(self._chunks) >= PART_CHUNKS:
+            self._end_part()
+
+    def _end_part(self) -> None:
+        self._parts.append(entries.file_entry(self._root.nodes, self._chunks))
+        self._chunks = []
+
+
+class BulkUpload:
+    """Many files put into an open commit. What was added by the time of a `stage` takes effect as one."""
+
+    def __init__(self, root: Root, commits: Commits, commit: Commit) -> None:
+        self.operation = root.references.operation()
+        self.files = 0
+        """How many are staged."""
+        self._root = root
+        self._commits = commits
+        self._commit = commit
+        self._writes: list[Write] = []
+        self._sink: FileSink | None = None
+        self._path: Path = ()
+        self._overwrite = False
+
+    @noted
+    def add(self, path: str, overwrite: bool, data: bytes, chunks: Sequence[Chunk], more: bool) -> None:
+        """Put a file, or a part of one: bytes, then stored chunks. With `more`, the next call goes on with the file.
+
+        `path` is empty, and `overwrite` does not matter, where a file goes on. Raises what `FileSink` raises, and
+        InvalidError for a path that can't be a file.
+        """
+        if self._sink is None:
+            self._path = paths.parse_file(path)
+            self._overwrite = overwrite
+            if not chunks and not more and len(data) <= INLINE_BYTES:
+                self._writes.append(Write(self._path, (data,) if data else (), overwrite))
+                return
+            self._sink = FileSink(self._root)
+        elif path:
+            raise InvalidError(f"{path} begins although {join(self._path)} has to go on")
+        self._sink.write(data)
+        for chunk in chunks:
+            self._sink.refer(chunk, self._path)
+        if not more:
+            self._writes.append(Write(self._path, self._sink.finish(), self._overwrite))
+            self._sink = None
+
+    @noted
+    def stage(self) -> None:
+        """Stage the whole files that were added since the last time.
+
+        Stages none of them when it raises: IsADirectoryPfsError, NotADirectoryPfsError, StateError.
+        """
+        staging = self._commits.open_staging(self._commit)
+        with staging.lock:
+            self._commits.open_staging(self._commit)
+            staging.apply(self._writes)
+        self.files += len(self._writes)
+        self._writes = []
+        if self._sink is None:  # what was noted has rows now
+            self.operation = self._root.references.operation()
+
+    def close(self) -> None:
+        """Raises InvalidError when a file lacks its end."""
+        if self._sink is not None:
+            raise InvalidError(f"the last message of the stream says that {join(self._path)} goes on")
+
+
+class Upload:
+    """Puts into an open commit, stored as they come and staged together by `finish`.
+
+    Holds a bounded part of them in memory, however many they are.
+    """
+
+    def __init__(self, root: Root, commits: Commits, commit: Commit) -> None:
+        self.operation = root.references.operation()
+        self._root = root
+        self._commits = commits
+        self._commit = commit
+        self._steps = _Steps(root)
+        self._sink: FileSink | _SplitSink | None = None
+        self._path: Path = ()
+        self._overwrite = False
+
+    @noted
+    def begin(
+        self,
+        path: str,
+        *,
+        overwrite: bool = False,
+        delimiter: Delimiter = Delimiter.NONE,
+        target_datums: int = 0,
+        target_bytes: int = 0,
+    ) -> None:
+        """What is written from here on goes to `path`; raises InvalidError for a path that can't be a file."""
+        self._end()
+        self._path = paths.parse_file(path)
+        self._overwrite = overwrite
+        if target_datums < 0 or target_bytes < 0:
+            raise InvalidError("target_file_datums and target_file_bytes may not be negative")
+        if delimiter is Delimiter.NONE:
+            self._sink = FileSink(self._root)
+        else:
+            self._steps.add(_Step(self._path, overwrite=overwrite, begins_split=True))
+            self._sink = _SplitSink(
+                self._root, self._path, Splitter(delimiter, target_datums, target_bytes), self._steps
+            )
+
+    @noted
+    def write(self, data: bytes) -> None:
+        """Take in the next bytes of the path."""
+        if self._sink is None:
+            raise InvalidError("the first message of PutFile has to name a file")
+        self._sink.write(data)
+
+    @noted
+    def finish(self) -> None:
+        """Stage everything, or nothing when it raises: IsADirectoryPfsError, NotADirectoryPfsError, StateError."""
+        self._end()
+        staging = self._commits.open_staging(self._commit)
+        with staging.lock:
+            self._commits.open_staging(self._commit)
+            if self._steps.spilled:
+                self._stage_in_parts()
+            else:
+                staging.apply(self._writes())
+
+    def close(self) -> None:
+        """Give up what is held; to be called in the end, whether it is finished or not."""
+        self._steps.close()
+
+    def _end(self) -> None:
+        if isinstance(self._sink, FileSink):
+            self._steps.add(_Step(self._path, self._sink.finish(), self._overwrite))
+        elif self._sink is not None:
+            self._sink.finish()
+        self._sink = None
+
+    def _stage_in_parts(self) -> None:
+        """Stage in an area of its own, a bounded part at a time, and let the commit have the outcome in one step."""
+        root = self._root
+        base = self._commits.tree(self._commit).root
+        area = Staging(root.db, root.nodes, root.chunks, uuid.uuid4().bytes, base)
+        try:
+            with area.lock:
+                writes = self._writes()
+                while part := list(itertools.islice(writes, STAGED_AT_ONCE)):
+                    area.apply(part)
+                folded = area.fold()
+            self._commits.set_tree(self._commit, folded)
+        finally:
+            batch = root.db.batch()
+            area.discard(batch)
+            root.db.write(batch)
+
+    def _writes(self) -> Iterator[Write]:
+        """The steps as writes: files of splits get the numbers after those that are there."""
+        numbers: dict[Path, int] = {}
+        for step in self._steps:
+            if step.begins_split:
+                first = self._first_number(step.path) if step.path not in numbers else numbers[step.path]
+                numbers[step.path] = 0 if step.overwrite else first
+                if step.overwrite:
+                    yield Write(step.path, remove=True)
+            elif step.is_numbered:
+                number = numbers[step.path]
+                numbers[step.path] += 1
+                yield Write((*step.path, f"{number:0{_SPLIT_NAME_DIGITS}x}"), step.pieces)
+            else:
+                yield Write(step.path, step.pieces, step.overwrite)
+
+    def _first_number(self, path: Path) -> int:
+        """The number after the last split file in a directory; raises NotADirectoryPfsError when it is a file."""
+        top = self._commits.tree(self._commit)
+        entry = dirs.lookup(self._root.nodes, top, path)
+        if isinstance(entry, FileEntry):
+            raise NotADirectoryPfsError(f"{join(path)} is a file: it can't become a directory of split files")
+        if entry is None:
+            return 0
+        numbers = (int(name, 16) for name in self._split_names(entry))
+        return max(numbers, default=-1) + 1
+
+    def _split_names(self, directory: DirEntry) -> Iterator[str]:
+        for name, _ in dirs.children(self._root.nodes, directory):
+            if len(name) == _SPLIT_NAME_DIGITS and not set(name) - set("0123456789abcdef"):
+                yield name
+
+
+class _SplitSink:
+    """A put that becomes a directory of numbered files."""
+
+    def __init__(self, root: Root, path: Path, splitter: Splitter, steps: _Steps) -> None:
+        self._root = root
+        self._path = path
+        self._splitter = splitter
+        self._steps = steps
+
+    def write(self, data: bytes) -> None:
+        self._store(self._splitter.write(data))
+
+    def finish(self) -> None:
+        self._store(self._splitter.finish())
+
+    def _store(self, files: Iterator[bytes]) -> None:
+        for data in files:
+            sink = FileSink(self._root)
+            sink.write(data)
+            self._steps.add(_Step(self._path, sink.finish(), is_numbered=True))
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One step of an upload."""
+
+    path: Path
+    pieces: tuple[Piece, ...] = ()
+    overwrite: bool = False
+    begins_split: bool = False
+    """Whether the path becomes a directory of numbered files."""
+    is_numbered: bool = False
+    """Whether it is the next file of the directory that the path is."""
+
+
+class _Steps:
+    """Steps in order: in memory at first, in a file without a name once they are many."""
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self._held: list[_Step] = []
+        self._bytes = 0
+        self._file: BinaryIO | None = None
+
+    @property
+    def spilled(self) -> bool:
+        """Whether there are more than memory should hold."""
+        return self._file is not None
+
+    def add(self, step: _Step) -> None:
+        """Add a step at the end; raises FullError when the disk has no room."""
+        self._held.append(step)
+        self._bytes += sum(len(piece) for piece in step.pieces if isinstance(piece, bytes))
+        if len(self._held) >= STEPS_HELD or self._bytes >= BYTES_HELD:
+            self._spill()
+
+    def __iter__(self) -> Iterator[_Step]:
+        if self._file is not None:
+            self._file.seek(0)
+            while True:
+                try:
+                    row = marshal.load(self._file)
+                except EOFError:
+                    break
+                yield _decode(row)
+        yield from self._held
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _spill(self) -> None:
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(dir=self._root.spool)  # noqa: SIM115 (closed by `close`)
+            for step in self._held:
+                marshal.dump(_encode(step), self._file)
+            self._file.flush()
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise FullError("the disk that holds the root is full: nothing was changed") from error
+            raise
+        self._held = []
+        self._bytes = 0
+
+
+_Row = tuple[Path, tuple[tuple[bool, bytes], ...], bool, bool, bool]
+
+
+def _encode(step: _Step) -> _Row:
+    pieces = tuple(
+        (True, entries.encode(piece)) if isinstance(piece, FileEntry) else (False, piece) for piece in step.pieces
+    )
+    return step.path, pieces, step.overwrite, step.begins_split, step.is_numbered
+
+
+def _decode(row: _Row) -> _Step:
+    path, pieces, *flags = row
+    return _Step(path, tuple(_piece(is_entry, data) for is_entry, data in pieces), *flags)
+
+
+def _piece(is_entry: bool, data: bytes) -> Piece:
+    if not is_entry:
+        return data
+    entry = entries.decode(data)
+    if not isinstance(entry, FileEntry):
+        raise CorruptError("a piece of an upload is not a file")
+    return entry
