@@ -16,6 +16,7 @@ from typing import TypeVar
 from pfsd import chunkstore, entries, records, staging, tree, treeobjects
 from pfsd.entries import DirEntry, FileEntry
 from pfsd.errors import CorruptError, InvalidError
+from pfsd.references import Bloom
 from pfsd.root import Root
 
 log = logging.getLogger(__name__)
@@ -44,25 +45,6 @@ class Report:
     """By how much the packs became smaller, all together."""
 
 
-class _Bloom:
-    """A set of hashes that never forgets one and rarely claims one that it does not hold."""
-
-    def __init__(self, expected: int) -> None:
-        self._bits = max(1 << 16, expected * BITS_PER_CHUNK)
-        self._array = bytearray(self._bits // 8 + 1)
-
-    def _places(self, name: bytes) -> Iterator[int]:
-        for at in range(0, 32, 8):
-            yield int.from_bytes(name[at : at + 8], "little") % self._bits
-
-    def add(self, name: bytes) -> None:
-        for place in self._places(name):
-            self._array[place >> 3] |= 1 << (place & 7)
-
-    def __contains__(self, name: bytes) -> bool:
-        return all(self._array[place >> 3] & 1 << (place & 7) for place in self._places(name))
-
-
 class Collector:
     """One collection."""
 
@@ -70,7 +52,7 @@ class Collector:
         self._root = root
         self._db = root.db
         self._nodes: set[bytes] = set()
-        self._chunks = _Bloom(self._db.estimate("chunks"))
+        self._chunks = Bloom(max(1 << 16, self._db.estimate("chunks") * BITS_PER_CHUNK))
         self._objects: set[bytes] = set()
         self._report = Report()
 

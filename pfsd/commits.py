@@ -208,15 +208,17 @@ class Commits:
     def _added(self, old: bytes, new: bytes) -> int:
         """Bytes of the files that are new or changed in the tree `new` against `old`."""
         total = 0
-        for _, before, after in tree.diff(self._root.nodes, old, new):
-            if after is None:
-                continue
-            entry = entries.decode(after)
-            if isinstance(entry, DirEntry):
-                source = None if before is None else entries.decode(before)
-                total += self._added(source.root if isinstance(source, DirEntry) else tree.EMPTY, entry.root)
-            else:
-                total += entry.size
+        pairs = [(old, new)]
+        while pairs:
+            for _, before, after in tree.diff(self._root.nodes, *pairs.pop(), removals=False):
+                if after is None:
+                    continue
+                entry = entries.decode(after)
+                if isinstance(entry, DirEntry):
+                    source = None if before is None else entries.decode(before)
+                    pairs.append((source.root if isinstance(source, DirEntry) else tree.EMPTY, entry.root))
+                else:
+                    total += entry.size
         return total
 
     def delete(self, repo: str, name: str) -> None:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Iterator, Sequence
 
-from rocksdict import DBCompressionType, DBRecoveryMode, Options, Rdict, ReadOptions, WriteBatch, WriteOptions
+from rocksdict import (
+    BlockBasedOptions,
+    DBCompressionType,
+    DBRecoveryMode,
+    Options,
+    Rdict,
+    ReadOptions,
+    WriteBatch,
+    WriteOptions,
+)
 
 from pfsd.errors import CorruptError, FullError
 
@@ -50,7 +59,7 @@ class Database:
         """Open or create; raises CorruptError when RocksDB can't."""
         options = _options()
         try:
-            self._db = Rdict(str(path), options, {name: _options() for name in FAMILIES})
+            self._db = Rdict(str(path), options, {name: _options(name) for name in FAMILIES})
             self._families = {name: self._db.get_column_family(name) for name in FAMILIES}
         except Exception as error:
             raise CorruptError(f"the metadata in {path} can't be opened: {error}") from error
@@ -133,8 +142,16 @@ def successor(prefix: bytes) -> bytes:
     return stripped[:-1] + bytes((stripped[-1] + 1,))
 
 
-def _options() -> Options:
+HASHED = ("chunks", "nodes", "staging", "commits")
+"""Families in which keys are looked up that are mostly not there, or not lately used: with Bloom filters."""
+
+
+def _options(family: str = "") -> Options:
     options = Options(raw_mode=True)
+    if family in HASHED:
+        table = BlockBasedOptions()
+        table.set_bloom_filter(10, False)
+        options.set_block_based_table_factory(table)
     options.create_if_missing(True)
     options.create_missing_column_families(True)
     options.set_compression_type(DBCompressionType.lz4())

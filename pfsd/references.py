@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
@@ -20,13 +20,59 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+EXACT_HASHES = 1 << 16
+BLOOM_BITS = 1 << 24
+
+
+class Bloom:
+    """A set of hashes that never forgets one and rarely claims one that it does not hold."""
+
+    def __init__(self, bits: int) -> None:
+        self._bits = bits
+        self._array = bytearray(bits // 8 + 1)
+
+    def _places(self, name: bytes) -> Iterator[int]:
+        for at in range(0, 32, 8):
+            yield int.from_bytes(name[at : at + 8], "little") % self._bits
+
+    def add(self, name: bytes) -> None:
+        for place in self._places(name):
+            self._array[place >> 3] |= 1 << (place & 7)
+
+    def __contains__(self, name: bytes) -> bool:
+        return all(self._array[place >> 3] & 1 << (place & 7) for place in self._places(name))
+
+
+class Notes:
+    """Noted hashes, in bounded memory: exact while they are few, then in a Bloom filter. What that claims too much
+    is garbage kept until the next collection."""
+
+    def __init__(self) -> None:
+        self._few: set[bytes] = set()
+        self._many: Bloom | None = None
+
+    def add(self, name: bytes) -> None:
+        if self._many is not None:
+            self._many.add(name)
+            return
+        self._few.add(name)
+        if len(self._few) > EXACT_HASHES:
+            self._many = Bloom(BLOOM_BITS)
+            for each in self._few:
+                self._many.add(each)
+            self._few.clear()
+
+    def __contains__(self, name: bytes) -> bool:
+        return name in (self._few if self._many is None else self._many)
+
+
 class Operation:
     """Notes the hashes that one operation relies on. Entered around each of its steps, in one thread at a time."""
 
     def __init__(self, owner: References) -> None:
         self._owner = owner
         self._outer: list[Operation | None] = []
-        self.noted: set[bytes] = set()
+        self.noted = Notes()
         self._pins: set[bytes] = set()
 
     @property
@@ -87,7 +133,8 @@ class References:
         """Held by a collection from asking `is_held` until what is not held is removed."""
         self.current = threading.local()
         self._operations: weakref.WeakSet[Operation] = weakref.WeakSet()
-        self._since: set[bytes] | None = None
+        self._since: Notes | None = None
+        self._before: list[Notes] = []
 
     def operation(self) -> Operation:
         """A new operation; what it notes counts for as long as the object lives."""
@@ -110,7 +157,8 @@ class References:
     def begin_collection(self) -> None:
         """From now on everything noted is held, and what the operations under way have noted so far."""
         with self.lock:
-            self._since = set().union(*(operation.noted for operation in self._operations))
+            self._since = Notes()
+            self._before = [operation.noted for operation in self._operations]
 
     def pinned(self) -> set[bytes]:
         """The roots that operations have pinned. To be asked once all that is durable was marked."""
@@ -120,7 +168,8 @@ class References:
     def end_collection(self) -> None:
         with self.lock:
             self._since = None
+            self._before = []
 
     def is_held(self, name: bytes) -> bool:
         """Whether a collection has to leave this hash alone. The caller holds `lock`."""
-        return self._since is not None and name in self._since
+        return self._since is not None and (name in self._since or any(name in notes for notes in self._before))

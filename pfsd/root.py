@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pathlib
@@ -41,9 +42,11 @@ class Root:
         except OSError as error:
             raise InvalidError(f"the root {directory} can't be made: {error.strerror}") from error
         self._lock_fd = lock(directory)
-        try:
+        with contextlib.ExitStack() as undo:
+            undo.callback(os.close, self._lock_fd)
             self.id = _identify(directory)
             self.db = Database(directory / "meta")
+            undo.callback(self.db.close)
             if self.db.get("meta", b"store") is None:
                 write_identity_rows(self.db, Identity(FORMAT, self.id))
             self.references = References()
@@ -51,9 +54,7 @@ class Root:
             self.objects = LocalObjectStore(directory / "objects")
             self.spool = directory / "spool"
             self.chunks = ChunkStore(self.db, self.objects, self.spool, self.references)
-        except BaseException:
-            os.close(self._lock_fd)
-            raise
+            undo.pop_all()
         self.changes = Changes()
         self.lock = threading.RLock()
         """Held while repo, commit and branch records are read and changed. Taken after a staging area's lock."""
