@@ -181,6 +181,12 @@ class ChunkStore:
         full, self._active = self._active, None
         return full
 
+    def spill(self) -> None:
+        """Hand what was added to the operating system, so that it outlives this process."""
+        with self._lock:
+            for pack in self._packs.values():
+                pack.write()
+
     def flush(self) -> None:
         """Sync the growing packs and enter their new chunks in the index, unsynced: the next synced write covers it."""
         with self._lock:
@@ -324,19 +330,28 @@ class ChunkStore:
             for name, offset, data in scan(pack.fd):
                 pack.size = offset + len(data)
                 pack.fresh[name] = index_row(path.name, offset, len(data), next_cut(data) == len(data))
-            if pack.size == 0:  # a crash before the first chunk
+            is_damaged = size > pack.size and self._indexed_end(path.name) > pack.size
+            if is_damaged:  # no crash did that: what the index names was synced, and is read chunk by chunk
+                log.error("pack %s is damaged at byte %d: run fsck", path.name, pack.size)
+                pack.size = size
+            elif pack.size == 0:  # a crash before the first chunk
                 os.close(pack.fd)
                 path.unlink()
                 continue
-            if size > pack.size:
+            elif size > pack.size:
                 log.warning("pack %s: cut %d torn bytes", path.name, size - pack.size)
                 os.ftruncate(pack.fd, pack.size)
             self._packs[path.name] = pack
-            if pack.size < PACK_BYTES and self._active is None:
+            if pack.size < PACK_BYTES and self._active is None and not is_damaged:
                 self._active = pack
         for pack in list(self._packs.values()):
             if pack is not self._active:
                 self._seal(pack)
+
+    def _indexed_end(self, pack: str) -> int:
+        """Where the last chunk that the index names in a pack ends."""
+        found = (location(row) for _, row in self._db.scan("chunks", b""))
+        return max((at.offset + at.size for at in found if at.pack == pack), default=0)
 
 
 def scan(fd: int) -> Iterator[tuple[bytes, int, bytes]]:

@@ -11,6 +11,7 @@ from rocksdict import (
     DBRecoveryMode,
     Options,
     Rdict,
+    RdictIter,
     ReadOptions,
     WriteBatch,
     WriteOptions,
@@ -83,12 +84,18 @@ class Database:
             raise CorruptError(f"the metadata can't be written: {error}") from error
 
     def get(self, family: str, key: bytes) -> bytes | None:
-        value: bytes | None = self._families[family].get(key)
+        try:
+            value: bytes | None = self._families[family].get(key)
+        except Exception as error:
+            raise _unreadable(error) from error
         return value
 
     def get_many(self, family: str, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of `keys`, in their order."""
-        values: list[bytes | None] = self._families[family].get(list(keys)) if keys else []  # type: ignore[assignment]
+        try:
+            values: list[bytes | None] = self._families[family].get(list(keys)) if keys else []  # type: ignore[assignment]
+        except Exception as error:
+            raise _unreadable(error) from error
         return values
 
     def scan(
@@ -108,6 +115,7 @@ class Database:
             while iterator.valid():
                 yield iterator.key(), iterator.value()
                 iterator.next()
+            _check(iterator)
             return
         if start:
             iterator.seek_for_prev(start)
@@ -118,6 +126,7 @@ class Database:
         while iterator.valid() and iterator.key().startswith(prefix):  # rocksdict heeds no lower bound
             yield iterator.key(), iterator.value()
             iterator.prev()
+        _check(iterator)
 
     def estimate(self, family: str) -> int:
         """About how many keys a family has."""
@@ -134,6 +143,18 @@ class Database:
         for family in self._families.values():
             family.close()
         self._db.close()
+
+
+def _check(iterator: RdictIter) -> None:
+    """Raise CorruptError when an iterator has ended at damaged data: it says so only when asked."""
+    try:
+        iterator.status()
+    except Exception as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: Exception) -> CorruptError:
+    return CorruptError(f"the metadata can't be read: {' '.join(str(error).split())}")
 
 
 def successor(prefix: bytes) -> bytes:

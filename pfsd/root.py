@@ -11,7 +11,7 @@ import uuid
 from dataclasses import dataclass
 
 from pfsd.chunkstore import ChunkStore
-from pfsd.errors import FormatError, FullError, InvalidError, StateError
+from pfsd.errors import CorruptError, FormatError, FullError, InvalidError, StateError
 from pfsd.events import Changes
 from pfsd.kv import Database
 from pfsd.nodestore import DatabaseNodes
@@ -48,6 +48,7 @@ class Root:
             self.db = Database(directory / "meta")
             undo.callback(self.db.close)
             if self.db.get("meta", b"store") is None:
+                _check_new(directory)
                 write_identity_rows(self.db, Identity(FORMAT, self.id))
             self.references = References()
             self.nodes = DatabaseNodes(self.db, self.references)
@@ -64,6 +65,14 @@ class Root:
         self.chunks.close()
         self.db.close()
         os.close(self._lock_fd)
+
+
+def _check_new(directory: pathlib.Path) -> None:
+    """Raise CorruptError when a root without metadata holds packs: then its metadata was lost."""
+    if any(path.is_file() for part in ("spool", "objects") for path in (directory / part).rglob("*")):
+        raise CorruptError(
+            f"the metadata in {directory / 'meta'} has lost its rows: run pachctl fsck --root {directory}"
+        )
 
 
 def lock(directory: pathlib.Path) -> int:

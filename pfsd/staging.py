@@ -101,6 +101,7 @@ class Staging:
 
     def apply(self, writes: Iterable[Write]) -> None:
         """Stage writes, all or none. Raises IsADirectoryPfsError, NotADirectoryPfsError where a path is in the way."""
+        self._chunks.spill()  # a row may not outlive the chunks that it names
         overlay = _Overlay(self._db, self._area)
         iterator = iter(writes)
         try:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import pytest
 from blake3 import blake3
+from google.protobuf.empty_pb2 import Empty
 
 from pachproto import pfs_pb2, pfsd_pb2
 from pfsd import fsck, fsck_wal, records, rpc, tree
@@ -636,7 +637,7 @@ def test_a_log_damaged_in_its_middle_keeps_what_follows(sample: Sample) -> None:
 # --- while the store is used
 
 
-def test_no_problem_is_seen_while_others_write(tmp_path: pathlib.Path) -> None:
+def test_no_problem_is_seen_while_others_write_and_collect_garbage(tmp_path: pathlib.Path) -> None:
     with running(tmp_path / "root", "--no-pipelines") as daemon:
         admin = rpc.Stub(daemon.channel, pfsd_pb2.DESCRIPTOR.services_by_name["Admin"])
         stop = threading.Event()
@@ -656,9 +657,18 @@ def test_no_problem_is_seen_while_others_write(tmp_path: pathlib.Path) -> None:
                 failures.append(error)
                 raise
 
+        def collect() -> None:
+            try:
+                while not stop.is_set():
+                    admin.CollectGarbage(Empty())
+            except BaseException as error:
+                failures.append(error)
+                raise
+
         for number in range(3):
             daemon.create_repo(f"r{number}")
         threads = [threading.Thread(target=write, args=(number,)) for number in range(3)]
+        threads.append(threading.Thread(target=collect))
         for thread in threads:
             thread.start()
         try:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pathlib
+import random
 from collections.abc import Iterator
 
 import pytest
 
+from pfsd.errors import CorruptError
 from pfsd.kv import Database, successor
 
 
@@ -53,3 +55,32 @@ def test_what_was_written_with_sync_is_there_after_a_reopening(tmp_path: pathlib
         batch.put("meta", b"%d" % number, b"")
         database.write(batch, sync=True)
         database.close()
+
+
+def test_a_damaged_block_ends_a_scan_and_a_lookup_with_an_error(tmp_path: pathlib.Path) -> None:
+    database = Database(tmp_path / "meta")
+    batch = database.batch()
+    value = random.Random(1).randbytes(100)  # which compression leaves as it is
+    for number in range(100):
+        batch.put("history", b"%03d" % number, value + b"%d" % number)
+    database.write(batch, sync=True)
+    database.close()
+    reopened = Database(tmp_path / "meta")  # which writes the log's rows to tables
+    reopened.close()
+    damaged = 0
+    for table in (tmp_path / "meta").glob("*.sst"):
+        data = bytearray(table.read_bytes())
+        at = data.find(value[:50])
+        if at >= 0:
+            data[at] ^= 1
+            table.write_bytes(data)
+            damaged += 1
+    assert damaged == 1
+    database = Database(tmp_path / "meta")
+    with pytest.raises(CorruptError, match="can't be read"):
+        list(database.scan("history", b""))
+    with pytest.raises(CorruptError, match="can't be read"):
+        list(database.scan("history", b"", reverse=True))
+    with pytest.raises(CorruptError, match="can't be read"):
+        database.get("history", b"050")
+    database.close()

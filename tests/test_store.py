@@ -293,3 +293,23 @@ def test_trees_that_disagree_about_a_path_are_not_merged(store: Store) -> None:
     with pytest.raises(StateError, match="/p is a file in the output of one datum and a directory"):
         store.trees.merge_into(commit, ["a", "b"])
     assert store.commits.tree(commit).root == tree.EMPTY
+
+
+def test_damage_in_a_growing_pack_costs_only_the_chunk_that_it_hit(tmp_path: pathlib.Path) -> None:
+    store = Store(tmp_path / "root")
+    store.repos.create("r")
+    commit = store.commits.start("r", branch="master")
+    for number in range(10):
+        put(store, commit, f"f{number}", bytes([number]) * 50_000)
+    commit = store.commits.finish("r", commit.id)
+    store.close()
+    (pack,) = (tmp_path / "root/spool").iterdir()
+    with pack.open("r+b") as file:
+        file.seek(1000)
+        file.write(b"damage")
+    store = Store(tmp_path / "root")
+    with pytest.raises(CorruptError, match="does not match its hash"):
+        list(store.files.read(commit, "f0", 0, 0))
+    for number in range(1, 10):
+        assert b"".join(store.files.read(commit, f"f{number}", 0, 0)) == bytes([number]) * 50_000
+    store.close()
