@@ -1,25 +1,47 @@
 """The job view: what a worker mounts at /pfs, narrowed to the datum in hand.
 
 The root holds a directory for each input name, and `out`, over which the worker binds its scratch directory.
-Below an input's name stands only what the datum has of it, at its path in the repo. Inputs marked lazy are
-shown as ordinary files: their bytes are fetched when they are read, like all others.
+Below an input's name stands only what the datum has of it, at its path in the repo. The files of inputs marked
+lazy are named pipes (`fuse.lazy`). Their names and attributes answer a mere look with one node, and each open with a
+node, and so a pipe, of its own.
+
+Mount it with `MOUNT_OPTIONS`: what feeds the pipes relies on the kernel's checking of permissions.
 """
 
 from __future__ import annotations
 
+import errno
+import itertools
+import stat
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import pyfuse3
+import trio
+from pyfuse3 import EntryAttributes, FUSEError
+
 from fuse.content import Content
-from fuse.inodes import ChangingDir, Found, Inode, Snapshot
+from fuse.errnos import answers
+from fuse.inodes import ROOT, ChangingDir, Found, Inode, Snapshot
+from fuse.lazy import HIDDEN, Pipes
+from fuse.lazy_callers import Intent, intent_of
 from fuse.view import FOREVER, View
 from pfsd import dirs, entries, paths
 from pfsd.entries import DirEntry, Entry
 from pfsd.paths import Path
+from pfsd.tree import Pair
 
 OUT = "out"
 """The name of the output directory in the root."""
+
+MOUNT_OPTIONS = frozenset({"ro", "default_permissions"})
+
+_PIPE_MODE = stat.S_IFIFO | 0o444
+_PAGE = 1024
+"""Entries of a directory that are read at a time."""
+_LAZY_LISTINGS = 1 << 48
+"""Where the numbers of open directories with pipes begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +59,7 @@ class JobInput:
     """Where `entry` stands in the repo; empty for the whole tree."""
     entry: Entry
     lazy: bool = False
-    """Shown no differently; see the module."""
+    """Whether its files are shown as named pipes."""
 
 
 @dataclass(slots=True)
@@ -48,12 +70,33 @@ class _Branching:
     children: dict[str, _Branching | JobInput] = field(default_factory=dict)
 
 
+class _LazySnapshot(Snapshot):
+    """The files that have it are pipes."""
+
+
+@dataclass(slots=True)
+class _LazyListing:
+    """An open directory whose files are pipes, read a page at a time; offsets count its entries."""
+
+    inode: Inode
+    root: bytes
+    first: int = 0
+    page: list[Pair] = field(default_factory=list)
+    after: bytes = b""
+    """The key that follows the page."""
+
+
 class JobView(View):
     """A file system that shows one datum at a time; `show` switches."""
 
     def __init__(self, content: Content) -> None:
         self._datum = _Datum(_Branching(time.time_ns()))
         super().__init__(content, _Shown(None, b"", (), self._datum))
+        self.pipes = Pipes(content)
+        """The feeders of lazy inputs; without `Pipes.running`, opening one of their files fails."""
+        self._hidden = _Hidden(self.inodes[ROOT], HIDDEN + b"/", 0)
+        self._numbers = itertools.count(1)
+        self._lazy_listings: dict[int, _LazyListing] = {}
 
     def show(self, inputs: Sequence[JobInput]) -> None:
         """Show this datum from now on. Entries of the same input name are merged.
@@ -87,10 +130,118 @@ class JobView(View):
     async def totals(self) -> tuple[int, int]:
         """Bytes and files of the datum in hand."""
         size = files = 0
-        for entry in _entries(self._datum.top):
-            size += entry.size
-            files += entry.files if isinstance(entry, DirEntry) else 1
+        for item in _items(self._datum.top):
+            size += item.entry.size
+            files += item.entry.files if isinstance(item.entry, DirEntry) else 1
         return size, files
+
+    def eager_bytes(self) -> int:
+        """Bytes of the inputs in hand that are not lazy."""
+        return sum(item.entry.size for item in _items(self._datum.top) if not item.lazy)
+
+    # --- pipes -------------------------------------------------------------------------------------------
+
+    @answers
+    async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> EntryAttributes:
+        if ctx.pid in self.pipes.threads:
+            return await self._lookup_hidden(parent_inode, name)
+        attributes = await super().lookup(parent_inode, name, ctx)
+        if not stat.S_ISFIFO(attributes.st_mode) or intent_of(ctx.pid) is Intent.LOOK:
+            return attributes
+        looked_at = self.inodes[attributes.st_ino]
+        # The key's end tells this node from all others of the name.
+        key = looked_at.key + b"/%d" % next(self._numbers)
+        own = self.inodes.settle(_OwnNode(looked_at.parent, key, looked_at.snapshot, looked_at.value))
+        self.inodes.remember(own)
+        self.inodes.forget(looked_at.ino, 1)
+        return self._attributes(own, 0)
+
+    async def _lookup_hidden(self, parent_inode: int, name: bytes) -> EntryAttributes:
+        """What a feeder asks for: the hidden directory, and in it nodes by number."""
+        try:
+            if parent_inode == ROOT and name == HIDDEN:
+                inode = self.inodes.settle(self._hidden)
+            elif parent_inode == self._hidden.ino:
+                inode = self.inodes[int(name)]
+            else:
+                raise FUSEError(errno.ENOENT)
+        except KeyError:
+            raise FUSEError(errno.ENOENT) from None
+        self.inodes.remember(inode)
+        return self._attributes(inode, 0)
+
+    @answers
+    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> EntryAttributes:
+        found = self.inodes[inode]
+        if _is_pipe(found) and ctx.pid not in self.pipes.threads:
+            intent = intent_of(ctx.pid)
+            if intent is Intent.WRITE:
+                raise FUSEError(errno.EROFS)
+            if intent is Intent.READ:
+                await self.pipes.opening(found)
+        return self._attributes(found, 0)
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        await super().forget(inode_list)
+        self.pipes.forget(ino for ino, _ in inode_list if not self._is_known(ino))
+
+    def _is_known(self, ino: int) -> bool:
+        try:
+            return self.inodes[ino].ino == ino
+        except KeyError:
+            return False
+
+    def _attributes(self, inode: Inode, timeout: float) -> EntryAttributes:
+        attributes = super()._attributes(inode, timeout)
+        if _is_pipe(inode):
+            attributes.st_mode = _PIPE_MODE
+            attributes.entry_timeout = 0  # each open looks the name up, and so gets its own node,
+            if isinstance(inode, _OwnNode):
+                attributes.attr_timeout = 0  # and asks for its attributes
+        return attributes
+
+    # --- directories of lazy inputs ----------------------------------------------------------------------
+
+    @answers
+    async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
+        directory = self.inodes[inode]
+        if not isinstance(directory.snapshot, _LazySnapshot):
+            return await super().opendir(inode, ctx)
+        handle = _LAZY_LISTINGS + next(self._numbers)
+        self._lazy_listings[handle] = _LazyListing(directory, (await directory.directory()).root)
+        return handle
+
+    async def releasedir(self, fh: int) -> None:
+        if self._lazy_listings.pop(fh, None) is None:
+            await super().releasedir(fh)
+
+    @answers
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        listing = self._lazy_listings.get(fh)
+        if listing is None:
+            await super().readdir(fh, start_id, token)
+            return
+        parent, at = listing.inode, start_id
+        while await self._turn_lazy(listing, at):
+            for name, value in listing.page[at - listing.first :]:
+                inode = self.inodes.settle(Inode(parent, name, parent.snapshot, value))
+                at += 1
+                if not pyfuse3.readdir_reply(token, name, self._attributes(inode, FOREVER), at):
+                    return
+                self.inodes.remember(inode)
+            await trio.lowlevel.checkpoint()
+
+    async def _turn_lazy(self, listing: _LazyListing, at: int) -> bool:
+        """Bring in the page that holds entry `at`; False when there is no such entry."""
+        if at < listing.first:
+            listing.first, listing.page, listing.after = 0, [], b""
+        while at >= listing.first + len(listing.page):
+            listing.first += len(listing.page)
+            listing.page = await self.content.page(listing.root, listing.after, _PAGE)
+            if not listing.page:
+                return False
+            listing.after = listing.page[-1][0] + b"\0"
+        return True
 
 
 @dataclass(slots=True)
@@ -146,9 +297,28 @@ class _Shown(ChangingDir):
         if isinstance(child, _Branching):
             return Found(_Shown(self, name.encode(), (*self._path, name), self._datum), 0.0)
         value = entries.encode(child.entry)
-        snapshot = Snapshot(child.repo, child.commit, child.time_ns)
-        identity = f"{child.repo}/{child.time_ns}/".encode() + value
+        kind = _LazySnapshot if child.lazy else Snapshot
+        snapshot = kind(child.repo, child.commit, child.time_ns)
+        identity = f"{child.repo}/{child.time_ns}/{child.lazy}/".encode() + value
         return Found(Inode(self, name.encode() + b"/" + identity, snapshot, value), 0.0)
+
+
+class _OwnNode(Inode):
+    """A pipe that was looked up to be opened."""
+
+    __slots__ = ()
+
+
+class _Hidden(ChangingDir):
+    """The directory through which feeders open pipes: for others there is nothing in it."""
+
+    __slots__ = ()
+
+    async def find(self, name: str) -> Found | None:
+        return None
+
+    async def listing(self) -> list[Found]:
+        return []
 
 
 def _merge(inputs: Sequence[JobInput]) -> _Branching:
@@ -168,8 +338,12 @@ def _merge(inputs: Sequence[JobInput]) -> _Branching:
     return top
 
 
-def _entries(here: _Branching) -> list[Entry]:
-    found: list[Entry] = []
+def _items(here: _Branching) -> list[JobInput]:
+    found: list[JobInput] = []
     for child in here.children.values():
-        found += [child.entry] if isinstance(child, JobInput) else _entries(child)
+        found += [child] if isinstance(child, JobInput) else _items(child)
     return found
+
+
+def _is_pipe(inode: Inode) -> bool:
+    return isinstance(inode.snapshot, _LazySnapshot) and not inode.is_dir

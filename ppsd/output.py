@@ -87,6 +87,7 @@ class Output:
                     yield pfsd_pb2.TreeWrite(path=paths.join(path), entry=entries.encode(entry))
                     return
             mode = os.lstat(real).st_mode
+            self._permit(real, mode)
             if stat.S_ISDIR(mode):
                 yield from self._directory(real, path, above)
             elif stat.S_ISREG(mode):
@@ -97,6 +98,14 @@ class Output:
                 )
         except OSError as error:
             raise InvalidError(f"{_named(path)} can't be stored: {error.strerror or error}") from error
+
+    def _permit(self, real: str, mode: int) -> None:
+        """Let this process read what user code wrote and then locked against its own user."""
+        wanted = 0o500 if stat.S_ISDIR(mode) else 0o400
+        if mode & wanted == wanted or not _below(real, self._scratch):
+            return
+        if not os.access(real, os.R_OK | os.X_OK if stat.S_ISDIR(mode) else os.R_OK):
+            os.chmod(real, stat.S_IMODE(mode) | wanted)
 
     # --- symlinks ----------------------------------------------------------------------------------------
 

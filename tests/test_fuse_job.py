@@ -51,6 +51,7 @@ def job_inputs(values: list[dict[str, Any]]) -> list[JobInput]:
             1_500_000_000_000_000_000,
             paths.parse(value["path"]),
             entries.decode(bytes.fromhex(value["entry"])),
+            value.get("lazy", False),
         )
         for value in values
     ]

@@ -82,5 +82,5 @@ def test_a_damaged_block_ends_a_scan_and_a_lookup_with_an_error(tmp_path: pathli
     with pytest.raises(CorruptError, match="can't be read"):
         list(database.scan("history", b"", reverse=True))
     with pytest.raises(CorruptError, match="can't be read"):
-        database.get("history", b"050")
+        database.get("history", b"000")
     database.close()

@@ -48,6 +48,35 @@ def test_files_and_empty_directories_are_written(tmp_path: pathlib.Path) -> None
     assert stored.directories == ["/sub/empty"]
 
 
+def test_what_is_locked_against_its_owner_is_stored(tmp_path: pathlib.Path) -> None:
+    scratch = tmp_path / "scratch"
+    (scratch / "shut/inner").mkdir(parents=True)
+    (scratch / "shut/inner/file").write_bytes(b"in")
+    (scratch / "file").write_bytes(b"data")
+    for path in ("shut/inner/file", "shut/inner", "shut", "file"):
+        (scratch / path).chmod(0)
+    assert Stored(scratch).files == {"/file": b"data", "/shut/inner/file": b"in"}
+    if os.geteuid() == 0:  # and as another user, who has no right but the owner's
+        for path in ("", "file", "shut", "shut/inner", "shut/inner/file"):
+            (scratch / path).chmod(0o500 if not path else 0)
+            os.chown(scratch / path, 65534, 65534)
+        for above in (tmp_path, *tmp_path.parents[:2]):
+            above.chmod(0o755)
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.setgid(65534)
+            os.setuid(65534)
+            try:
+                os.write(writing, repr(sorted(Stored(scratch).files.items())).encode())
+            finally:
+                os._exit(0)
+        os.close(writing)
+        os.waitpid(child, 0)
+        with open(reading) as answer:
+            assert answer.read() == "[('/file', b'data'), ('/shut/inner/file', b'in')]"
+
+
 def test_no_output_is_a_tree_too(tmp_path: pathlib.Path) -> None:
     [message] = Stored(tmp_path).messages
     assert message.tag == "a tag"
