@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -288,6 +288,127 @@ def test_a_put_whose_daemon_dies_tells_of_the_commit(daemon: Daemon) -> None:
         r"commit \w{32} may be left unfinished: delete it with pachctl delete-commit r \w{32}", lines[-2]
     )
     assert lines[-1].startswith(f"can't reach pfsd at {daemon.address}")
+
+
+@pytest.mark.parametrize("line", ["clidir/a.txt", "/etc/hostname", "-", "file:///etc/hostname"])
+def test_a_list_from_a_url_names_no_local_files(daemon: Daemon, clidir: pathlib.Path, line: str) -> None:
+    daemon.create_repo("r")
+    with served(clidir) as url:
+        (clidir / "list").write_text(f"{url}/a.txt\n{line}\n")
+        text = error(daemon, "put-file", "r", "master", "-c", "-i", f"{url}/list")
+    assert "may only name URLs" in text or "only http and https" in text
+    assert commit_count(daemon, "r") == 0
+
+
+def test_a_redirection_leads_to_web_servers_only(daemon: Daemon) -> None:
+    class Elsewhere(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            self.send_header("Location", "ftp://127.0.0.1:9/secret")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    daemon.create_repo("r")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            text = error(daemon, "put-file", "r", "master", "-c", "-f", f"http://127.0.0.1:{server.server_port}/x")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert "unknown url type: ftp" in text
+
+
+def interrupted_put(daemon: Daemon, directory: pathlib.Path, stop: Callable[[subprocess.Popen[bytes]], None]) -> str:
+    """What pachctl says when it puts a directory, in which a file never ends, and `stop` was called meanwhile."""
+    for number in range(3000):
+        (directory / f"small-{number}").write_bytes(b"%d" % number)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tools.pachctl.main", "put-file", "r", "master", "-c", "-r", "-f", str(directory)],
+        stderr=subprocess.PIPE,
+        env={**os.environ, "ADDRESS": daemon.address},
+    )
+    with process:
+        assert process.stderr is not None
+        with contextlib.ExitStack() as stack:
+            stack.callback(process.kill)
+            while commit_count(daemon, "r") == 0:
+                assert process.poll() is None
+            stop(process)
+            assert process.wait(60) == 1
+            stack.pop_all()
+        return process.stderr.read().decode()
+
+
+def test_an_interrupted_put_of_a_directory_leaves_no_commit(daemon: Daemon, clidir: pathlib.Path) -> None:
+    daemon.create_repo("r")
+    with (clidir / "endless").open("wb") as file:
+        file.truncate(1 << 40)
+    text = interrupted_put(daemon, clidir, lambda process: process.send_signal(signal.SIGINT))
+    assert text == "interrupted\n"
+    assert commit_count(daemon, "r") == 0
+
+
+def test_a_put_of_a_directory_whose_daemon_dies_tells_of_the_commit(daemon: Daemon, clidir: pathlib.Path) -> None:
+    daemon.create_repo("r")
+    with (clidir / "endless").open("wb") as file:
+        file.truncate(1 << 40)
+    text = interrupted_put(daemon, clidir, lambda process: daemon.kill())
+    assert re.match(r"commit \w{32} may be left unfinished: delete it with pachctl delete-commit r \w{32}\n", text)
+    daemon.start()
+    (line,) = [line for line in out(daemon, "list-commit", "r").splitlines() if line.startswith("r ")]
+    out(daemon, "delete-commit", "r", line.split()[1])
+    assert commit_count(daemon, "r") == 0
+
+
+def test_a_file_that_goes_bad_is_named(daemon: Daemon, clidir: pathlib.Path) -> None:
+    daemon.create_repo("r")
+    daemon.commit_files("r", {"clidir": b"a file"})
+    assert error(daemon, "put-file", "r", "master", "-c", "-r", "-f", "clidir").startswith("/clidir is a file")
+    out(daemon, "put-file", "r", "other", "-c", "-f", "clidir/a.txt")
+    (clidir / "a.txt").unlink()
+    (clidir / "a.txt").symlink_to("/proc/self/mem")
+    assert error(daemon, "put-file", "r", "other", "-c", "-r", "-f", "clidir").startswith("open clidir/a.txt: ")
+    assert commit_count(daemon, "r") == 2
+
+
+def test_garbage_collect_and_fsck(daemon: Daemon, clidir: pathlib.Path) -> None:
+    daemon.create_repo("r")
+    data = os.urandom(3 * CHUNK)
+    daemon.commit_files("r", {"gone": data})
+    out(daemon, "delete-repo", "r")
+    text = out(daemon, "garbage-collect")
+    assert re.search(r"^Chunks: [1-9]\d* removed, 0 kept$", text, re.MULTILINE)
+    assert re.search(r"^Freed: 3(\.\d*)?MiB$", text, re.MULTILINE)
+    daemon.create_repo("r")
+    kept = daemon.commit_files("r", {"kept": data})
+    summary = r"Checked 1 repos, 1 commits, \d+ tree nodes, \d+ chunks, 1 packs of 3(\.\d*)?MiB\n"
+    assert re.fullmatch(summary + "Problems: 0, repaired: 0\n", out(daemon, "fsck"))
+    (pack,) = (daemon.root / "spool").iterdir()
+    with pack.open("r+b") as file:
+        file.seek(CHUNK)
+        file.write(b"damaged")
+    result = daemon.pachctl("fsck", check=False)
+    assert result.returncode == 1
+    assert f"touches r/{kept.id}:/kept" in result.stdout.decode()
+    assert "is served by another pfsd" in error(daemon, "fsck", "--root", str(daemon.root))
+    daemon.stop()
+    offline = daemon.pachctl("fsck", "--root", str(daemon.root), check=False)
+    assert offline.returncode == 1
+    assert f"touches r/{kept.id}:/kept" in offline.stdout.decode()
+
+
+def test_migrate_says_what_there_is_to_do(daemon: Daemon, tmp_path: pathlib.Path) -> None:
+    root = str(daemon.root)
+    assert "is served by another pfsd" in error(daemon, "migrate", "--root", root)
+    daemon.stop()
+    assert out(daemon, "migrate", "--root", root) == f"{root} has the present format: nothing to do\n"
+    assert "nowhere is not a directory" in error(daemon, "migrate", "--root", str(tmp_path / "nowhere"))
+    assert "put-file" in error(daemon, "migrate", "--from", "1.4.8", "--to", "1.5.0")
+    assert "--root DIR" in error(daemon, "migrate")
 
 
 def test_get_file_never_leaves_its_directory(daemon: Daemon, clidir: pathlib.Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -9,12 +10,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from pachproto import ppsd_pb2
 from pfsd import entries
 from pfsd.entries import Chunk, FileEntry
+from pfsd.errors import InvalidError
 from ppsd import datums
 from ppsd.datums import Datum, DatumInput
 from ppsd.filesystem import CommitRef
+from ppsd.inputs import AtomSpec, CrossSpec, InputSpec, UnionSpec
 from ppsd.pool import MAX_LOSSES, CallOff, HandOut, Outcome, Pool, Session, Task
 from ppsd.records import JobRecord, Stats
-from ppsd.spec import AtomSpec, PipelineSpec, TransformSpec
+from ppsd.spec import PipelineSpec, TransformSpec
 from ppsd.userlog import MAX_LINE_BYTES, UserLog
 
 
@@ -37,10 +40,49 @@ def test_datums_are_the_same_exactly_when_salt_and_inputs_are(
 
 
 def test_datums_come_in_the_order_of_their_paths_bytes() -> None:
-    found = datums.from_glob("salt", "in", [(path, entry(b"x")) for path in ("/é", "/b", "/a/c", "/Z")])
+    matches = [(path, entry(b"x")) for path in ("/é", "/b", "/a/c", "/Z")]
+    found = datums.enumerate_all("salt", AtomSpec("in", "in", "master", "/*"), [matches])
     assert [one.inputs[0].path for one in found] == ["/Z", "/a/c", "/b", "/é"]
     assert datums.tag("salt", found[0].id) == f"datum/salt/{found[0].id}"
     assert datums.tag("salt", found[0].id).startswith(datums.tag_prefix("salt"))
+
+
+def datums_in_words(spec: InputSpec, *files: str) -> list[str]:
+    """The datums of an input whose atoms match these files, each file a letter."""
+    matches = [[(f"/{letter}", entry(letter.encode())) for letter in letters] for letters in files]
+    found = datums.enumerate_all("salt", spec, matches)
+    return ["".join(f"{one.name}{one.path[1:]}{one.atom}" for one in datum.inputs) for datum in found]
+
+
+def atom(name: str) -> AtomSpec:
+    return AtomSpec(name, "repo", "master", "/*")
+
+
+def test_a_cross_has_every_tuple_and_its_first_member_varies_slowest() -> None:
+    crossed = CrossSpec((atom("x"), atom("y")))
+    assert datums_in_words(crossed, "ab", "cd") == ["xa0yc1", "xa0yd1", "xb0yc1", "xb0yd1"]
+    assert datums_in_words(crossed, "ab", "") == []
+
+
+def test_a_union_has_one_members_datums_after_the_others_and_none_twice() -> None:
+    assert datums_in_words(UnionSpec((atom("x"), atom("y"))), "ab", "a") == ["xa0", "xb0", "ya1"]
+    assert datums_in_words(UnionSpec((atom("x"), atom("x"))), "ab", "bc") == ["xa0", "xb0", "xc1"]
+
+
+def test_inputs_nest_to_any_depth() -> None:
+    spec = CrossSpec((UnionSpec((atom("x"), atom("y"))), CrossSpec((atom("z"), UnionSpec((atom("u"), atom("v")))))))
+    assert datums_in_words(spec, "a", "b", "c", "d", "e") == [
+        "xa0zc2ud3",
+        "xa0zc2ve4",
+        "yb1zc2ud3",
+        "yb1zc2ve4",
+    ]
+
+
+def test_a_product_beyond_measure_is_refused() -> None:
+    matches = [(f"/{number}", entry(b"x")) for number in range(400)]
+    with pytest.raises(InvalidError, match="64000000 datums"):
+        datums.enumerate_all("salt", CrossSpec((atom("x"), atom("y"), atom("z"))), [matches] * 3)
 
 
 # --- the pool --------------------------------------------------------------------------------------------
@@ -51,7 +93,7 @@ class Load:
 
     def __init__(self) -> None:
         spec = PipelineSpec("p", TransformSpec(("x",)), AtomSpec("in", "in", "master", "/"))
-        self.job = JobRecord("job", spec, "id", 1, "salt", CommitRef("in", "1"), 0)
+        self.job = JobRecord("job", spec, "id", 1, "salt", (CommitRef("in", "1"),), 0)
         self.ended: list[tuple[Task, str]] = []
 
     def task_handed_out(self, task: Task, session: Session) -> None:

@@ -2,122 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import grpc
 import pytest
 from google.protobuf import empty_pb2
 
 from pachproto import pfs_pb2, pps_pb2
-from ppsd.spec import parse_requests
 from tests.daemons import Daemon, commit, running
-
-LIMIT = 60.0
-"""Seconds after which waiting is given up."""
-
-UPPER = ['for f in /pfs/in/*; do tr a-z A-Z < "$f" > "/pfs/out/$(basename "$f")"; echo "did $f"; done']
-
-
-def spec(name: str = "upper", stdin: list[str] = UPPER, **more: Any) -> pps_pb2.CreatePipelineRequest:
-    """A pipeline that runs shell lines over each file at the top of `in`."""
-    text = {
-        "pipeline": {"name": name},
-        "transform": {"cmd": ["sh", "-e"], "stdin": stdin},
-        "parallelism_spec": {"constant": 2},
-        "input": {"atom": {"repo": "in", "glob": "/*"}},
-        **more,
-    }
-    return parse_requests(json.dumps(text), "test")[0]
-
-
-def flush(daemon: Daemon, at: pfs_pb2.Commit) -> list[pfs_pb2.CommitInfo]:
-    return list(daemon.pfs.FlushCommit(pfs_pb2.FlushCommitRequest(commits=[at]), timeout=LIMIT))
-
-
-def jobs(daemon: Daemon, pipeline: str = "upper") -> list[pps_pb2.JobInfo]:
-    """Oldest first."""
-    request = pps_pb2.ListJobRequest(pipeline=pps_pb2.Pipeline(name=pipeline) if pipeline else None)
-    return list(reversed(daemon.pps.ListJob(request).job_info))
-
-
-def inspect(daemon: Daemon, name: str = "upper") -> pps_pb2.PipelineInfo:
-    info: pps_pb2.PipelineInfo = daemon.pps.InspectPipeline(
-        pps_pb2.InspectPipelineRequest(pipeline=pps_pb2.Pipeline(name=name))
-    )
-    return info
-
-
-def ended(daemon: Daemon, job: pps_pb2.JobInfo) -> pps_pb2.JobInfo:
-    """The job once it is at its end."""
-    request = pps_pb2.InspectJobRequest(job=job.job, block_state=True)
-    info: pps_pb2.JobInfo = daemon.pps.InspectJob(request, timeout=LIMIT)
-    return info
-
-
-def logs(daemon: Daemon, **request: Any) -> list[pps_pb2.LogMessage]:
-    return list(daemon.pps.GetLogs(pps_pb2.GetLogsRequest(**request)))
-
-
-def delete(daemon: Daemon, name: str = "upper", **flags: bool) -> None:
-    request = pps_pb2.DeletePipelineRequest(pipeline=pps_pb2.Pipeline(name=name), **flags)
-    daemon.pps.DeletePipeline(request, timeout=LIMIT)
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """What `condition` gives, once it is true: for what offers nothing to wait on."""
-    deadline = time.monotonic() + LIMIT
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
-    return found
-
-
-def workers(daemon: Daemon) -> list[int]:
-    """The processes that are workers of this daemon."""
-    found = []
-    for entry in pathlib.Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:  # it has ended
-                continue
-            if b"ppsd.worker" in words and daemon.address.encode() in words:
-                found.append(int(entry.name))
-    return found
-
-
-class Gate:
-    """Lets user code wait for the test."""
-
-    def __init__(self, directory: pathlib.Path) -> None:
-        self.directory = directory
-        directory.mkdir(mode=0o777)
-
-    def lines(self) -> list[str]:
-        """Shell code that notes its datum, waits for the gate, and writes output."""
-        return [
-            "name=$(basename /pfs/in/*)",
-            f"echo x >> {self.directory}/began-$name",
-            f"until [ -e {self.directory}/open ]; do sleep 0.02; done",
-            "cp /pfs/in/* /pfs/out/",
-        ]
-
-    def began(self, count: int) -> None:
-        """Wait until datums have begun `count` times."""
-        until(lambda: sum(len(file.read_text().split()) for file in self.directory.glob("began-*")) >= count)
-
-    def open(self) -> None:
-        (self.directory / "open").touch()
+from tests.pipelines import LIMIT, UPPER, Gate, delete, ended, flush, inspect, jobs, logs, spec, until, workers
 
 
 @pytest.fixture
@@ -353,6 +253,7 @@ def test_a_pipeline_that_is_refused_leaves_nothing_behind(pipeline_daemon: Daemo
         (spec(input={"atom": {"repo": "in", "glob": "/["}}), grpc.StatusCode.INVALID_ARGUMENT),
         (spec(input={"atom": {"repo": "in", "glob": "/", "from_commit": "0" * 32}}), grpc.StatusCode.NOT_FOUND),
         (spec(egress={"URL": "s3://bucket"}), grpc.StatusCode.INVALID_ARGUMENT),
+        (spec(update=True), grpc.StatusCode.NOT_FOUND),
     ]:
         with pytest.raises(grpc.RpcError) as failed:
             daemon.pps.CreatePipeline(request)

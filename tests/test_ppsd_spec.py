@@ -13,8 +13,10 @@ from pachproto import pps_pb2
 from pfsd.errors import CorruptError, FormatError, InvalidError
 from ppsd import codec, durations
 from ppsd.filesystem import CommitRef
-from ppsd.records import Deletion, JobIds, JobRecord, JobState, PipelineRecord, Stats
-from ppsd.spec import AtomSpec, PipelineSpec, TransformSpec, parse_requests, validate
+from ppsd.inputs import AtomSpec, CrossSpec, UnionSpec
+from ppsd.records import Deletion, JobIds, JobRecord, JobState, PipelineRecord, ProgressRecord, Stats
+from ppsd.spec import PipelineSpec, TransformSpec, same_computation, validate
+from ppsd.specjson import parse_requests
 
 EDGES: dict[str, Any] = {
     "pipeline": {"name": "edges"},
@@ -79,6 +81,34 @@ def test_the_old_form_of_inputs_is_understood() -> None:
     assert validate(parse(old)).input == AtomSpec("n", "r", "b", "/*", True, "c")
 
 
+def test_the_old_form_with_several_inputs_is_a_cross() -> None:
+    old = {key: value for key, value in EDGES.items() if key != "input"}
+    old["inputs"] = [{"repo": {"name": "a"}, "glob": "/*"}, {"repo": {"name": "b"}, "glob": "/"}]
+    made = validate(parse(old)).input
+    assert made == CrossSpec((AtomSpec("a", "a", "master", "/*"), AtomSpec("b", "b", "master", "/")))
+
+
+def test_inputs_nest_and_members_of_a_union_may_share_a_name() -> None:
+    one, other = ({"atom": {"repo": repo, "glob": "/*"}} for repo in "ab")
+    made = validate(parse(changed(input={"cross": [{"union": [one, one]}, other]}))).input
+    a, b = (AtomSpec(repo, repo, "master", "/*") for repo in "ab")
+    assert made == CrossSpec((UnionSpec((a, a)), b))
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({"parallelism_spec": {"constant": 7}}, True),
+        ({"resource_spec": {"cpu": 1}, "description": "d", "scale_down_threshold": "1m"}, True),
+        ({"input": {"atom": {"repo": "images", "glob": "/*", "from_commit": "c"}}}, True),
+        ({"transform": {"cmd": ["python3", "/edges.py"], "image": "other"}}, False),
+        ({"input": {"atom": {"repo": "images", "glob": "/*/*"}}}, False),
+    ],
+)
+def test_what_keeps_the_computation(change: dict[str, Any], same: bool) -> None:
+    assert same_computation(validate(parse(EDGES)), validate(parse(changed(**change)))) is same
+
+
 def test_several_specs_follow_one_another() -> None:
     text = json.dumps(EDGES) + "\n\n" + json.dumps(changed(pipeline={"name": "more"}))
     assert [request.pipeline.name for request in parse_requests(text, "x")] == ["edges", "more"]
@@ -141,8 +171,10 @@ def test_text_that_is_not_json_is_refused(text: str, complaint: str) -> None:
         (changed(input={"atom": {"repo": "r", "glob": "/["}}), "input.atom.glob is invalid"),
         (changed(input={"atom": {"repo": "edges", "glob": "/"}}), "its own output"),
         (changed(input={"atom": {"repo": "r", "name": "out", "glob": "/"}}), "can't be out"),
-        (changed(input={"cross": [{"atom": {"repo": "r", "glob": "/"}}]}), "input.cross is not run"),
-        (changed(input={"union": [{"atom": {"repo": "r", "glob": "/"}}]}), "input.union is not run"),
+        (changed(input={"cross": [{"atom": {"repo": "r"}}]}), "input.cross[0].atom.glob is missing"),
+        (changed(input={"union": [{}]}), "input.union[0] is missing"),
+        (changed(input={"cross": [{"atom": {"repo": "r", "glob": "/"}}] * 2}), "two inputs that are called r"),
+        (changed(input={"cross": [{"atom": {"repo": "edges", "glob": "/"}}]}), "its own output"),
         (changed(input={"cron": {"name": "c", "spec": "@daily"}}), "input.cron is not run"),
         (changed(inputs=[{"repo": {"name": "r"}}]), "can't both be given"),
         (changed(egress={"URL": "s3://b"}), "egress is not supported"),
@@ -191,7 +223,11 @@ specs = st.builds(
         env=st.lists(st.tuples(texts, texts), max_size=2).map(tuple),
         accept_return_code=st.lists(st.integers(), max_size=2).map(tuple),
     ),
-    input=st.builds(AtomSpec, name=texts, repo=texts, branch=texts, glob=texts, lazy=st.booleans()),
+    input=st.recursive(
+        st.builds(AtomSpec, name=texts, repo=texts, branch=texts, glob=texts, lazy=st.booleans()),
+        lambda below: st.builds(CrossSpec, st.tuples(below, below)) | st.builds(UnionSpec, st.tuples(below)),
+        max_leaves=4,
+    ),
     coefficient=st.floats(allow_nan=False, allow_infinity=False),
 )
 refs = st.builds(CommitRef, repo=texts, id=texts)
@@ -202,7 +238,7 @@ job_records = st.builds(
     pipeline_id=texts,
     pipeline_version=st.integers(),
     salt=texts,
-    input=refs,
+    inputs=st.tuples(refs, refs),
     started_ns=st.integers(),
     state=st.sampled_from(JobState),
     output=st.none() | refs,
@@ -214,6 +250,29 @@ job_records = st.builds(
 @given(job_records)
 def test_a_record_is_read_as_it_was_written(job: JobRecord) -> None:
     assert codec.load(JobRecord, codec.dump(job, 1), 1) == job
+
+
+def test_records_of_form_1_are_read() -> None:
+    text = {
+        "v": 1,
+        "id": "j",
+        "spec": {
+            "name": "p",
+            "transform": {"cmd": ["x"]},
+            "input": {"name": "n", "repo": "r", "branch": "b", "glob": "/"},
+        },
+        "pipeline_id": "i",
+        "pipeline_version": 1,
+        "salt": "s",
+        "input": {"repo": "r", "id": "c"},
+        "started_ns": 5,
+    }
+    job = json.dumps(text).encode()
+    read = codec.load(JobRecord, job, 2)
+    assert read.inputs == (CommitRef("r", "c"),)
+    assert read.spec.input == AtomSpec("n", "r", "b", "/")
+    progress = codec.load(ProgressRecord, b'{"v":1,"cursor":"c","counts":[[3,1]]}', 2)
+    assert progress == ProgressRecord(("c",), (), ((3, 1),))
 
 
 def test_records_that_can_not_be_read_say_so() -> None:
