@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import importlib
 import logging
 import pathlib
@@ -23,6 +24,10 @@ from pfsd.store import Store
 
 RECURSION_LIMIT = 20_000
 """Directories are walked recursively, a few Python frames for each of up to `paths.MAX_DEPTH` levels."""
+
+M_ARENA_MAX = -8
+ARENAS = 2
+"""Memory pools of glibc's malloc: with one for every thread, each keeps what a large upload once took."""
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     sys.setrecursionlimit(RECURSION_LIMIT)
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_ARENA_MAX, ARENAS)
     status = 0
     try:
         trio.run(serve, args)

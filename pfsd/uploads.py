@@ -5,16 +5,17 @@ from __future__ import annotations
 import errno
 import itertools
 import marshal
+import re
 import tempfile
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from pfsd import dirs, entries, paths
+from pfsd import dirs, entries, paths, tree
 from pfsd.commits import Commits
 from pfsd.content import ChunkWriter, Piece
-from pfsd.entries import Chunk, DirEntry, FileEntry
+from pfsd.entries import Chunk, FileEntry
 from pfsd.errors import CorruptError, FullError, InvalidError, NotADirectoryPfsError, StateError
 from pfsd.paths import Path, join
 from pfsd.records import Commit
@@ -37,6 +38,7 @@ STAGED_AT_ONCE = 1000
 """Of many writes, those that become rows together."""
 
 _SPLIT_NAME_DIGITS = 16
+_SPLIT_NAME = re.compile(rb"[0-9a-f]{16}")
 
 
 class FileSink:
@@ -65,13 +67,13 @@ class FileSink:
         Raises StateError when it is not there, InvalidError when no chunk of that size may stand here.
         """
         store = self._root.chunks
+        writer = self._to_writer()
+        self._keep(writer.cut())  # first of all: it may be a chunk of the bytes before
         if not store.has(chunk.hash):
             raise StateError(f"chunk {chunk.hash.hex()} of {join(path)} is not in the store: send its bytes")
         at = store.locate(chunk.hash)
         if at.size != chunk.size:
             raise InvalidError(f"chunk {chunk.hash.hex()} of {join(path)} has {at.size} bytes, not {chunk.size}")
-        writer = self._to_writer()
-        self._keep(writer.cut())
         if self._ended or not writer.at_cut:
             raise InvalidError(f"chunk {chunk.hash.hex()} of {join(path)} begins where no chunk of that file does")
         self._keep([chunk])
@@ -272,13 +274,10 @@ class Upload:
             raise NotADirectoryPfsError(f"{join(path)} is a file: it can't become a directory of split files")
         if entry is None:
             return 0
-        numbers = (int(name, 16) for name in self._split_names(entry))
-        return max(numbers, default=-1) + 1
-
-    def _split_names(self, directory: DirEntry) -> Iterator[str]:
-        for name, _ in dirs.children(self._root.nodes, directory):
-            if len(name) == _SPLIT_NAME_DIGITS and not set(name) - set("0123456789abcdef"):
-                yield name
+        for name, _ in tree.descending(self._root.nodes, entry.root, b"g"):  # above it are no hex digits
+            if _SPLIT_NAME.fullmatch(name):
+                return int(name, 16) + 1
+        return 0
 
 
 class _SplitSink:

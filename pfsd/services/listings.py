@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
 
 from pachproto import pfs_pb2, pfsd_pb2
-from pfsd import dirs, paths
-from pfsd.entries import DirEntry
-from pfsd.errors import NotADirectoryPfsError
+from pfsd import content, dirs, paths
+from pfsd.entries import DirEntry, Entry, FileEntry
+from pfsd.errors import InvalidError, NotADirectoryPfsError
 from pfsd.files import Difference
 from pfsd.records import Commit
 from pfsd.services import convert
@@ -16,8 +18,21 @@ from pfsd.store import Store
 BATCH = 1000
 """Files in a message of a stream."""
 
-MAX_BATCH_PATH_BYTES = 1 << 20
-"""Length of the paths together beyond which a message is sent with fewer."""
+BATCH_BYTES = 1 << 20
+"""Length of paths and contents together beyond which a message is sent with fewer."""
+
+MAX_CONTENT_BYTES = 1 << 16
+"""Size of the largest files whose content may come along."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A file or directory, with its content where that was asked for."""
+
+    info: pfs_pb2.FileInfo
+    data: bytes | None = None
 
 
 def listed(store: Store, commit: Commit, path: str) -> Iterator[pfs_pb2.FileInfo]:
@@ -28,16 +43,31 @@ def listed(store: Store, commit: Commit, path: str) -> Iterator[pfs_pb2.FileInfo
         yield convert.file_info(name, prefix + child, entry)
 
 
-def walked(store: Store, commit: Commit, path: str) -> Iterator[pfs_pb2.FileInfo]:
-    """All below a directory, each directory before what it holds; raises NotFoundError, NotADirectoryPfsError."""
+def walked(store: Store, commit: Commit, path: str, *, recursive: bool, content_bytes: int) -> Iterator[Listed]:
+    """The entries of a directory or all below it, each directory before what it holds.
+
+    With the content of files of at most `content_bytes`, where it is not 0. Raises NotFoundError,
+    NotADirectoryPfsError, InvalidError for too large a content.
+    """
+    if content_bytes > MAX_CONTENT_BYTES:
+        raise InvalidError(f"content_bytes is {content_bytes}: at most {MAX_CONTENT_BYTES} can come along")
     top = store.files.inspect(commit, path)
     if not isinstance(top, DirEntry):
         raise NotADirectoryPfsError(f"{path} is a file and can't be listed: use inspect-file")
     name = convert.commit_name(commit.repo, commit.id)
     prefix = _prefix(path)
-    for parts, entry in dirs.walk(store.root.nodes, top):
-        if parts:
-            yield convert.file_info(name, prefix + "/".join(parts), entry)
+    nodes, chunks = store.root.nodes, store.root.chunks
+    found: Iterator[tuple[str, Entry]]
+    if recursive:
+        found = (("/".join(parts), entry) for parts, entry in dirs.walk(nodes, top) if parts)
+    else:
+        found = dirs.children(nodes, top)
+    for place, entry in found:
+        info = convert.file_info(name, prefix + place, entry)
+        if content_bytes and isinstance(entry, FileEntry) and entry.size <= content_bytes:
+            yield Listed(info, b"".join(content.read(nodes, chunks, entry)))
+        else:
+            yield Listed(info)
 
 
 def globbed(store: Store, commit: Commit, pattern: str) -> Iterator[pfs_pb2.FileInfo]:
@@ -86,31 +116,48 @@ class Comparison:
         return files.diff(new, old, shallow=self._shallow)
 
 
-def batches(infos: Iterator[pfs_pb2.FileInfo]) -> Iterator[list[pfs_pb2.FileInfo]]:
-    """Files in lists that fit a message."""
-    batch: list[pfs_pb2.FileInfo] = []
-    size = 0
-    for info in infos:
-        batch.append(info)
-        size += len(info.file.path)
-        if len(batch) >= BATCH or size >= MAX_BATCH_PATH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+def list_batches(items: Iterator[Listed]) -> Iterator[pfsd_pb2.FileBatch]:
+    """Files with their contents as messages."""
+    for batch in _batches(items, lambda item: len(item.info.file.path) + len(item.data or b"")):
+        yield pfsd_pb2.FileBatch(
+            files=[item.info for item in batch],
+            contents=[
+                pfsd_pb2.FileContent(index=index, data=item.data)
+                for index, item in enumerate(batch)
+                if item.data is not None
+            ],
+        )
 
 
-def file_batches(infos: Iterator[pfs_pb2.FileInfo]) -> Iterator[pfsd_pb2.FileBatch]:
+def glob_batches(infos: Iterator[pfs_pb2.FileInfo]) -> Iterator[pfsd_pb2.FileBatch]:
     """Files as messages."""
-    return (pfsd_pb2.FileBatch(files=batch) for batch in batches(infos))
+    return (pfsd_pb2.FileBatch(files=batch) for batch in _batches(infos, _path_size))
 
 
 def diff_batches(comparison: Comparison) -> Iterator[pfsd_pb2.DiffBatch]:
     """A comparison as messages: all new files before the first old one."""
-    for batch in batches(comparison.new_files()):
+    for batch in _batches(comparison.new_files(), _path_size):
         yield pfsd_pb2.DiffBatch(new_files=batch)
-    for batch in batches(comparison.old_files()):
+    for batch in _batches(comparison.old_files(), _path_size):
         yield pfsd_pb2.DiffBatch(old_files=batch)
+
+
+def _batches(items: Iterator[T], size: Callable[[T], int]) -> Iterator[list[T]]:
+    """Items in lists that fit a message."""
+    batch: list[T] = []
+    left = BATCH_BYTES
+    for item in items:
+        batch.append(item)
+        left -= size(item)
+        if len(batch) >= BATCH or left <= 0:
+            yield batch
+            batch, left = [], BATCH_BYTES
+    if batch:
+        yield batch
+
+
+def _path_size(info: pfs_pb2.FileInfo) -> int:
+    return len(info.file.path)
 
 
 def _prefix(asked: str) -> str:

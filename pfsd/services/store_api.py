@@ -88,14 +88,20 @@ class StoreService:
 
     async def ListFiles(self, request: pfsd_pb2.ListFilesRequest, _context: Any) -> AsyncIterator[pfsd_pb2.FileBatch]:
         commit = self._store.commits.resolve(request.file.commit.repo.name, request.file.commit.id)
-        found = listings.walked if request.recursive else listings.listed
-        async for (batch,) in stream_in_thread(listings.file_batches(found(self._store, commit, request.file.path))):
+        found = listings.walked(
+            self._store,
+            commit,
+            request.file.path,
+            recursive=request.recursive,
+            content_bytes=request.content_bytes,
+        )
+        async for (batch,) in stream_in_thread(listings.list_batches(found)):
             yield batch
 
     async def GlobFiles(self, request: pfsd_pb2.GlobRequest, _context: Any) -> AsyncIterator[pfsd_pb2.FileBatch]:
         commit = self._store.commits.resolve(request.commit.repo.name, request.commit.id)
         found = listings.globbed(self._store, commit, request.pattern)
-        async for (batch,) in stream_in_thread(listings.file_batches(found)):
+        async for (batch,) in stream_in_thread(listings.glob_batches(found)):
             yield batch
 
     async def DiffFiles(self, request: pfs_pb2.DiffFileRequest, _context: Any) -> AsyncIterator[pfsd_pb2.DiffBatch]:

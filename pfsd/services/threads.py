@@ -11,7 +11,8 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 T = TypeVar("T")
 
-THREADS = 16
+THREADS = 64
+"""More than run at a time: some wait for a commit's lock while another one writes, and must not hold up the rest."""
 
 _pool = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
 

@@ -27,7 +27,7 @@ def fetch(url: str, recursive: bool, write: Callable[[bytes], None]) -> None:
     if recursive:
         raise InvalidError(f"the URL {url} can't be put recursively: it is a single file")
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:
+        with _opener().open(url, timeout=TIMEOUT_SECONDS) as response:
             while block := response.read(BLOCK_BYTES):
                 write(block)
             if response.length:
@@ -42,3 +42,19 @@ def fetch(url: str, recursive: bool, write: Callable[[bytes], None]) -> None:
         raise UnavailableError(f"the URL {url} broke off: {error}") from error
     except ValueError as error:
         raise InvalidError(f"the URL {url} can't be used: {error}") from error
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """Like urllib's own, but a redirection can't lead it to other schemes either."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPRedirectHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        urllib.request.UnknownHandler(),
+    ):
+        opener.add_handler(handler)
+    return opener

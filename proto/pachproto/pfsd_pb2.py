@@ -26,7 +26,7 @@ from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from pachproto import pfs_pb2 as pachproto_dot_pfs__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14pachproto/pfsd.proto\x12\x04pfsd\x1a\x1bgoogle/protobuf/empty.proto\x1a\x13pachproto/pfs.proto\"L\n\tStoreInfo\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x02 \x01(\r\x12\x14\n\x0cobject_store\x18\x03 \x01(\t\x12\r\n\x05spool\x18\x04 \x01(\t\"]\n\nCommitTree\x12\x1d\n\x04info\x18\x01 \x01(\x0b\x32\x0f.pfs.CommitInfo\x12\x0c\n\x04root\x18\x02 \x01(\x0c\x12\r\n\x05\x66iles\x18\x03 \x01(\x04\x12\x13\n\x0b\x64irectories\x18\x04 \x01(\x04\"\x1d\n\x0bNodeRequest\x12\x0e\n\x06hashes\x18\x01 \x03(\x0c\"\x1a\n\tNodeBatch\x12\r\n\x05nodes\x18\x01 \x03(\x0c\"\x1e\n\x0c\x43hunkRequest\x12\x0e\n\x06hashes\x18\x01 \x03(\x0c\";\n\rChunkLocation\x12\x0c\n\x04pack\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04size\x18\x03 \x01(\r\"8\n\x0e\x43hunkLocations\x12&\n\tlocations\x18\x01 \x03(\x0b\x32\x13.pfsd.ChunkLocation\"\x19\n\tChunkData\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\";\n\x0bGlobRequest\x12\x1b\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x0b.pfs.Commit\x12\x0f\n\x07pattern\x18\x02 \x01(\t\"(\n\tPathEntry\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05\x65ntry\x18\x02 \x01(\x0c\"2\n\x0ePathEntryBatch\x12 \n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x0f.pfsd.PathEntry\"W\n\tTreeWrite\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x0f\n\x05\x65ntry\x18\x03 \x01(\x0cH\x00\x12\x13\n\tdirectory\x18\x04 \x01(\x08H\x00\x42\x06\n\x04what\">\n\x0ePutTreeRequest\x12\x0b\n\x03tag\x18\x01 \x01(\t\x12\x1f\n\x06writes\x18\x02 \x03(\x0b\x32\x0f.pfsd.TreeWrite\"o\n\x08TreeInfo\x12\x1b\n\x06object\x18\x01 \x01(\x0b\x32\x0b.pfs.Object\x12\x0c\n\x04root\x18\x02 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\r\n\x05\x66iles\x18\x04 \x01(\x04\x12\x15\n\rbytes_written\x18\x05 \x01(\x04\"\x1a\n\nTagRequest\x12\x0c\n\x04tags\x18\x01 \x03(\t\"\x1e\n\x0bTagPresence\x12\x0f\n\x07present\x18\x01 \x03(\x08\"(\n\x16\x44\x65leteTagPrefixRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\">\n\x11MergeTreesRequest\x12\x1b\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x0b.pfs.Commit\x12\x0c\n\x04tags\x18\x02 \x03(\t\"@\n\x11\x46\x61ilCommitRequest\x12\x1b\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x0b.pfs.Commit\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x18\n\x07\x43hanges\x12\r\n\x05repos\x18\x01 \x03(\t\">\n\x10ListFilesRequest\x12\x17\n\x04\x66ile\x18\x01 \x01(\x0b\x32\t.pfs.File\x12\x11\n\trecursive\x18\x02 \x01(\x08\")\n\tFileBatch\x12\x1c\n\x05\x66iles\x18\x01 \x03(\x0b\x32\r.pfs.FileInfo\"O\n\tDiffBatch\x12 \n\tnew_files\x18\x01 \x03(\x0b\x32\r.pfs.FileInfo\x12 \n\told_files\x18\x02 \x03(\x0b\x32\r.pfs.FileInfo\" \n\rChunkPresence\x12\x0f\n\x07present\x18\x01 \x03(\x08\",\n\x0e\x43hunkReference\x12\x0c\n\x04hash\x18\x01 \x01(\x0c\x12\x0c\n\x04size\x18\x02 \x01(\r\"l\n\x07\x46ilePut\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x11\n\toverwrite\x18\x02 \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12$\n\x06\x63hunks\x18\x04 \x03(\x0b\x32\x14.pfsd.ChunkReference\x12\x0c\n\x04more\x18\x05 \x01(\x08\"L\n\x0fPutFilesRequest\x12\x1b\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x0b.pfs.Commit\x12\x1c\n\x05\x66iles\x18\x02 \x03(\x0b\x32\r.pfsd.FilePut\"!\n\x10PutFilesResponse\x12\r\n\x05\x66iles\x18\x01 \x01(\x04\"$\n\x06Record\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\"e\n\x13WriteRecordsRequest\x12\x19\n\x03put\x18\x01 \x03(\x0b\x32\x0c.pfsd.Record\x12\x0e\n\x06\x64\x65lete\x18\x02 \x03(\t\x12\x15\n\rdelete_prefix\x18\x03 \x03(\t\x12\x0c\n\x04sync\x18\x04 \x01(\x08\"S\n\x12ScanRecordsRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x04\x12\x0f\n\x07reverse\x18\x04 \x01(\x08\",\n\x0bRecordBatch\x12\x1d\n\x07records\x18\x01 \x03(\x0b\x32\x0c.pfsd.Record\",\n\x0cLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06holder\x18\x02 \x01(\t\"\x0b\n\tLeaseHeld\"\x1a\n\x0b\x46sckRequest\x12\x0b\n\x03\x66ix\x18\x01 \x01(\x08\"H\n\x07Problem\x12\x0c\n\x04what\x18\x01 \x01(\t\x12\x0f\n\x07touches\x18\x02 \x03(\t\x12\x0f\n\x07touched\x18\x03 \x01(\x04\x12\r\n\x05\x66ixed\x18\x04 \x01(\x08\"Q\n\x0b\x46sckMessage\x12\x1e\n\x07problem\x18\x01 \x01(\x0b\x32\r.pfsd.Problem\x12\"\n\x07summary\x18\x02 \x01(\x0b\x32\x11.pfsd.FsckSummary\"\x8b\x01\n\x0b\x46sckSummary\x12\r\n\x05repos\x18\x01 \x01(\x04\x12\x0f\n\x07\x63ommits\x18\x02 \x01(\x04\x12\r\n\x05nodes\x18\x03 \x01(\x04\x12\x0e\n\x06\x63hunks\x18\x04 \x01(\x04\x12\r\n\x05packs\x18\x05 \x01(\x04\x12\r\n\x05\x62ytes\x18\x06 \x01(\x04\x12\x10\n\x08problems\x18\x07 \x01(\x04\x12\r\n\x05\x66ixed\x18\x08 \x01(\x04\"\xac\x01\n\rGarbageReport\x12\x12\n\nnodes_kept\x18\x01 \x01(\x04\x12\x15\n\rnodes_removed\x18\x02 \x01(\x04\x12\x13\n\x0b\x63hunks_kept\x18\x03 \x01(\x04\x12\x16\n\x0e\x63hunks_removed\x18\x04 \x01(\x04\x12\x15\n\rpacks_removed\x18\x05 \x01(\x04\x12\x17\n\x0fpacks_rewritten\x18\x06 \x01(\x04\x12\x13\n\x0b\x62ytes_freed\x18\x07 \x01(\x04\x32\xd9\x07\n\x05Store\x12\x35\n\x08\x44\x65scribe\x12\x16.google.protobuf.Empty\x1a\x0f.pfsd.StoreInfo\"\x00\x12\x30\n\rGetCommitTree\x12\x0b.pfs.Commit\x1a\x10.pfsd.CommitTree\"\x00\x12\x32\n\x08GetNodes\x12\x11.pfsd.NodeRequest\x1a\x0f.pfsd.NodeBatch\"\x00\x30\x01\x12:\n\x0cLocateChunks\x12\x12.pfsd.ChunkRequest\x1a\x14.pfsd.ChunkLocations\"\x00\x12\x34\n\tGetChunks\x12\x12.pfsd.ChunkRequest\x1a\x0f.pfsd.ChunkData\"\x00\x30\x01\x12\x36\n\tHasChunks\x12\x12.pfsd.ChunkRequest\x1a\x13.pfsd.ChunkPresence\"\x00\x12=\n\x08PutFiles\x12\x15.pfsd.PutFilesRequest\x1a\x16.pfsd.PutFilesResponse\"\x00(\x01\x12\x38\n\tListFiles\x12\x16.pfsd.ListFilesRequest\x1a\x0f.pfsd.FileBatch\"\x00\x30\x01\x12\x33\n\tGlobFiles\x12\x11.pfsd.GlobRequest\x1a\x0f.pfsd.FileBatch\"\x00\x30\x01\x12\x36\n\tDiffFiles\x12\x14.pfs.DiffFileRequest\x1a\x0f.pfsd.DiffBatch\"\x00\x30\x01\x12:\n\x0bGlobEntries\x12\x11.pfsd.GlobRequest\x1a\x14.pfsd.PathEntryBatch\"\x00\x30\x01\x12\x33\n\x07PutTree\x12\x14.pfsd.PutTreeRequest\x1a\x0e.pfsd.TreeInfo\"\x00(\x01\x12\x30\n\x07HasTags\x12\x10.pfsd.TagRequest\x1a\x11.pfsd.TagPresence\"\x00\x12I\n\x0f\x44\x65leteTagPrefix\x12\x1c.pfsd.DeleteTagPrefixRequest\x1a\x16.google.protobuf.Empty\"\x00\x12\x39\n\nMergeTrees\x12\x17.pfsd.MergeTreesRequest\x1a\x0e.pfsd.TreeInfo\"\x00(\x01\x12?\n\nFailCommit\x12\x17.pfsd.FailCommitRequest\x1a\x16.google.protobuf.Empty\"\x00\x12\x39\n\x0cWatchChanges\x12\x16.google.protobuf.Empty\x1a\r.pfsd.Changes\"\x00\x30\x01\x32\xb6\x01\n\x07Records\x12<\n\x05Write\x12\x19.pfsd.WriteRecordsRequest\x1a\x16.google.protobuf.Empty\"\x00\x12\x37\n\x04Scan\x12\x18.pfsd.ScanRecordsRequest\x1a\x11.pfsd.RecordBatch\"\x00\x30\x01\x12\x34\n\tHoldLease\x12\x12.pfsd.LeaseRequest\x1a\x0f.pfsd.LeaseHeld\"\x00\x30\x01\x32z\n\x05\x41\x64min\x12\x30\n\x04\x46sck\x12\x11.pfsd.FsckRequest\x1a\x11.pfsd.FsckMessage\"\x00\x30\x01\x12?\n\x0e\x43ollectGarbage\x12\x16.google.protobuf.Empty\x1a\x13.pfsd.GarbageReport\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14pachproto/pfsd.proto\x12\x04pfsd\x1a\x1bgoogle/protobuf/empty.proto\x1a\x13pachproto/pfs.proto\"L\n\tStoreInfo\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x66ormat\x18\x02 \x01(\r\x12\x14\n\x0cobject_store\x18\x03 \x01(\t\x12\r\n\x05spool\x18\x04 \x01(\t\"]\n\nCommitTree\x12\x1d\n\x04info\x18\x01 \x01(\x0b\x32\x0f.pfs.CommitInfo\x12\x0c\n\x04root\x18\x02 \x01(\x0c\x12\r\n\x05\x66iles\x18\x03 \x01(\x04\x12\x13\n\x0b\x64irectories\x18\x04 \x01(\x04\"\x1d\n\x0bNodeRequest\x12\x0e\n\x06hashes\x18\x01 \x03(\x0c\"\x1a\n\tNodeBatch\x12\r\n\x05nodes\x18\x01 \x03(\x0c\"\x1e\n\x0c\x43hunkRequest\x12\x0e\n\x06hashes\x18\x01 \x03(\x0c\";\n\rChunkLocation\x12\x0c\n\x04pack\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04size\x18\x03 \x01(\r\"8\n\x0e\x43hunkLocations\x12&\n\tlocations\x18\x01 \x03(\x0b\x32\x13.pfsd.ChunkLocation\"\x19\n\tChunkData\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\";\n\x0bGlobRequest\x12\x1b\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x0b.pfs.Commit\x12\x0f\n\x07pattern\x18\x02 \x01(\t\"(\n\tPathEntry\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05\x65ntry\x18\x02 \x01(\x0c\"2\n\x0ePathEntryBatch\x12 \n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x0f.pfsd.PathEntry\"W\n\tTreeWrite\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x0f\n\x05\x65ntry\x18\x03 \x01(\x0cH\x00\x12\x13\n\tdirectory\x18\x04 \x01(\x08H\x00\x42\x06\n\x04what\">\n\x0ePutTreeRequest\x12\x0b\n\x03tag\x18\x01 \x01(\t\x12\x1f\n\x06writes\x18\x02 \x03(\x0b\x32\x0f.pfsd.TreeWrite\"o\n\x08TreeInfo\x12\x1b\n\x06object\x18\x01 \x01(\x0b\x32\x0b.pfs.Object\x12\x0c\n\x04root\x18\x02 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x03 \x01(\x04\x12\r\n\x05\x66iles\x18\x04 \x01(\x04\x12\x15\n\rbytes_written\x18\x05 \x01(\x04\"\x1a\n\nTagRequest\x12\x0c\n\x04tags\x18\x01 \x03(\t\"\x1e\n\x0bTagPresence\x12\x0f\n\x07present\x18\x01 \x03(\x08\"(\n\x16\x44\x65leteTagPrefixRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\">\n\x11MergeTreesRequest\x12\x1b\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x0b.pfs.Commit\x12\x0c\n\x04tags\x18\x02 \x03(\t\"@\n\x11\x46\x61ilCommitRequest\x12\x1b\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x0b.pfs.Commit\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x18\n\x07\x43hanges\x12\r\n\x05repos\x18\x01 \x03(\t\"U\n\x10ListFilesRequest\x12\x17\n\x04\x66ile\x18\x01 \x01(\x0b\x32\t.pfs.File\x12\x11\n\trecursive\x18\x02 \x01(\x08\x12\x15\n\rcontent_bytes\x18\x03 \x01(\r\"N\n\tFileBatch\x12\x1c\n\x05\x66iles\x18\x01 \x03(\x0b\x32\r.pfs.FileInfo\x12#\n\x08\x63ontents\x18\x02 \x03(\x0b\x32\x11.pfsd.FileContent\"*\n\x0b\x46ileContent\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"O\n\tDiffBatch\x12 \n\tnew_files\x18\x01 \x03(\x0b\x32\r.pfs.FileInfo\x12 \n\told_files\x18\x02 \x03(\x0b\x32\r.pfs.FileInfo\" \n\rChunkPresence\x12\x0f\n\x07present\x18\x01 \x03(\x08\",\n\x0e\x43hunkReference\x12\x0c\n\x04hash\x18\x01 \x01(\x0c\x12\x0c\n\x04size\x18\x02 \x01(\r\"l\n\x07\x46ilePut\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x11\n\toverwrite\x18\x02 \x01(\x08\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12$\n\x06\x63hunks\x18\x04 \x03(\x0b\x32\x14.pfsd.ChunkReference\x12\x0c\n\x04more\x18\x05 \x01(\x08\"L\n\x0fPutFilesRequest\x12\x1b\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x0b.pfs.Commit\x12\x1c\n\x05\x66iles\x18\x02 \x03(\x0b\x32\r.pfsd.FilePut\"!\n\x10PutFilesResponse\x12\r\n\x05\x66iles\x18\x01 \x01(\x04\"$\n\x06Record\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\"e\n\x13WriteRecordsRequest\x12\x19\n\x03put\x18\x01 \x03(\x0b\x32\x0c.pfsd.Record\x12\x0e\n\x06\x64\x65lete\x18\x02 \x03(\t\x12\x15\n\rdelete_prefix\x18\x03 \x03(\t\x12\x0c\n\x04sync\x18\x04 \x01(\x08\"S\n\x12ScanRecordsRequest\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x02 \x01(\t\x12\r\n\x05limit\x18\x03 \x01(\x04\x12\x0f\n\x07reverse\x18\x04 \x01(\x08\",\n\x0bRecordBatch\x12\x1d\n\x07records\x18\x01 \x03(\x0b\x32\x0c.pfsd.Record\",\n\x0cLeaseRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06holder\x18\x02 \x01(\t\"\x0b\n\tLeaseHeld\"\x1a\n\x0b\x46sckRequest\x12\x0b\n\x03\x66ix\x18\x01 \x01(\x08\"H\n\x07Problem\x12\x0c\n\x04what\x18\x01 \x01(\t\x12\x0f\n\x07touches\x18\x02 \x03(\t\x12\x0f\n\x07touched\x18\x03 \x01(\x04\x12\r\n\x05\x66ixed\x18\x04 \x01(\x08\"Q\n\x0b\x46sckMessage\x12\x1e\n\x07problem\x18\x01 \x01(\x0b\x32\r.pfsd.Problem\x12\"\n\x07summary\x18\x02 \x01(\x0b\x32\x11.pfsd.FsckSummary\"\x8b\x01\n\x0b\x46sckSummary\x12\r\n\x05repos\x18\x01 \x01(\x04\x12\x0f\n\x07\x63ommits\x18\x02 \x01(\x04\x12\r\n\x05nodes\x18\x03 \x01(\x04\x12\x0e\n\x06\x63hunks\x18\x04 \x01(\x04\x12\r\n\x05packs\x18\x05 \x01(\x04\x12\r\n\x05\x62ytes\x18\x06 \x01(\x04\x12\x10\n\x08problems\x18\x07 \x01(\x04\x12\r\n\x05\x66ixed\x18\x08 \x01(\x04\"\xac\x01\n\rGarbageReport\x12\x12\n\nnodes_kept\x18\x01 \x01(\x04\x12\x15\n\rnodes_removed\x18\x02 \x01(\x04\x12\x13\n\x0b\x63hunks_kept\x18\x03 \x01(\x04\x12\x16\n\x0e\x63hunks_removed\x18\x04 \x01(\x04\x12\x15\n\rpacks_removed\x18\x05 \x01(\x04\x12\x17\n\x0fpacks_rewritten\x18\x06 \x01(\x04\x12\x13\n\x0b\x62ytes_freed\x18\x07 \x01(\x04\x32\xd9\x07\n\x05Store\x12\x35\n\x08\x44\x65scribe\x12\x16.google.protobuf.Empty\x1a\x0f.pfsd.StoreInfo\"\x00\x12\x30\n\rGetCommitTree\x12\x0b.pfs.Commit\x1a\x10.pfsd.CommitTree\"\x00\x12\x32\n\x08GetNodes\x12\x11.pfsd.NodeRequest\x1a\x0f.pfsd.NodeBatch\"\x00\x30\x01\x12:\n\x0cLocateChunks\x12\x12.pfsd.ChunkRequest\x1a\x14.pfsd.ChunkLocations\"\x00\x12\x34\n\tGetChunks\x12\x12.pfsd.ChunkRequest\x1a\x0f.pfsd.ChunkData\"\x00\x30\x01\x12\x36\n\tHasChunks\x12\x12.pfsd.ChunkRequest\x1a\x13.pfsd.ChunkPresence\"\x00\x12=\n\x08PutFiles\x12\x15.pfsd.PutFilesRequest\x1a\x16.pfsd.PutFilesResponse\"\x00(\x01\x12\x38\n\tListFiles\x12\x16.pfsd.ListFilesRequest\x1a\x0f.pfsd.FileBatch\"\x00\x30\x01\x12\x33\n\tGlobFiles\x12\x11.pfsd.GlobRequest\x1a\x0f.pfsd.FileBatch\"\x00\x30\x01\x12\x36\n\tDiffFiles\x12\x14.pfs.DiffFileRequest\x1a\x0f.pfsd.DiffBatch\"\x00\x30\x01\x12:\n\x0bGlobEntries\x12\x11.pfsd.GlobRequest\x1a\x14.pfsd.PathEntryBatch\"\x00\x30\x01\x12\x33\n\x07PutTree\x12\x14.pfsd.PutTreeRequest\x1a\x0e.pfsd.TreeInfo\"\x00(\x01\x12\x30\n\x07HasTags\x12\x10.pfsd.TagRequest\x1a\x11.pfsd.TagPresence\"\x00\x12I\n\x0f\x44\x65leteTagPrefix\x12\x1c.pfsd.DeleteTagPrefixRequest\x1a\x16.google.protobuf.Empty\"\x00\x12\x39\n\nMergeTrees\x12\x17.pfsd.MergeTreesRequest\x1a\x0e.pfsd.TreeInfo\"\x00(\x01\x12?\n\nFailCommit\x12\x17.pfsd.FailCommitRequest\x1a\x16.google.protobuf.Empty\"\x00\x12\x39\n\x0cWatchChanges\x12\x16.google.protobuf.Empty\x1a\r.pfsd.Changes\"\x00\x30\x01\x32\xb6\x01\n\x07Records\x12<\n\x05Write\x12\x19.pfsd.WriteRecordsRequest\x1a\x16.google.protobuf.Empty\"\x00\x12\x37\n\x04Scan\x12\x18.pfsd.ScanRecordsRequest\x1a\x11.pfsd.RecordBatch\"\x00\x30\x01\x12\x34\n\tHoldLease\x12\x12.pfsd.LeaseRequest\x1a\x0f.pfsd.LeaseHeld\"\x00\x30\x01\x32z\n\x05\x41\x64min\x12\x30\n\x04\x46sck\x12\x11.pfsd.FsckRequest\x1a\x11.pfsd.FsckMessage\"\x00\x30\x01\x12?\n\x0e\x43ollectGarbage\x12\x16.google.protobuf.Empty\x1a\x13.pfsd.GarbageReport\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -74,47 +74,49 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHANGES']._serialized_start=1143
   _globals['_CHANGES']._serialized_end=1167
   _globals['_LISTFILESREQUEST']._serialized_start=1169
-  _globals['_LISTFILESREQUEST']._serialized_end=1231
-  _globals['_FILEBATCH']._serialized_start=1233
-  _globals['_FILEBATCH']._serialized_end=1274
-  _globals['_DIFFBATCH']._serialized_start=1276
-  _globals['_DIFFBATCH']._serialized_end=1355
-  _globals['_CHUNKPRESENCE']._serialized_start=1357
-  _globals['_CHUNKPRESENCE']._serialized_end=1389
-  _globals['_CHUNKREFERENCE']._serialized_start=1391
-  _globals['_CHUNKREFERENCE']._serialized_end=1435
-  _globals['_FILEPUT']._serialized_start=1437
-  _globals['_FILEPUT']._serialized_end=1545
-  _globals['_PUTFILESREQUEST']._serialized_start=1547
-  _globals['_PUTFILESREQUEST']._serialized_end=1623
-  _globals['_PUTFILESRESPONSE']._serialized_start=1625
-  _globals['_PUTFILESRESPONSE']._serialized_end=1658
-  _globals['_RECORD']._serialized_start=1660
-  _globals['_RECORD']._serialized_end=1696
-  _globals['_WRITERECORDSREQUEST']._serialized_start=1698
-  _globals['_WRITERECORDSREQUEST']._serialized_end=1799
-  _globals['_SCANRECORDSREQUEST']._serialized_start=1801
-  _globals['_SCANRECORDSREQUEST']._serialized_end=1884
-  _globals['_RECORDBATCH']._serialized_start=1886
-  _globals['_RECORDBATCH']._serialized_end=1930
-  _globals['_LEASEREQUEST']._serialized_start=1932
-  _globals['_LEASEREQUEST']._serialized_end=1976
-  _globals['_LEASEHELD']._serialized_start=1978
-  _globals['_LEASEHELD']._serialized_end=1989
-  _globals['_FSCKREQUEST']._serialized_start=1991
-  _globals['_FSCKREQUEST']._serialized_end=2017
-  _globals['_PROBLEM']._serialized_start=2019
-  _globals['_PROBLEM']._serialized_end=2091
-  _globals['_FSCKMESSAGE']._serialized_start=2093
-  _globals['_FSCKMESSAGE']._serialized_end=2174
-  _globals['_FSCKSUMMARY']._serialized_start=2177
-  _globals['_FSCKSUMMARY']._serialized_end=2316
-  _globals['_GARBAGEREPORT']._serialized_start=2319
-  _globals['_GARBAGEREPORT']._serialized_end=2491
-  _globals['_STORE']._serialized_start=2494
-  _globals['_STORE']._serialized_end=3479
-  _globals['_RECORDS']._serialized_start=3482
-  _globals['_RECORDS']._serialized_end=3664
-  _globals['_ADMIN']._serialized_start=3666
-  _globals['_ADMIN']._serialized_end=3788
+  _globals['_LISTFILESREQUEST']._serialized_end=1254
+  _globals['_FILEBATCH']._serialized_start=1256
+  _globals['_FILEBATCH']._serialized_end=1334
+  _globals['_FILECONTENT']._serialized_start=1336
+  _globals['_FILECONTENT']._serialized_end=1378
+  _globals['_DIFFBATCH']._serialized_start=1380
+  _globals['_DIFFBATCH']._serialized_end=1459
+  _globals['_CHUNKPRESENCE']._serialized_start=1461
+  _globals['_CHUNKPRESENCE']._serialized_end=1493
+  _globals['_CHUNKREFERENCE']._serialized_start=1495
+  _globals['_CHUNKREFERENCE']._serialized_end=1539
+  _globals['_FILEPUT']._serialized_start=1541
+  _globals['_FILEPUT']._serialized_end=1649
+  _globals['_PUTFILESREQUEST']._serialized_start=1651
+  _globals['_PUTFILESREQUEST']._serialized_end=1727
+  _globals['_PUTFILESRESPONSE']._serialized_start=1729
+  _globals['_PUTFILESRESPONSE']._serialized_end=1762
+  _globals['_RECORD']._serialized_start=1764
+  _globals['_RECORD']._serialized_end=1800
+  _globals['_WRITERECORDSREQUEST']._serialized_start=1802
+  _globals['_WRITERECORDSREQUEST']._serialized_end=1903
+  _globals['_SCANRECORDSREQUEST']._serialized_start=1905
+  _globals['_SCANRECORDSREQUEST']._serialized_end=1988
+  _globals['_RECORDBATCH']._serialized_start=1990
+  _globals['_RECORDBATCH']._serialized_end=2034
+  _globals['_LEASEREQUEST']._serialized_start=2036
+  _globals['_LEASEREQUEST']._serialized_end=2080
+  _globals['_LEASEHELD']._serialized_start=2082
+  _globals['_LEASEHELD']._serialized_end=2093
+  _globals['_FSCKREQUEST']._serialized_start=2095
+  _globals['_FSCKREQUEST']._serialized_end=2121
+  _globals['_PROBLEM']._serialized_start=2123
+  _globals['_PROBLEM']._serialized_end=2195
+  _globals['_FSCKMESSAGE']._serialized_start=2197
+  _globals['_FSCKMESSAGE']._serialized_end=2278
+  _globals['_FSCKSUMMARY']._serialized_start=2281
+  _globals['_FSCKSUMMARY']._serialized_end=2420
+  _globals['_GARBAGEREPORT']._serialized_start=2423
+  _globals['_GARBAGEREPORT']._serialized_end=2595
+  _globals['_STORE']._serialized_start=2598
+  _globals['_STORE']._serialized_end=3583
+  _globals['_RECORDS']._serialized_start=3586
+  _globals['_RECORDS']._serialized_end=3768
+  _globals['_ADMIN']._serialized_start=3770
+  _globals['_ADMIN']._serialized_end=3892
 # @@protoc_insertion_point(module_scope)

@@ -169,18 +169,30 @@ class Changes(_message.Message):
     def __init__(self, repos: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListFilesRequest(_message.Message):
-    __slots__ = ("file", "recursive")
+    __slots__ = ("file", "recursive", "content_bytes")
     FILE_FIELD_NUMBER: _ClassVar[int]
     RECURSIVE_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_BYTES_FIELD_NUMBER: _ClassVar[int]
     file: _pfs_pb2.File
     recursive: bool
-    def __init__(self, file: _Optional[_Union[_pfs_pb2.File, _Mapping]] = ..., recursive: _Optional[bool] = ...) -> None: ...
+    content_bytes: int
+    def __init__(self, file: _Optional[_Union[_pfs_pb2.File, _Mapping]] = ..., recursive: _Optional[bool] = ..., content_bytes: _Optional[int] = ...) -> None: ...
 
 class FileBatch(_message.Message):
-    __slots__ = ("files",)
+    __slots__ = ("files", "contents")
     FILES_FIELD_NUMBER: _ClassVar[int]
+    CONTENTS_FIELD_NUMBER: _ClassVar[int]
     files: _containers.RepeatedCompositeFieldContainer[_pfs_pb2.FileInfo]
-    def __init__(self, files: _Optional[_Iterable[_Union[_pfs_pb2.FileInfo, _Mapping]]] = ...) -> None: ...
+    contents: _containers.RepeatedCompositeFieldContainer[FileContent]
+    def __init__(self, files: _Optional[_Iterable[_Union[_pfs_pb2.FileInfo, _Mapping]]] = ..., contents: _Optional[_Iterable[_Union[FileContent, _Mapping]]] = ...) -> None: ...
+
+class FileContent(_message.Message):
+    __slots__ = ("index", "data")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    data: bytes
+    def __init__(self, index: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class DiffBatch(_message.Message):
     __slots__ = ("new_files", "old_files")

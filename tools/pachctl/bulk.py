@@ -64,15 +64,22 @@ class File(Protocol):
         """Its bytes, each time anew; raises OSError, PfsError, or grpc.RpcError."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RemoteFile:
     """A file of a daemon."""
 
     target: str
     read: Callable[[], Iterator[bytes]]
+    """Fetches it."""
+    data: bytes | None = None
+    """Its content, where that is known; given up once it was used."""
 
     def blocks(self) -> Iterator[bytes]:
-        return self.read()
+        data, self.data = self.data, None
+        if data is None:
+            yield from self.read()
+        elif data:
+            yield data
 
 
 @dataclass(slots=True)

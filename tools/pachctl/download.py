@@ -21,6 +21,16 @@ class Entry:
     names: tuple[str, ...]
     """Its path, relative to where the walk began; each is safe as a local name."""
     is_directory: bool
+    data: bytes | None = None
+    """The file's content, where it came along."""
+
+
+def entry_contents(daemon: Daemon, entry: Entry, calls: Calls) -> Iterator[bytes]:
+    """The bytes of a file that was found; raises PfsError."""
+    if entry.data is None:
+        yield from contents(daemon, entry.file, calls)
+    elif entry.data:
+        yield entry.data
 
 
 def contents(daemon: Daemon, file: pfs_pb2.File, calls: Calls) -> Iterator[bytes]:
@@ -43,9 +53,10 @@ def walk(daemon: Daemon, commit: pfs_pb2.Commit, path: str) -> Iterator[Entry]:
     with daemon.errors():
         commit = daemon.pfs.InspectCommit(pfs_pb2.InspectCommitRequest(commit=commit)).commit
         depth = len(paths.parse(path))
-        for info in listing.walked(daemon, pfs_pb2.File(commit=commit, path=path)):
+        for info, data in listing.walked(daemon, pfs_pb2.File(commit=commit, path=path)):
             names = tuple(_safe(name, path) for name in info.file.path.strip("/").split("/")[depth:])
-            yield Entry(pfs_pb2.File(commit=commit, path=info.file.path), names, info.file_type == pfs_pb2.DIR)
+            file = pfs_pb2.File(commit=commit, path=info.file.path)
+            yield Entry(file, names, info.file_type == pfs_pb2.DIR, data)
 
 
 def _safe(name: str, directory: str) -> str:

@@ -97,7 +97,7 @@ class _Download:
         _logger.info("writing %s", path)
         if os.path.isdir(path) and not os.path.islink(path):
             raise IsADirectoryError(errno.EISDIR, "is a directory", path)
-        write_file(path, download.contents(self._daemon, entry.file, self._calls))
+        write_file(path, download.entry_contents(self._daemon, entry, self._calls))
 
     def _local(self, entry: Entry) -> str:
         return os.path.join(self._output, *entry.names)

@@ -170,7 +170,8 @@ class _Transfer:
         for entry in download.walk(daemon, commit, place.path):
             if not entry.is_directory:
                 target = posixpath.join(source.target, *entry.names)
-                yield RemoteFile(target, partial(download.contents, daemon, entry.file, self._calls))
+                read = partial(download.contents, daemon, entry.file, self._calls)
+                yield RemoteFile(target, read, entry.data)
 
     def _leave_out(self, sentence: str) -> None:
         self.left_out = True

@@ -10,6 +10,9 @@ import grpc
 from pachproto import pfs_pb2, pfsd_pb2
 from tools.pachctl.connection import Daemon, is_unimplemented
 
+CONTENT_BYTES = 1 << 14
+"""Files up to this size come along when a directory is walked."""
+
 
 def listed(daemon: Daemon, file: pfs_pb2.File) -> Iterator[pfs_pb2.FileInfo]:
     """The entries of a directory; raises grpc.RpcError."""
@@ -19,18 +22,24 @@ def listed(daemon: Daemon, file: pfs_pb2.File) -> Iterator[pfs_pb2.FileInfo]:
     return iter(daemon.pfs.ListFile(pfs_pb2.ListFileRequest(file=file)).file_info)
 
 
-def walked(daemon: Daemon, file: pfs_pb2.File) -> Iterator[pfs_pb2.FileInfo]:
-    """All that is below a directory, each directory before what it holds; raises grpc.RpcError."""
-    batches = _unless_unimplemented(daemon.store.ListFiles(pfsd_pb2.ListFilesRequest(file=file, recursive=True)))
+def walked(daemon: Daemon, file: pfs_pb2.File) -> Iterator[tuple[pfs_pb2.FileInfo, bytes | None]]:
+    """All that is below a directory, each directory before what it holds; with the content of small files.
+
+    Raises grpc.RpcError.
+    """
+    request = pfsd_pb2.ListFilesRequest(file=file, recursive=True, content_bytes=CONTENT_BYTES)
+    batches = _unless_unimplemented(daemon.store.ListFiles(request))
     if batches is not None:
         for batch in batches:
-            yield from batch.files
+            contents = {content.index: content.data for content in batch.contents}
+            for index, info in enumerate(batch.files):
+                yield info, contents.get(index)
         return
     pending = [file.path]
     while pending:
         directory = pfs_pb2.File(commit=file.commit, path=pending.pop())
         for info in daemon.pfs.ListFile(pfs_pb2.ListFileRequest(file=directory)).file_info:
-            yield info
+            yield info, None
             if info.file_type == pfs_pb2.DIR:
                 pending.append(info.file.path)
 

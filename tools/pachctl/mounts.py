@@ -14,7 +14,13 @@ def mount(arguments: Arguments) -> None:
     from tools.pachctl.connection import default_address
 
     (path,) = arguments.operands
-    run_repository_view(path, default_address(), all_commits=arguments.all_commits, debug=arguments.debug)
+    run_repository_view(
+        path,
+        default_address(),
+        all_commits=arguments.all_commits,
+        allow_other=arguments.allow_other,
+        debug=arguments.debug,
+    )
 
 
 def unmount(arguments: Arguments) -> None:
@@ -35,6 +41,7 @@ def _mount_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-a", "--all-commits", action="store_true", help="show every commit beside the branches of each repo"
     )
+    parser.add_argument("--allow-other", action="store_true", help="let other users read what is mounted")
     parser.add_argument("-d", "--debug", action="store_true", help="log each request of the kernel")
 
 
@@ -48,7 +55,7 @@ COMMANDS = {
         operands=("PATH",),
         options=_mount_options,
         description="""\
-Mount the file system on a local directory, where it is read as PATH/REPO/BRANCH-OR-COMMIT/FILE.
+Mount the file system on a local directory, as PATH/REPO/BRANCH-OR-COMMIT/FILE. Open commits can be written.
 This command blocks until the directory is unmounted or it is interrupted.""",
         examples=("mkdir ~/pfs", "pachctl mount ~/pfs &", "ls -l ~/pfs/images/master"),
     ),
@@ -56,7 +63,9 @@ This command blocks until the directory is unmounted or it is interrupted.""",
         run=unmount,
         operands=("[PATH]",),
         options=_unmount_options,
-        description="Unmount the file system from a local directory.",
+        description="""\
+Unmount the file system from a local directory, once what was written is sent. What can't be sent is kept in a
+directory that the error names.""",
         examples=("pachctl unmount ~/pfs", "pachctl unmount --all"),
     ),
 }
