@@ -11,10 +11,12 @@ from google.protobuf.empty_pb2 import Empty
 
 from pachproto import pps_pb2
 from pfsd.bridge import Bridge
-from pfsd.errors import InvalidError
-from ppsd import convert
+from pfsd.errors import InvalidError, NotFoundError
+from ppsd import convert, requests
+from ppsd.datums import Datum
 from ppsd.engine import Engine
 from ppsd.filesystem import from_commit
+from ppsd.jobs import input_files
 from ppsd.logs import LogLine
 from ppsd.pipelines import Pipeline
 from ppsd.records import JobRecord
@@ -38,6 +40,20 @@ class PipelineService:
 
     async def ListPipeline(self, _request: pps_pb2.ListPipelineRequest, _context: Any) -> pps_pb2.PipelineInfos:
         return pps_pb2.PipelineInfos(pipeline_info=await self._bridge.in_trio(self._list_pipelines))
+
+    async def StopPipeline(self, request: pps_pb2.StopPipelineRequest, _context: Any) -> Empty:
+        await self._bridge.in_trio(self._engine.stop_pipeline, _name(request.pipeline))
+        return Empty()
+
+    async def StartPipeline(self, request: pps_pb2.StartPipelineRequest, _context: Any) -> Empty:
+        await self._bridge.in_trio(self._engine.start_pipeline, _name(request.pipeline))
+        return Empty()
+
+    async def RerunPipeline(self, request: pps_pb2.RerunPipelineRequest, _context: Any) -> Empty:
+        include, exclude = map(from_commit, request.include), map(from_commit, request.exclude)
+        name = _name(request.pipeline)
+        await self._bridge.in_trio(self._engine.rerun_pipeline, name, list(include), list(exclude))
+        return Empty()
 
     async def DeletePipeline(self, request: pps_pb2.DeletePipelineRequest, _context: Any) -> Empty:
         names = None if request.all else [_name(request.pipeline)]
@@ -68,10 +84,21 @@ class PipelineService:
 
     # --- jobs --------------------------------------------------------------------------------------------
 
+    async def CreateJob(self, request: pps_pb2.CreateJobRequest, _context: Any) -> pps_pb2.Job:
+        commits = requests.commits_of_job(request)
+        job = await self._bridge.in_trio(self._engine.run_pipeline, request.pipeline.name, commits)
+        return pps_pb2.Job(id=job.id)
+
     async def InspectJob(self, request: pps_pb2.InspectJobRequest, _context: Any) -> pps_pb2.JobInfo:
-        if not request.job.id:
-            raise InvalidError("a job needs an id")
-        return await self._bridge.in_trio(self._inspect_job, request.job.id, request.block_state)
+        return await self._bridge.in_trio(self._inspect_job, _id(request.job), request.block_state)
+
+    async def StopJob(self, request: pps_pb2.StopJobRequest, _context: Any) -> Empty:
+        await self._bridge.in_trio(self._engine.stop_job, _id(request.job))
+        return Empty()
+
+    async def DeleteJob(self, request: pps_pb2.DeleteJobRequest, _context: Any) -> Empty:
+        await self._bridge.in_trio(self._engine.delete_job, _id(request.job))
+        return Empty()
 
     async def ListJob(self, request: pps_pb2.ListJobRequest, _context: Any) -> pps_pb2.JobInfos:
         inputs = [from_commit(commit) for commit in request.input_commit]
@@ -82,6 +109,31 @@ class PipelineService:
         job: JobRecord = await self._engine.job(job_id, wait)
         return convert.job_info(job, self._engine.sessions(job), self._engine.queue_size(job.pipeline))
 
+    # --- datums ------------------------------------------------------------------------------------------
+
+    async def ListDatum(self, request: pps_pb2.ListDatumRequest, _context: Any) -> pps_pb2.DatumInfos:
+        job_id = _id(request.job)
+        found = await self._bridge.in_trio(self._engine.datums, job_id)
+        return pps_pb2.DatumInfos(datum_info=[convert.datum_info(job_id, datum, state) for datum, state in found])
+
+    async def InspectDatum(self, request: pps_pb2.InspectDatumRequest, _context: Any) -> pps_pb2.DatumInfo:
+        job_id, datum_id = _id(request.datum.job), request.datum.id
+        for datum, state in await self._bridge.in_trio(self._engine.datums, job_id):
+            if datum.id == datum_id:
+                return convert.datum_info(job_id, datum, state)
+        raise NotFoundError(f"job {job_id} has no datum {datum_id!r}: list-datum shows those that it has")
+
+    async def RestartDatum(self, request: pps_pb2.RestartDatumRequest, _context: Any) -> Empty:
+        filters = list(request.data_filters)
+
+        def wanted(datum: Datum) -> bool:
+            return matches(input_files(datum), filters)
+
+        if not await self._bridge.in_trio(self._engine.restart_datums, _id(request.job), wanted):
+            what = " and ".join(filters) or "any file"
+            raise NotFoundError(f"no datum with {what} is being computed for job {request.job.id}")
+        return Empty()
+
     # --- logs --------------------------------------------------------------------------------------------
 
     async def GetLogs(self, request: pps_pb2.GetLogsRequest, _context: Any) -> AsyncIterator[pps_pb2.LogMessage]:
@@ -90,7 +142,7 @@ class PipelineService:
         pipeline, lines = await self._bridge.in_trio(self._lines, request.pipeline.name, request.job.id)
         filters = [*request.data_filters, *([request.input_file_id] if request.input_file_id else [])]
         for line in lines:
-            if line.master == request.master and matches(line, filters):
+            if line.master == request.master and matches(line.data, filters):
                 yield convert.log_message(pipeline, line)
 
     async def _lines(self, pipeline: str, job_id: str) -> tuple[str, list[LogLine]]:
@@ -106,9 +158,15 @@ def _name(pipeline: pps_pb2.Pipeline) -> str:
     return pipeline.name
 
 
-def matches(line: LogLine, filters: Sequence[str]) -> bool:
-    """Whether each filter is the path or the content hash (hex or base64) of one of the line's input files."""
-    return all(any(_is_file(text, path, digest) for path, digest in line.data) for text in filters)
+def _id(job: pps_pb2.Job) -> str:
+    if not job.id:
+        raise InvalidError("a job needs an id")
+    return job.id
+
+
+def matches(files: Sequence[tuple[str, bytes]], filters: Sequence[str]) -> bool:
+    """Whether each filter is the path or the content hash (hex or base64) of one of the input files."""
+    return all(any(_is_file(text, path, digest) for path, digest in files) for text in filters)
 
 
 def _is_file(text: str, path: str, digest: bytes) -> bool:

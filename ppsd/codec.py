@@ -1,8 +1,9 @@
 """Frozen dataclasses as JSON, and back: the form in which records are kept.
 
-Understands dataclasses of str, int, float, bool, bytes (hex), enums (their names), optional fields, tuples of one
-type or of fixed types, nested to any depth. Fields that are missing take their defaults, so that older
-records can be read.
+Understands dataclasses of str, int, float, bool, bytes (hex), enums (their names), optional fields, unions of
+dataclasses (told apart by their fields), tuples of one type or of fixed types, nested to any depth. Fields that are
+missing take their defaults, so that older records can be read; what else an older form had different, the class method
+`upgraded` of a record changes: it gets the plain fields, and the version of their form.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ def load(kind: type[T], data: bytes, version: int) -> T:
         written = fields.pop(VERSION_FIELD)
         if written > version:
             raise FormatError(f"a {kind.__name__} was written by a newer version (form {written}): run that version")
+        upgraded = getattr(kind, "upgraded", None)
+        if upgraded is not None and written < version:
+            fields = upgraded(fields, written)
         return typing.cast(T, _build(kind, fields))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CorruptError(f"a {kind.__name__} can't be decoded: {error}") from None
@@ -66,7 +70,7 @@ def _build(kind: Any, value: Any) -> Any:
         return typing.cast(Any, kind)(**{name: _build(hints[name], item) for name, item in value.items()})
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
-        return None if value is None else _build(next(a for a in arguments if a is not type(None)), value)
+        return None if value is None else _build(_member(arguments, value), value)
     if origin is tuple and arguments[-1] is ...:
         return tuple(_build(arguments[0], item) for item in value)
     if origin is tuple:
@@ -80,3 +84,11 @@ def _build(kind: Any, value: Any) -> Any:
     if not isinstance(value, kind):
         raise TypeError(f"{value!r} is not a {kind.__name__}")
     return value
+
+
+def _member(arguments: tuple[Any, ...], value: Any) -> Any:
+    """Which type of a union a value is of."""
+    given = [one for one in arguments if one is not type(None)]
+    if len(given) == 1:
+        return given[0]
+    return next((one for one in given if value.keys() <= {field.name for field in dataclasses.fields(one)}), given[0])

@@ -6,12 +6,13 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from pachproto import pfs_pb2, pps_pb2, ppsd_pb2
-from ppsd import datums
+from ppsd import datums, inputs
+from ppsd.datums import Datum
 from ppsd.filesystem import to_commit
 from ppsd.jobs import input_files
 from ppsd.logs import LogLine
 from ppsd.pool import CallOff, HandOut, Line, Order, Outcome, Session, Task
-from ppsd.records import JobRecord, PipelineRecord, PipelineState, Stats
+from ppsd.records import DatumState, JobRecord, PipelineRecord, PipelineState, Stats
 from ppsd.spec import PipelineSpec, TransformSpec
 
 
@@ -58,6 +59,7 @@ def transform(spec: TransformSpec) -> pps_pb2.Transform:
         env=dict(spec.env),
         stdin=spec.stdin,
         accept_return_code=spec.accept_return_code,
+        secrets=[pps_pb2.Secret(name=one.name, mount_path=one.mount_path) for one in spec.secrets],
     )
 
 
@@ -74,7 +76,7 @@ def pipeline_info(
         created_at=timestamp(record.created_ns),
         description=spec.description,
         transform=transform(spec.transform),
-        input=_input(spec, ""),
+        input=inputs.to_wire(spec.input, ()),
         output_branch=spec.output_branch,
         state=pps_pb2.PipelineState.Name(state.value),
         recent_error=recent_error,
@@ -87,21 +89,6 @@ def pipeline_info(
     if spec.scale_down_ns:
         info.scale_down_threshold.CopyFrom(_duration(spec.scale_down_ns))
     return info
-
-
-def _input(spec: PipelineSpec, commit: str) -> pps_pb2.Input:
-    atom = spec.input
-    return pps_pb2.Input(
-        atom=pps_pb2.AtomInput(
-            name=atom.name,
-            repo=atom.repo,
-            branch=atom.branch,
-            commit=commit,
-            glob=atom.glob,
-            lazy=atom.lazy,
-            from_commit=atom.from_commit,
-        )
-    )
 
 
 def _add_scale(info: pps_pb2.PipelineInfo | pps_pb2.JobInfo, spec: PipelineSpec) -> None:
@@ -121,7 +108,7 @@ def job_info(job: JobRecord, sessions: list[Session], queue_size: int) -> pps_pb
         pipeline_version=job.pipeline_version,
         salt=job.salt,
         transform=transform(spec.transform),
-        input=_input(spec, job.input.id),
+        input=inputs.to_wire(spec.input, [commit.id for commit in job.inputs]),
         output_repo=pfs_pb2.Repo(name=spec.name),
         output_branch=spec.output_branch,
         started=timestamp(job.started_ns),
@@ -141,6 +128,15 @@ def job_info(job: JobRecord, sessions: list[Session], queue_size: int) -> pps_pb
     if job.finished_ns:
         info.finished.CopyFrom(timestamp(job.finished_ns))
     return info
+
+
+def datum_info(job_id: str, datum: Datum, state: DatumState) -> pps_pb2.DatumInfo:
+    """A datum of a job."""
+    return pps_pb2.DatumInfo(
+        datum=pps_pb2.Datum(id=datum.id, job=pps_pb2.Job(id=job_id)),
+        state=pps_pb2.DatumState.Name(state.value),
+        data=_data(input_files(datum)),
+    )
 
 
 def _worker_status(session: Session, queue_size: int) -> pps_pb2.WorkerStatus:
@@ -185,6 +181,7 @@ def order(given: Order) -> ppsd_pb2.ToWorker:
 def _assignment(given: HandOut) -> ppsd_pb2.Assignment:
     task: Task = given.task
     job = task.load.job
+    atoms = inputs.atoms(job.spec.input)
     made = ppsd_pb2.Assignment(
         lease=given.lease,
         job_id=job.id,
@@ -193,10 +190,10 @@ def _assignment(given: HandOut) -> ppsd_pb2.Assignment:
         inputs=[
             ppsd_pb2.DatumInput(
                 name=one.name,
-                commit=to_commit(job.input),
+                commit=to_commit(job.inputs[one.atom]),
                 path=one.path,
                 entry=one.entry,
-                lazy=job.spec.input.lazy,
+                lazy=atoms[one.atom].lazy,
             )
             for one in task.datum.inputs
         ],

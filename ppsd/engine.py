@@ -7,31 +7,26 @@ are then turned away.
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 import outcome
 import trio
 
 from pachproto import pps_pb2
-from pfsd.errors import (
-    AlreadyExistsError,
-    InvalidError,
-    NotFoundError,
-    PfsError,
-    StateError,
-    UnavailableError,
-)
-from ppsd import datums, records, spec
+from pfsd.errors import InvalidError, NotFoundError, PfsError, StateError, UnavailableError
+from ppsd import datums, inputs, spec
+from ppsd.changes import Changes
+from ppsd.datums import Datum
 from ppsd.filesystem import CommitRef, FileSystem
-from ppsd.jobs import input_files
+from ppsd.heads import Lineage
+from ppsd.inputs import Source
+from ppsd.jobs import datums_of, input_files
 from ppsd.launcher import Launcher
 from ppsd.logs import LogLine, Logs
 from ppsd.pipelines import Pipeline
 from ppsd.pool import Line, Outcome, Session
-from ppsd.records import Deletion, JobRecord, PipelineRecord, PipelineState, ProgressRecord
+from ppsd.records import DatumState, JobRecord, JobState, PipelineRecord, PipelineState
 from ppsd.registry import Registry
 
 T = TypeVar("T")
@@ -50,8 +45,6 @@ class Engine:
     def __init__(self, holder: str) -> None:
         self._holder = holder
         self._leading = trio.Event()
-        self._change = trio.Lock()
-        """Held while a pipeline is made or deleted."""
         self._pipelines: dict[str, Pipeline] = {}
         self._nursery: trio.Nursery | None = None
         # Set before `_leading`, on which all who use them wait:
@@ -59,6 +52,7 @@ class Engine:
         self._registry: Registry
         self._logs: Logs
         self._launcher: Launcher
+        self._changes: Changes
 
     async def run(self, files: FileSystem, make_launcher: Callable[[trio.Nursery], Launcher]) -> None:
         """Hold the lease and run all pipelines, for ever; begin anew when the lease or the daemon is lost."""
@@ -80,10 +74,12 @@ class Engine:
                 self._nursery = nursery
                 self._launcher = make_launcher(nursery)
                 self._pipelines = {record.name: self._pipeline(record) for record in stored}
+                self._changes = Changes(
+                    self._pipelines, files, self._registry, self._logs, self._launcher, self._pipeline, self._begin
+                )
                 nursery.start_soon(self._logs.run)
-                for pipeline in self._pipelines.values():
-                    begin = self._finish_deletion if pipeline.record.deletion else self._run_pipeline
-                    nursery.start_soon(begin, pipeline)
+                for pipeline in list(self._pipelines.values()):
+                    self._take_up(nursery, pipeline)
                 nursery.start_soon(self._watch)
                 self._leading.set()
                 logger.info("running %d pipelines", len(stored))
@@ -92,8 +88,36 @@ class Engine:
             self._nursery = None
             self._registry.close()
 
+    def _take_up(self, nursery: trio.Nursery, pipeline: Pipeline) -> None:
+        """Let a pipeline of a former run go on where it was."""
+        record = pipeline.record
+        if record.deletion or record.succession:
+            nursery.start_soon(self._changes.finish, pipeline)
+        elif record.stopped:
+            pipeline.state = PipelineState.PAUSED
+        else:
+            nursery.start_soon(self._run_pipeline, pipeline)
+
     def _pipeline(self, record: PipelineRecord) -> Pipeline:
-        return Pipeline(record, self._files, self._registry, self._logs, self._launcher)
+        return Pipeline(record, self._files, self._registry, self._logs, self._launcher, self._lineage)
+
+    def _begin(self, pipeline: Pipeline) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(self._run_pipeline, pipeline, True)
+
+    def _lineage(self, source: Source) -> Lineage:
+        """What a source is computed from, itself included."""
+        found: dict[str, set[str]] = {}
+        waiting = [source]
+        while waiting:
+            one = waiting.pop()
+            if one.branch in found.setdefault(one.repo, set()):
+                continue
+            found[one.repo].add(one.branch)
+            maker = self._pipelines.get(one.repo)
+            if maker is not None and maker.record.spec.output_branch == one.branch:
+                waiting += inputs.sources(maker.record.spec.input)
+        return {repo: frozenset(branches) for repo, branches in found.items()}
 
     async def _run_pipeline(self, pipeline: Pipeline, launch_now: bool = False) -> None:
         """Run one pipeline; a defect that stops it leaves the others running."""
@@ -111,7 +135,7 @@ class Engine:
                 async with self._files.watch_changes() as changes:
                     async for repos in changes:
                         for pipeline in self._pipelines.values():
-                            if not repos or repos.intersection(spec.input_repos(pipeline.record.spec)):
+                            if not repos or repos.intersection(inputs.repos(pipeline.record.spec.input)):
                                 pipeline.notify()
             except* UnavailableError as group:
                 logger.warning("changes are not seen for the moment: %s", _first(group))
@@ -147,108 +171,38 @@ class Engine:
         return result.unwrap()
 
     def _find(self, name: str) -> Pipeline:
-        pipeline = self._pipelines.get(name)
-        if pipeline is None:
-            raise NotFoundError(f"pipeline {name!r} does not exist: list-pipeline shows those that do")
-        return pipeline
+        return self._changes.find(name)
 
     async def create_pipeline(self, request: pps_pb2.CreatePipelineRequest) -> None:
-        """Make a pipeline and its output repo."""
+        """Make a pipeline and its output repo, or with `update` the next version of one."""
         wanted = spec.validate(request)
+        await self._ready()
         if request.update:
-            raise StateError(f"pipeline {wanted.name} can't be updated by this version: delete it and create it anew")
-        await self._detached(self._create, wanted)
+            await self._detached(self._changes.update, wanted, request.reprocess)
+        else:
+            await self._detached(self._changes.create, wanted)
 
-    async def _create(self, wanted: spec.PipelineSpec) -> None:
-        async with self._change:
-            name, atom = wanted.name, wanted.input
-            if name in self._pipelines:
-                raise AlreadyExistsError(f"pipeline {name} already exists: delete it first, or take another name")
-            if not await self._files.repo_exists(atom.repo):
-                raise NotFoundError(f"input repo {atom.repo} does not exist: create it first")
-            if atom.from_commit:
-                commit = await self._files.inspect_commit(CommitRef(atom.repo, atom.from_commit))
-                wanted = replace(wanted, input=replace(atom, from_commit=commit.ref.id))
-            made = await self._take_repo(wanted)
-            record = PipelineRecord(wanted, records.new_id(), 1, records.new_id(), time.time_ns())
-            try:
-                await self._registry.put_pipeline(record, ProgressRecord(cursor=wanted.input.from_commit))
-            except PfsError:
-                if made:
-                    await self._files.delete_repo(name)
-                raise
-            self._begin(record)
+    async def stop_pipeline(self, name: str) -> None:
+        """Let a pipeline rest until it is started."""
+        await self._ready()
+        await self._detached(self._changes.stop, name)
 
-    async def _take_repo(self, wanted: spec.PipelineSpec) -> bool:
-        """Make the output repo, or take over one that is empty or a former pipeline's; whether it was made."""
-        name = wanted.name
-        exists = await self._files.repo_exists(name)
-        if exists:
-            below = await self._files.repos_below(name)
-            if wanted.input.repo in below:
-                raise InvalidError(f"pipeline {name} would read what is computed from its own output")
-            used = await self._files.list_commits(name, "", "", 1)
-            if used and not await self._registry.made_repo(name):
-                raise AlreadyExistsError(
-                    f"repo {name} already exists and holds data: take another name for the pipeline"
-                )
-        await self._files.create_repo(name, spec.input_repos(wanted), f"Output of pipeline {name}.", exists)
-        return not exists
-
-    def _begin(self, record: PipelineRecord) -> None:
-        pipeline = self._pipelines[record.name] = self._pipeline(record)
-        if self._nursery is not None:
-            self._nursery.start_soon(self._run_pipeline, pipeline, True)
+    async def start_pipeline(self, name: str) -> None:
+        """Let a pipeline that was stopped run again."""
+        await self._ready()
+        await self._detached(self._changes.start, name)
 
     async def delete_pipelines(self, names: Sequence[str] | None, jobs: bool, repo: bool) -> None:
         """Delete pipelines (None: all), with their jobs and their output repos if so asked."""
-        await self._detached(self._delete, names, jobs, repo)
-
-    async def _delete(self, names: Sequence[str] | None, jobs: bool, repo: bool) -> None:
-        async with self._change:
-            doomed = [self._find(name) for name in (self._pipelines if names is None else names)]
-            if repo:
-                await self._check_repos_unused(doomed)
-            for pipeline in _downstream_first(doomed):
-                pipeline.record = replace(pipeline.record, deletion=Deletion(jobs, repo))
-                await self._registry.put_pipeline(pipeline.record)
-                await pipeline.stop()
-                await self._finish_deletion(pipeline)
-
-    async def _check_repos_unused(self, doomed: list[Pipeline]) -> None:
-        names = {pipeline.name for pipeline in doomed}
-        for pipeline in doomed:
-            users = set(await self._files.repos_below(pipeline.name)) - names
-            if users:
-                raise StateError(
-                    f"repo {pipeline.name} is the input of {', '.join(sorted(users))}: "
-                    "delete those first, or delete the pipeline without its repo"
-                )
-
-    async def _finish_deletion(self, pipeline: Pipeline) -> None:
-        """Do what is left of a deletion that is recorded."""
-        record = pipeline.record
-        wanted = record.deletion or Deletion(jobs=False, repo=False)
-        await self._launcher.stop(record.name)
-        pipeline.progress = await self._registry.progress(record.name)
-        await pipeline.kill_open_jobs(f"pipeline {record.name} was deleted")
-        await self._files.delete_tag_prefix(datums.tag_prefix(record.salt))
-        if wanted.repo:
-            try:
-                await self._files.delete_repo(record.name)
-            except NotFoundError:  # somebody was quicker
-                pass
-        if wanted.jobs:
-            await self._logs.forget(record.name)
-        await self._registry.forget_pipeline(record, wanted.jobs, wanted.repo)
-        self._pipelines.pop(record.name, None)
+        await self._ready()
+        await self._detached(self._changes.delete, names, jobs, repo)
 
     async def delete_all(self) -> None:
         """Delete every pipeline and every job; the repos stay."""
         await self._detached(self._delete_all)
 
     async def _delete_all(self) -> None:
-        await self._delete(None, True, False)
+        await self._changes.delete(None, True, False)
         await self._registry.forget_all_jobs()
 
     async def pipeline(self, name: str) -> Pipeline:
@@ -281,7 +235,106 @@ class Engine:
         found = await self._registry.jobs(pipeline)
         if pipeline and not found:
             self._find(pipeline)
-        return [job for job in found if all(commit == job.input for commit in wanted)]
+        return [job for job in found if all(commit in job.inputs for commit in wanted)]
+
+    async def run_pipeline(self, name: str, commits: Mapping[str, str]) -> JobRecord:
+        """A new job for the last set of commits that a pipeline ran on, or with other commits for some inputs.
+
+        `commits` gives an id or branch for each of those inputs, by name.
+        """
+        return await self._detached(self._run_again, name, commits)
+
+    async def _run_again(self, name: str, commits: Mapping[str, str]) -> JobRecord:
+        pipeline = self._startable(name)
+        sources = inputs.sources(pipeline.record.spec.input)
+        chosen = dict(zip(sources, pipeline.progress.heads, strict=False))
+        named = {atom.name: inputs.source_of(atom) for atom in inputs.atoms(pipeline.record.spec.input)}
+        for input_name, commit in commits.items():
+            if input_name not in named:
+                raise InvalidError(f"pipeline {name} has no input called {input_name}")
+            chosen[named[input_name]] = commit
+        found = []
+        for source in sources:
+            if source not in chosen:
+                raise StateError(f"pipeline {name} has not run yet: name a commit of {source.repo}, or wait for one")
+            commit_state = await self._files.inspect_commit(CommitRef(source.repo, chosen[source]))
+            if not commit_state.finished:
+                raise StateError(f"commit {commit_state.ref} is not finished: finish it first")
+            found.append(commit_state.ref)
+        return await self._request(pipeline, found)
+
+    def _startable(self, name: str) -> Pipeline:
+        pipeline = self._find(name)
+        if not pipeline.runs:
+            raise StateError(f"pipeline {name} does not run: start it first")
+        return pipeline
+
+    async def _request(self, pipeline: Pipeline, commits: Sequence[CommitRef]) -> JobRecord:
+        job = pipeline.new_job(commits, requested=True)
+        await self._registry.add_job(job)
+        pipeline.notify()
+        return job
+
+    async def rerun_pipeline(self, name: str, include: Sequence[CommitRef], exclude: Sequence[CommitRef]) -> None:
+        """New jobs for the sets of commits that had one: those with any of `include`, if given, none of `exclude`."""
+        await self._detached(self._rerun, name, include, exclude)
+
+    async def _rerun(self, name: str, include: Sequence[CommitRef], exclude: Sequence[CommitRef]) -> None:
+        pipeline = self._startable(name)
+        wanted = {(await self._files.inspect_commit(commit)).ref.id for commit in include}
+        unwanted = {(await self._files.inspect_commit(commit)).ref.id for commit in exclude}
+        made = await self._registry.input_has_job(pipeline.record.id)
+        repos = [source.repo for source in inputs.sources(pipeline.record.spec.input)]
+        for key in sorted(made, key=made.__getitem__):
+            ids = key.split("+")
+            if (not include or wanted.intersection(ids)) and not unwanted.intersection(ids):
+                await self._request(pipeline, [CommitRef(repo, one) for repo, one in zip(repos, ids, strict=True)])
+
+    async def stop_job(self, job_id: str) -> None:
+        """End a job as killed; one that has ended stays as it is."""
+        await self._detached(self._stop_job, job_id)
+
+    async def _stop_job(self, job_id: str) -> None:
+        job = await self._registry.job(job_id)
+        if job.state.final:
+            return
+        reason = f"job {job_id} was stopped"
+        pipeline = self._find(job.pipeline)
+        pipeline.stop_job(job_id, reason)
+        if not pipeline.runs:
+            await pipeline.kill_job(job, reason)
+        await self._registry.ended_job(job_id)
+
+    async def delete_job(self, job_id: str) -> None:
+        """End a job if it runs, and forget it; its output stays."""
+        await self._detached(self._delete_job, job_id)
+
+    async def _delete_job(self, job_id: str) -> None:
+        await self._stop_job(job_id)
+        await self._registry.forget_job(await self._registry.job(job_id))
+
+    async def datums(self, job_id: str) -> list[tuple[Datum, DatumState]]:
+        """The datums of a job, in order, each with how it is."""
+        await self._ready()
+        job = await self._registry.job(job_id)
+        found = await datums_of(job, self._files)
+        todo = await self._registry.todo(job)
+        present: Sequence[bool] = [True] * len(found)
+        if job.state is not JobState.SUCCESS and found:
+            present = await self._files.has_tags([datums.tag(job.salt, one.id) for one in found])
+        pairs = zip(found, present, strict=True)
+        return [(datum, _datum_state(job, datum, is_there, todo)) for datum, is_there in pairs]
+
+    async def restart_datums(self, job_id: str, wanted: Callable[[Datum], bool]) -> int:
+        """Begin anew the datums of a job that are being computed and wanted; gives how many they are."""
+        await self._ready()
+        job = await self._registry.job(job_id)
+        count = 0
+        for session in self.sessions(job):
+            if session.task is not None and wanted(session.task.datum):
+                self._find(job.pipeline).pool.restart(session)
+                count += 1
+        return count
 
     def sessions(self, job: JobRecord) -> list[Session]:
         """The workers that compute a datum of a job at present."""
@@ -371,12 +424,9 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return error
 
 
-def _downstream_first(doomed: list[Pipeline]) -> list[Pipeline]:
-    """The pipelines so ordered that each comes before those whose output it reads."""
-    waiting = {pipeline.name: pipeline for pipeline in doomed}
-    ordered = []
-    while waiting:
-        read = {repo for one in waiting.values() for repo in spec.input_repos(one.record.spec)}
-        free = [name for name in waiting if name not in read] or list(waiting)
-        ordered += [waiting.pop(name) for name in free]
-    return ordered
+def _datum_state(job: JobRecord, datum: Datum, is_computed: bool, todo: set[str]) -> DatumState:
+    if job.counted and datum.id not in todo:
+        return DatumState.SKIPPED
+    if datum.id == job.failed:
+        return DatumState.FAILED
+    return DatumState.SUCCESS if job.counted and is_computed else DatumState.STARTING

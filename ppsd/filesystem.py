@@ -53,8 +53,13 @@ class CommitState:
     ref: CommitRef
     parent: str
     """Id of the parent commit, or empty."""
-    finished: bool
+    finished_ns: int
+    """Nanoseconds since the epoch; 0 while it is open."""
     provenance: tuple[CommitRef, ...]
+
+    @property
+    def finished(self) -> bool:
+        return self.finished_ns != 0
 
 
 class FileSystem(Protocol):
@@ -405,7 +410,7 @@ def _state(info: pfs_pb2.CommitInfo) -> CommitState:
     return CommitState(
         from_commit(info.commit),
         info.parent_commit.id,
-        info.HasField("finished"),
+        info.finished.ToNanoseconds(),
         tuple(map(from_commit, info.provenance)),
     )
 

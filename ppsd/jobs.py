@@ -15,7 +15,7 @@ from dataclasses import replace
 import trio
 
 from pfsd.errors import FullError, NotFoundError, PfsError, StateError, UnavailableError
-from ppsd import datums
+from ppsd import datums, inputs
 from ppsd.datums import Datum
 from ppsd.filesystem import CommitRef, CommitState, FileSystem
 from ppsd.logs import LogLine, Logs
@@ -35,7 +35,8 @@ CHECKPOINT_SECONDS = 1.0
 class JobRun:
     """Takes one job to its end.
 
-    `summon` makes sure that the pipeline's workers are there; `notices` are said in the job's log as it begins.
+    `summon` makes sure that the pipeline's workers are there; `notices` are said in the job's log as it begins;
+    `begun` is called when its output commit is there.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class JobRun:
         pool: Pool,
         summon: Callable[[], None],
         notices: Sequence[str] = (),
+        begun: Callable[[], None] = lambda: None,
     ) -> None:
         self.job = job
         self._files = files
@@ -55,6 +57,9 @@ class JobRun:
         self._pool = pool
         self._summon = summon
         self._notices = notices
+        self._begun = begun
+        self._work = trio.CancelScope()
+        self._stop_reason = ""
         self._left = 0
         self._failure = ""
         self._settled = trio.Event()
@@ -67,11 +72,20 @@ class JobRun:
         makes the job fail.
         """
         if self.job.verdict is None:
-            await self._attempt(self._start_output, self._compute)
+            with self._work:
+                await self._attempt(self._start_output, self._compute)
+            if self._stop_reason and self.job.verdict is None:
+                await self._attempt(self._start_output)  # which is then failed, so that nobody waits for it
+                await self.decide(JobState.KILLED, self._stop_reason)
         with self._registry.closing(self.job):
             if self.job.verdict is None:
                 await self._attempt(self._finish)
             return await self.conclude(progress)
+
+    def stop(self, reason: str) -> None:
+        """Let the job end as killed, unless it is about to end by itself."""
+        self._stop_reason = reason
+        self._work.cancel()
 
     async def _attempt(self, *steps: Callable[[], Awaitable[None]]) -> None:
         """Take steps until one fails; then the job's verdict is that it failed."""
@@ -86,10 +100,10 @@ class JobRun:
         if self._failure:
             await self.decide(JobState.FAILURE, self._failure)
 
-    async def decide(self, verdict: JobState, reason: str) -> None:
-        """Settle that the job ends as a failure, or killed."""
+    async def decide(self, verdict: JobState, reason: str, discard: bool = False) -> None:
+        """Settle that the job ends as a failure, or killed; with `discard` its output commit is to go."""
         self._pool.withdraw(self)
-        self.job = replace(self.job, verdict=verdict, reason=reason)
+        self.job = replace(self.job, verdict=verdict, reason=reason, discard=discard)
         await self._registry.update_job(self.job)
         self._say(f"job {self.job.id} {'failed' if verdict is JobState.FAILURE else 'was killed'}: {reason}")
 
@@ -97,13 +111,13 @@ class JobRun:
         """Do what the verdict takes (none: the job succeeded), and record the job's end."""
         job = self.job
         state = job.verdict or JobState.SUCCESS
-        if job.output is not None and state is JobState.FAILURE:
-            await self._tolerant(self._files.fail_commit, job.output, job.reason)
-            await self._move_branch_back(job.output)
-        elif state is JobState.KILLED:
+        if job.discard:
             output = job.output or await self._unrecorded_output()
             if output is not None:
                 await self._tolerant(self._files.delete_commit, output)
+        elif job.output is not None and state is not JobState.SUCCESS:
+            await self._tolerant(self._files.fail_commit, job.output, job.reason)
+            await self._move_branch_back(job.output)
         progress = replace(progress, counts=progress.counted(state))
         self.job = ended(job, state, time.time_ns())
         await self._registry.update_job(self.job, progress)
@@ -122,7 +136,10 @@ class JobRun:
     async def _start_output(self) -> None:
         """Start the output commit, or find the one that was started before."""
         if self.job.output is not None:
+            self._begun()
             return
+        if self.job.requested:
+            await self._forget_failures()
         repo, branch = self.job.spec.name, self.job.spec.output_branch
         head = await self._head()
         parent = await self._last_finished(head)
@@ -131,13 +148,21 @@ class JobRun:
         else:
             if head is not None and not parent:
                 await self._files.delete_branch(repo, branch)
-            started = await self._files.start_commit(repo, branch, parent, [self.job.input])
+            started = await self._files.start_commit(repo, branch, parent, self.job.provenance)
             output = CommitRef(repo, started)
         self.job = replace(self.job, output=output, output_parent=parent)
         await self._registry.update_job(self.job)
+        self._begun()
+
+    async def _forget_failures(self) -> None:
+        """Drop what former jobs from the same commits left unfinished: this one may do better."""
+        for job in await self._registry.jobs(self.job.pipeline):
+            failed = job.state in (JobState.FAILURE, JobState.KILLED)
+            if failed and job.output is not None and job.inputs == self.job.inputs:
+                await self._tolerant(self._files.delete_commit, job.output)
 
     def _is_ours(self, head: CommitState) -> bool:
-        return not head.finished and self.job.input in head.provenance
+        return not head.finished and set(self.job.inputs) <= set(head.provenance)
 
     async def _unrecorded_output(self) -> CommitRef | None:
         head = await self._head()
@@ -181,26 +206,29 @@ class JobRun:
     async def _compute(self) -> None:
         """Have all datums computed and merged; sets `_failure` when a datum fails for good."""
         output = output_of(self.job)
-        if (await self._files.inspect_commit(output)).finished:
+        if (await self._files.inspect_commit(output)).finished:  # a former run got that far, and could not say so
+            self.job = replace(self.job, processed=self.job.total - self.job.skipped)
             return
-        spec = self.job.spec
-        matches = await self._files.glob_entries(self.job.input, spec.input.glob)
-        found = datums.from_glob(self.job.salt, spec.input.name, matches)
+        found = await datums_of(self.job, self._files)
         tags = [datums.tag(self.job.salt, datum.id) for datum in found]
         present = await self._files.has_tags(tags) if tags else []
-        await self._count(len(found), sum(present))
+        await self._count(found, present)
         await self._hand_out(found, present)
         if self._failure:
             return
         await self._files.merge_trees(output, tags)
 
-    async def _count(self, total: int, done: int) -> None:
+    async def _count(self, found: Sequence[Datum], present: Sequence[bool]) -> None:
         """Record how much there is to do; once begun, what is done beyond the skipped was done by this job."""
+        total, done = len(found), sum(present)
         if self.job.counted:
             self.job = replace(self.job, processed=done - self.job.skipped)
         else:
+            todo = [datum.id for datum, is_there in zip(found, present, strict=True) if not is_there]
+            await self._registry.put_todo(self.job, todo)
             self.job = replace(self.job, counted=True, total=total, skipped=done)
-            self._say(f"job {self.job.id} started on {self.job.input}: {total} datums, {done} already computed")
+            commits = ", ".join(map(str, self.job.provenance))
+            self._say(f"job {self.job.id} started on {commits}: {total} datums, {done} already computed")
             for sentence in self._notices:
                 self._notice(sentence)
         self.job = replace(self.job, state=JobState.RUNNING)
@@ -259,6 +287,7 @@ class JobRun:
         )
         self._logs.add(self.job.pipeline, line)
         if session is None or task.tries >= MAX_TRIES:
+            self.job = replace(self.job, failed=task.datum.id)
             self.give_up(f"datum {name} failed: {outcome.error}")
         else:
             self._pool.submit([task])
@@ -280,3 +309,14 @@ class JobRun:
 def input_files(datum: Datum) -> tuple[tuple[str, bytes], ...]:
     """A datum's input files as log lines carry them: path and content hash."""
     return tuple((one.path, one.hash) for one in datum.inputs)
+
+
+async def datums_of(job: JobRecord, files: FileSystem) -> list[Datum]:
+    """All datums of a job, in order."""
+    matches: dict[tuple[CommitRef, str], Sequence[tuple[str, bytes]]] = {}
+    wanted = [(commit, atom.glob) for commit, atom in zip(job.inputs, inputs.atoms(job.spec.input), strict=True)]
+    for commit, glob in wanted:
+        if (commit, glob) not in matches:
+            matches[commit, glob] = await files.glob_entries(commit, glob)
+    found = [matches[one] for one in wanted]
+    return await trio.to_thread.run_sync(datums.enumerate_all, job.salt, job.spec.input, found)

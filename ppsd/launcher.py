@@ -10,7 +10,7 @@ from ppsd.spec import PipelineSpec
 class Launcher(Protocol):
     """Keeps as many workers of each pipeline running as it was told to."""
 
-    async def launch(self, pipeline: str, salt: str, count: int) -> None:
+    async def launch(self, spec: PipelineSpec, salt: str, count: int) -> None:
         """Have `count` workers of a pipeline, for this salt, from now on: starts or stops what that takes."""
 
     async def stop(self, pipeline: str) -> None:

@@ -36,22 +36,27 @@ class _Place:
 
 
 class LocalLauncher:
-    """A `Launcher` whose workers connect to `address` and keep their output below `scratch` until it is stored."""
+    """A `Launcher` whose workers connect to `address` and keep their output below `scratch` until it is stored.
 
-    def __init__(self, address: str, scratch: Path, nursery: trio.Nursery, reports: Reports) -> None:
+    A secret called NAME is the directory NAME below `secrets`.
+    """
+
+    def __init__(self, address: str, scratch: Path, secrets: Path, nursery: trio.Nursery, reports: Reports) -> None:
         self._address = address
         self._scratch = scratch
+        self._secrets = secrets
         self._nursery = nursery
         self._reports = reports
         self._places: dict[str, list[_Place]] = {}
         self._lock = trio.Lock()
 
-    async def launch(self, pipeline: str, salt: str, count: int) -> None:
+    async def launch(self, spec: PipelineSpec, salt: str, count: int) -> None:
+        pipeline = spec.name
         places = self._places.setdefault(pipeline, [])
         while len(places) < count:
             place = _Place(f"{pipeline}-{salt[:8]}-{len(places)}")
             places.append(place)
-            self._nursery.start_soon(self._keep, pipeline, salt, place)
+            self._nursery.start_soon(self._keep, spec, salt, place)
         excess = places[count:]
         del places[count:]
         await _vacate(excess)
@@ -69,15 +74,16 @@ class LocalLauncher:
             f'image "{spec.transform.image}" is not used: workers of the local launcher run in the host\'s file system'
         ]
 
-    async def _keep(self, pipeline: str, salt: str, place: _Place) -> None:
+    async def _keep(self, spec: PipelineSpec, salt: str, place: _Place) -> None:
         """Run a worker in a place, and another one when it dies, until the place is given up."""
+        pipeline = spec.name
         scratch = self._scratch / pipeline / place.worker_id
         try:
             with place.scope:
                 failed_starts = 0
                 while failed_starts < HOPELESS_STARTS:
                     began = trio.current_time()
-                    reason = await self._live(pipeline, salt, place.worker_id, scratch)
+                    reason = await self._live(spec, salt, place.worker_id, scratch)
                     failed_starts = 0 if trio.current_time() - began > HEALTHY_SECONDS else failed_starts + 1
                     self._report(pipeline, reason, failed_starts >= HOPELESS_STARTS)
                     pause = FIRST_PAUSE_SECONDS * 2.0 ** max(0, failed_starts - 1)
@@ -87,11 +93,13 @@ class LocalLauncher:
                 await trio.to_thread.run_sync(_remove, scratch)
             place.vacant.set()
 
-    async def _live(self, pipeline: str, salt: str, worker_id: str, scratch: Path) -> str:
+    async def _live(self, spec: PipelineSpec, salt: str, worker_id: str, scratch: Path) -> str:
         """Run one worker to its end; returns how it ended."""
         command = [sys.executable, "-m", "ppsd.worker"]
-        command += ["--address", self._address, "--pipeline", pipeline, "--salt", salt]
+        command += ["--address", self._address, "--pipeline", spec.name, "--salt", salt]
         command += ["--worker-id", worker_id, "--scratch", str(scratch), "--parent", str(os.getpid())]
+        for secret in spec.transform.secrets:
+            command += ["--secret", str(self._secrets / secret.name), secret.mount_path]
         try:
             await trio.to_thread.run_sync(_make_empty, scratch)
             child = Child(command)

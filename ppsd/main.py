@@ -44,6 +44,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="where workers keep output until it is stored (default: temporary)",
     )
+    made.add_argument(
+        "--secrets",
+        type=Path,
+        metavar="DIR",
+        help="holds a directory of files for each secret that pipelines may use (default: none)",
+    )
     made.add_argument("-v", "--verbose", action="store_true", help="log what happens to stderr")
     return made
 
@@ -58,20 +64,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     status = 0
     try:
         with tempfile.TemporaryDirectory(prefix="ppsd-") as temporary:
-            trio.run(serve, args.pfsd, args.listen, args.scratch or Path(temporary))
+            trio.run(serve, args.pfsd, args.listen, args.scratch or Path(temporary), args.secrets)
     except* PfsError as group:
         status = 1
         sys.stderr.write(f"ppsd: {group.exceptions[0]}\n")
     return status
 
 
-async def serve(pfsd: str, listen: str, scratch: Path) -> None:
+async def serve(pfsd: str, listen: str, scratch: Path, secrets: Path | None) -> None:
     """Serve until a signal says to stop."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         server = Server(listen)
         try:
             async with trio.open_nursery() as nursery:
-                service = Service(Bridge(nursery), scratch)
+                service = Service(Bridge(nursery), scratch, secrets)
                 server.add(service.handlers)
                 server.add_handler(Forwarder(pfsd))
                 await trio.to_thread.run_sync(server.start)

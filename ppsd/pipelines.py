@@ -1,17 +1,20 @@
-"""One pipeline's course: a job for every new finished commit of its input branch, in order, one at a time."""
+"""One pipeline's course: a job for every new set of finished commits of its inputs, in order, one at a time."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 import trio
 
-from pfsd.errors import FullError, NotFoundError, PfsError, UnavailableError
-from ppsd.filesystem import CommitState, FileSystem
+from pfsd.errors import FullError, PfsError, UnavailableError
+from ppsd import inputs
+from ppsd.filesystem import CommitRef, FileSystem
+from ppsd.heads import Heads, Lineage
+from ppsd.inputs import Source
 from ppsd.jobs import JobRun
 from ppsd.launcher import Launcher
 from ppsd.logs import LogLine, Logs
@@ -29,7 +32,10 @@ LONGEST_PAUSE_SECONDS = 30.0
 
 
 class Pipeline:
-    """A pipeline that runs. Level-triggered: `notify` says that its inputs may have moved, and it looks."""
+    """A pipeline that runs. Level-triggered: `notify` says that its inputs may have moved, and it looks.
+
+    `lineage` says what a source is computed from.
+    """
 
     def __init__(
         self,
@@ -38,6 +44,7 @@ class Pipeline:
         registry: Registry,
         logs: Logs,
         launcher: Launcher,
+        lineage: Callable[[Source], Lineage],
     ) -> None:
         self.record = record
         self.progress = ProgressRecord()
@@ -45,13 +52,19 @@ class Pipeline:
         self.state = PipelineState.STARTING
         self.recent_error = ""
         self.run_now: JobRun | None = None
+        self.under_way = trio.Event()
+        """Set once the output commit of its first job is there, or nothing is to do."""
         self._files = files
         self._registry = registry
         self._logs = logs
         self._launcher = launcher
+        self._lineage = lineage
+        self._stop_jobs: dict[str, str] = {}
+        """Jobs that are to end as killed, each with the reason."""
         self._moved = trio.Event()
         self._scope = trio.CancelScope()
-        self._stopped = trio.Event()
+        self._stopped: trio.Event | None = None
+        """Set when `run` is over; None while it has not begun."""
         self._relaunch = trio.Lock()
         self._nursery: trio.Nursery | None = None
         self._barren = False
@@ -62,68 +75,109 @@ class Pipeline:
         return self.record.name
 
     def notify(self) -> None:
-        """The input branch may have moved."""
+        """An input branch may have moved, or a job may have been asked for."""
         self._moved.set()
 
     async def run(self, launch_now: bool) -> None:
         """Run until `stop`; with `launch_now` the workers start at once, else with the first job."""
+        stopped = self._stopped = trio.Event()
         try:
             with self._scope:
                 async with trio.open_nursery() as self._nursery:
                     self.progress = await self._patiently(self._registry.progress, self.name)
                     if launch_now:
                         self.summon()
+                    made = await self._patiently(self._registry.input_has_job, self.record.id)
+                    sources = inputs.sources(self.record.spec.input)
+                    heads = Heads(sources, self.progress, set(made), self._files, self._lineage)
                     await self._go_on()
                     while True:
-                        await self._look()
+                        await self._look(heads)
         finally:
             self._nursery = None
-            self._stopped.set()
+            self.under_way.set()
+            stopped.set()
 
     async def stop(self) -> None:
         """End `run`; the records stay as they are."""
         self._scope.cancel()
-        await self._stopped.wait()
+        if self._stopped is not None:
+            await self._stopped.wait()
+
+    @property
+    def runs(self) -> bool:
+        """Whether `run` has begun and is not over."""
+        return self._stopped is not None and not self._stopped.is_set()
+
+    def revise(self, record: PipelineRecord) -> None:
+        """Go on as a version that computes the same."""
+        self.record = record
+        self.summon()
 
     # --- jobs --------------------------------------------------------------------------------------------
 
     async def _go_on(self) -> None:
         """Take up the jobs that a former run left open."""
         for job in self._registry.open_jobs(self.name):
-            again = replace(job, restarts=job.restarts + 1)
-            await self._patiently(self._registry.update_job, again)
-            await self._run_job(again)
+            if job.output is not None or not job.requested:
+                job = replace(job, restarts=job.restarts + 1)
+                await self._patiently(self._registry.update_job, job)
+            await self._run_job(job)
 
-    async def _look(self) -> None:
-        """Run a job for each input commit that has had none; where there is none, wait for a change."""
+    async def _look(self, heads: Heads) -> None:
+        """Run the jobs that were asked for and one for each new set of commits; for want of both, wait for a change."""
         self._moved = trio.Event()
-        commits = await self._patiently(self._new_inputs)
-        if not commits:
+        await self._run_requested()
+        sets = await self._patiently(heads.next_sets)
+        await self._note_absent(heads.absent)
+        if not sets:
             if self.state is PipelineState.STARTING:
                 self.state = PipelineState.RUNNING
+            self.under_way.set()
             await self._wait_for_change()
-        for commit in commits:
-            job = JobRecord(
-                id=self._registry.draw_job_id(),
-                spec=self.record.spec,
-                pipeline_id=self.record.id,
-                pipeline_version=self.record.version,
-                salt=self.record.salt,
-                input=commit.ref,
-                started_ns=time.time_ns(),
-            )
-            self.progress = replace(self.progress, cursor=commit.ref.id)
-            await self._patiently(self._registry.add_job, job, self.progress)
+        for one in sets:
+            await self._run_requested()
+            job = self.new_job(one.commits)
+            heads_used = tuple(commit.id for commit in one.commits)
+            self.progress = replace(self.progress, cursors=one.cursors, heads=heads_used)
+            await self._patiently(self._registry.add_job, job, self.progress, one.key)
             await self._run_job(job)
+
+    async def _run_requested(self) -> None:
+        for job in self._registry.open_jobs(self.name):
+            await self._run_job(job)
+
+    def new_job(self, commits: Sequence[CommitRef], requested: bool = False) -> JobRecord:
+        """A job of this version for a set of commits, one of each source."""
+        source_commits = dict(zip(inputs.sources(self.record.spec.input), commits, strict=True))
+        return JobRecord(
+            id=self._registry.draw_job_id(),
+            spec=self.record.spec,
+            pipeline_id=self.record.id,
+            pipeline_version=self.record.version,
+            salt=self.record.salt,
+            inputs=tuple(source_commits[inputs.source_of(atom)] for atom in inputs.atoms(self.record.spec.input)),
+            started_ns=time.time_ns(),
+            requested=requested,
+        )
+
+    async def _note_absent(self, absent: Sequence[Source]) -> None:
+        """Note where an input repo is gone; that a branch is not there is usual before its first commit."""
+        for source in absent:
+            if not await self._patiently(self._files.repo_exists, source.repo):
+                self.recent_error = f"input repo {source.repo} does not exist"
 
     async def _run_job(self, job: JobRecord) -> None:
         self.progress = await self._patiently(self._run_once, job.id)
+        self._stop_jobs.pop(job.id, None)
 
     async def _run_once(self, job_id: str) -> ProgressRecord:
         job = await self._registry.job(job_id)
         if job.state.final:  # the answer to the write that ended it was lost
             return await self._registry.progress(self.name)
         self.run_now = self._job_run(job)
+        if job_id in self._stop_jobs:
+            self.run_now.stop(self._stop_jobs[job_id])
         try:
             return await self.run_now.run(self.progress)
         finally:
@@ -131,64 +185,25 @@ class Pipeline:
 
     def _job_run(self, job: JobRecord) -> JobRun:
         notices = [*job.spec.unapplied(), *self._launcher.notices(job.spec)]
-        return JobRun(job, self._files, self._registry, self._logs, self.pool, self.summon, notices)
+        return JobRun(job, self._files, self._registry, self._logs, self.pool, self.summon, notices, self.under_way.set)
 
     async def kill_open_jobs(self, reason: str) -> None:
-        """End the open jobs as killed; `run` is over by then."""
+        """End the open jobs as killed, without a trace in the output repo; `run` is over by then."""
         for job in self._registry.open_jobs(self.name):
-            run = self._job_run(job)
-            if job.verdict is None:
-                await run.decide(JobState.KILLED, reason)
-            self.progress = await run.conclude(self.progress)
+            await self.kill_job(job, reason, discard=True)
 
-    # --- inputs ------------------------------------------------------------------------------------------
+    async def kill_job(self, job: JobRecord, reason: str, discard: bool = False) -> None:
+        """End an open job as killed; `run` is over by then."""
+        run = self._job_run(job)
+        if job.verdict is None:
+            await run.decide(JobState.KILLED, reason, discard)
+        self.progress = await run.conclude(await self._registry.progress(self.name))
 
-    async def _new_inputs(self) -> list[CommitState]:
-        """The finished commits of the input branch that have had no job, oldest first."""
-        cursor = self.progress.cursor
-        listed = await self._history(cursor)
-        if listed is None and cursor:  # the repo may have been deleted and made again
-            listed = await self._history("")
-        if listed is None:
-            return await self._absent()
-        if listed and listed[-1].parent != cursor:
-            listed = await self._since_last_job(listed)
-        return [commit for commit in reversed(listed) if commit.finished]
-
-    async def _history(self, since: str) -> list[CommitState] | None:
-        """The input branch's commits after `since`, newest first; None where there is no such commit or branch."""
-        atom = self.record.spec.input
-        try:
-            return await self._files.list_commits(atom.repo, since, atom.branch, 0)
-        except NotFoundError:
-            return None
-
-    async def _absent(self) -> list[CommitState]:
-        """No input branch: usual before its first commit, noted where the repo itself is gone."""
-        repo = self.record.spec.input.repo
-        if not await self._files.repo_exists(repo):
-            self.recent_error = f"input repo {repo} does not exist"
-        return []
-
-    async def _since_last_job(self, listed: list[CommitState]) -> list[CommitState]:
-        """The part of a whole history, newest first, before the first commit that had a job or was left out.
-
-        Needed when the branch was pointed at a commit that does not descend from the last one seen.
-        """
-        done = set(await self._registry.input_has_job(self.record.id))
-        atom = self.record.spec.input
-        if atom.from_commit:
-            try:
-                left_out = await self._files.list_commits(atom.repo, "", atom.from_commit, 0)
-            except NotFoundError:  # it went with its repo, which was made again
-                left_out = []
-            done.update(commit.ref.id for commit in left_out)
-        new = []
-        for commit in listed:
-            if commit.ref.id in done:
-                break
-            new.append(commit)
-        return new
+    def stop_job(self, job_id: str, reason: str) -> None:
+        """Let a job end as killed, now or when its turn comes."""
+        self._stop_jobs[job_id] = reason
+        if self.run_now is not None and self.run_now.job.id == job_id:
+            self.run_now.stop(reason)
 
     async def _wait_for_change(self) -> None:
         threshold = self.record.spec.scale_down_ns
@@ -197,7 +212,7 @@ class Pipeline:
                 await self._moved.wait()
                 return
             if self._launcher.count(self.name) > 1:
-                await self._launcher.launch(self.name, self.record.salt, 1)
+                await self._launcher.launch(self.record.spec, self.record.salt, 1)
         await self._moved.wait()
 
     # --- workers -----------------------------------------------------------------------------------------
@@ -213,7 +228,7 @@ class Pipeline:
                 await self._launcher.stop(self.name)
                 self._barren = False
             count = self.record.spec.workers(nodes=1)
-            await self._launcher.launch(self.name, self.record.salt, count)
+            await self._launcher.launch(self.record.spec, self.record.salt, count)
 
     def worker_joined(self) -> None:
         """A worker is there."""

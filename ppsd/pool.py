@@ -144,6 +144,14 @@ class Pool:
                 # The worker says when it has stopped: until then it gets nothing else.
                 session.task = None
 
+    def restart(self, session: Session) -> None:
+        """Call off what a worker has; the next free worker begins it anew."""
+        task, session.task = session.task, None
+        if task is not None:
+            session.send(CallOff(session.lease))
+            self._queue.appendleft(task)
+            self._hand_out()
+
     def join(self, session: Session) -> None:
         """A worker is there."""
         self._sessions[session] = None

@@ -8,7 +8,8 @@ Keys, through the daemon's `Records` service (values are JSON, see `ppsd.codec`)
     pps/jobs/NAME/ID               JobRecord; ids ascend with time, so keys are in the order of creation
     pps/job-ids/ID                 the name of the job's pipeline
     pps/open-jobs/ID               empty: the job is not at its end
-    pps/inputs/PIPELINE-ID/COMMIT  id of the job that was made for the input commit
+    pps/inputs/PIPELINE-ID/SET     id of the job that was made for the set of input commits: their ids, joined by +
+    pps/todo/NAME/JOB-ID/NUMBER    some of the ids (32 bytes each) of the datums that the job had to compute
     pps/logs/NAME/NUMBER           a batch of log lines (`ppsd.logs`)
 """
 
@@ -17,13 +18,15 @@ from __future__ import annotations
 import enum
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ppsd.filesystem import CommitRef
 from ppsd.spec import PipelineSpec
 
-FORM = 1
-"""Version of the records' form."""
+FORM = 2
+"""Version of the records' form. In form 1 a pipeline had one input."""
 
 PIPELINES = "pps/pipelines/"
 PROGRESS = "pps/progress/"
@@ -33,6 +36,7 @@ JOB_IDS = "pps/job-ids/"
 OPEN_JOBS = "pps/open-jobs/"
 INPUTS = "pps/inputs/"
 LOGS = "pps/logs/"
+TODO = "pps/todo/"
 
 
 class JobState(enum.Enum):
@@ -47,6 +51,15 @@ class JobState(enum.Enum):
     @property
     def final(self) -> bool:
         return self in (JobState.FAILURE, JobState.SUCCESS, JobState.KILLED)
+
+
+class DatumState(enum.Enum):
+    """How a datum of a job is; the values are the wire's."""
+
+    FAILED = 0
+    SUCCESS = 1
+    SKIPPED = 2
+    STARTING = 3
 
 
 class PipelineState(enum.Enum):
@@ -68,6 +81,18 @@ class Deletion:
 
 
 @dataclass(frozen=True, slots=True)
+class Succession:
+    """What is left to do of an update that begins a new commit tree."""
+
+    old_salt: str
+    """What was computed under it is forgotten; empty when the salt is kept."""
+    branch: str
+    """The output branch of the former version."""
+    archive: str
+    """The branch that keeps the former version's output; empty where the output goes on from it."""
+
+
+@dataclass(frozen=True, slots=True)
 class PipelineRecord:
     """One version of a pipeline."""
 
@@ -80,6 +105,9 @@ class PipelineRecord:
     created_ns: int
     """Nanoseconds since the epoch."""
     deletion: Deletion | None = None
+    succession: Succession | None = None
+    stopped: bool = False
+    """Whether it makes no jobs until it is started again."""
 
     @property
     def name(self) -> str:
@@ -90,10 +118,18 @@ class PipelineRecord:
 class ProgressRecord:
     """How far a pipeline is; rewritten together with the job that moves it."""
 
-    cursor: str = ""
-    """The last input commit for which a job was made, or `from_commit`; empty before the first."""
+    cursors: tuple[str, ...] = ()
+    """For each source the last commit that was looked at, or `from_commit`; empty before the first."""
+    heads: tuple[str, ...] = ()
+    """For each source its commit in the last set that a job was made for; none before the first."""
     counts: tuple[tuple[int, int], ...] = ()
     """How many jobs came to each final state: (state, count)."""
+
+    @classmethod
+    def upgraded(cls, fields: dict[str, Any], _form: int) -> dict[str, Any]:
+        """The fields of a record of form 1 as form 2 has them."""
+        cursor = fields.pop("cursor", "")
+        return {**fields, "cursors": [cursor]}
 
     def counted(self, state: JobState) -> tuple[tuple[int, int], ...]:
         """The counts once one more job has come to a final state."""
@@ -131,7 +167,8 @@ class JobRecord:
     pipeline_id: str
     pipeline_version: int
     salt: str
-    input: CommitRef
+    inputs: tuple[CommitRef, ...]
+    """The commit that each atom of the input reads."""
     started_ns: int
     state: JobState = JobState.STARTING
     output: CommitRef | None = None
@@ -142,6 +179,8 @@ class JobRecord:
     """The final state that was decided on, while what it takes is being done."""
     reason: str = ""
     """Why it failed or was killed."""
+    discard: bool = False
+    """Whether its unfinished output commit goes, because nobody is to wait for it."""
     finished_ns: int = 0
     restarts: int = 0
     """How often the service began anew while the job was open."""
@@ -153,7 +192,22 @@ class JobRecord:
     """Datums that this job computed."""
     counted: bool = False
     """Whether `total` and `skipped` are known."""
+    failed: str = ""
+    """Id of the datum that made it fail, if one did."""
+    requested: bool = False
+    """Whether somebody asked for it, rather than a new set of commits."""
     stats: Stats = field(default_factory=Stats)
+
+    @classmethod
+    def upgraded(cls, fields: dict[str, Any], _form: int) -> dict[str, Any]:
+        """The fields of a record of form 1 as form 2 has them."""
+        given = fields.pop("input")
+        return {**fields, "inputs": [given]}
+
+    @property
+    def provenance(self) -> tuple[CommitRef, ...]:
+        """The input commits, each once."""
+        return tuple(dict.fromkeys(self.inputs))
 
     @property
     def pipeline(self) -> str:
@@ -220,3 +274,13 @@ def input_prefix(pipeline_id: str) -> str:
 def log_prefix(pipeline: str) -> str:
     """Where a pipeline's log is kept."""
     return f"{LOGS}{pipeline}/"
+
+
+def set_key(commits: Sequence[str]) -> str:
+    """What a set of input commits, one of each source, is listed as."""
+    return "+".join(commits)
+
+
+def todo_prefix(pipeline: str, job_id: str = "") -> str:
+    """Where the datums that a job, or any job of a pipeline, had to compute are kept."""
+    return f"{TODO}{pipeline}/" + (f"{job_id}/" if job_id else "")

@@ -16,6 +16,9 @@ from ppsd import codec, records
 from ppsd.filesystem import CommitRef, FileSystem
 from ppsd.records import FORM, JobRecord, JobState, PipelineRecord, ProgressRecord
 
+TODO_BATCH = 4096
+"""Datums to a record of those that a job has to compute."""
+
 CLOSING_SECONDS = 2.0
 """How long at most a reader waits for jobs that are about to end."""
 
@@ -51,13 +54,15 @@ class Registry:
 
     # --- pipelines ---------------------------------------------------------------------------------------
 
-    async def put_pipeline(self, pipeline: PipelineRecord, progress: ProgressRecord | None = None) -> None:
-        """Keep a pipeline, and with `progress` begin its course."""
+    async def put_pipeline(
+        self, pipeline: PipelineRecord, progress: ProgressRecord | None = None, forget_inputs: bool = False
+    ) -> None:
+        """Keep a pipeline, and with `progress` begin its course, `forget_inputs` as if it had had no job yet."""
         put = {records.pipeline_key(pipeline.name): codec.dump(pipeline, FORM)}
         if progress is not None:
             put[records.progress_key(pipeline.name)] = codec.dump(progress, FORM)
             put[records.made_repo_key(pipeline.name)] = b""
-        await self._files.write_records(put)
+        await self._files.write_records(put, (), [records.input_prefix(pipeline.id)] if forget_inputs else [])
 
     async def progress(self, name: str) -> ProgressRecord:
         """How far a pipeline is."""
@@ -71,7 +76,7 @@ class Registry:
         below = [records.input_prefix(pipeline.id)]
         if jobs:
             gone += [records.job_id_key(job.id) for job in await self.jobs(name)]
-            below += [records.job_prefix(name), records.log_prefix(name)]
+            below += [records.job_prefix(name), records.log_prefix(name), records.todo_prefix(name)]
         if repo:
             gone.append(records.made_repo_key(name))
         await self._files.write_records({}, gone, below)
@@ -86,18 +91,36 @@ class Registry:
         """A new job id, above all others."""
         return self._ids.draw()
 
-    async def add_job(self, job: JobRecord, progress: ProgressRecord) -> None:
-        """Keep a new job together with the progress that it means for its pipeline."""
-        await self._files.write_records(
-            {
-                records.job_key(job.pipeline, job.id): codec.dump(job, FORM),
-                records.job_id_key(job.id): job.pipeline.encode(),
-                records.open_job_key(job.id): b"",
-                records.input_prefix(job.pipeline_id) + job.input.id: job.id.encode(),
-                records.progress_key(job.pipeline): codec.dump(progress, FORM),
-            }
-        )
-        self._open[job.id] = job
+    async def add_job(self, job: JobRecord, progress: ProgressRecord | None = None, set_key: str = "") -> None:
+        """Keep a new job; one made for a set of commits together with the progress that it means for its pipeline."""
+        put = {
+            records.job_key(job.pipeline, job.id): codec.dump(job, FORM),
+            records.job_id_key(job.id): job.pipeline.encode(),
+            records.open_job_key(job.id): b"",
+        }
+        if progress is not None:
+            put[records.input_prefix(job.pipeline_id) + set_key] = job.id.encode()
+            put[records.progress_key(job.pipeline)] = codec.dump(progress, FORM)
+        with trio.CancelScope(shield=True):  # a job that is kept has to be known
+            await self._files.write_records(put)
+            self._open[job.id] = job
+
+    async def put_todo(self, job: JobRecord, datum_ids: Sequence[str]) -> None:
+        """Keep which datums a job has to compute; on disk with the next change of the job."""
+        prefix = records.todo_prefix(job.pipeline, job.id)
+        for number, at in enumerate(range(0, len(datum_ids), TODO_BATCH)):
+            ids = b"".join(map(bytes.fromhex, datum_ids[at : at + TODO_BATCH]))
+            await self._files.write_records({f"{prefix}{number:08x}": ids}, sync=False)
+
+    async def todo(self, job: JobRecord) -> set[str]:
+        """Which datums a job had to compute."""
+        batches = [data for _, data in await self._files.scan_records(records.todo_prefix(job.pipeline, job.id))]
+        return {batch[at : at + 32].hex() for batch in batches for at in range(0, len(batch), 32)}
+
+    async def forget_job(self, job: JobRecord) -> None:
+        """Remove a job that is at its end."""
+        gone = [records.job_key(job.pipeline, job.id), records.job_id_key(job.id)]
+        await self._files.write_records({}, gone, [records.todo_prefix(job.pipeline, job.id)])
 
     async def update_job(self, job: JobRecord, progress: ProgressRecord | None = None, sync: bool = True) -> None:
         """Keep what became of an open job; with `progress`, what its pipeline's became by it."""
@@ -107,12 +130,13 @@ class Registry:
         if progress is not None:
             put[records.progress_key(job.pipeline)] = codec.dump(progress, FORM)
         ended = [records.open_job_key(job.id)] if job.state.final else []
-        await self._files.write_records(put, ended, sync=sync)
-        if job.state.final:
-            self._open.pop(job.id, None)
-            event = self._ended.pop(job.id, None)
-            if event is not None:
-                event.set()
+        with trio.CancelScope(shield=True):
+            await self._files.write_records(put, ended, sync=sync)
+            if job.state.final:
+                self._open.pop(job.id, None)
+                event = self._ended.pop(job.id, None)
+                if event is not None:
+                    event.set()
 
     def note_job(self, job: JobRecord) -> None:
         """Show an open job's progress to whoever asks, without writing it."""
@@ -159,14 +183,20 @@ class Registry:
         return sorted((self._open.get(job.id, job) for job in found), key=lambda job: job.id, reverse=True)
 
     async def input_has_job(self, pipeline_id: str) -> dict[str, str]:
-        """The input commits of a pipeline for which a job was made, each with the job's id."""
+        """The sets of input commits of a pipeline for which a job was made, each with the job's id."""
         prefix = records.input_prefix(pipeline_id)
         found = await self._files.scan_records(prefix)
         return {key.removeprefix(prefix): data.decode() for key, data in found}
 
     async def forget_all_jobs(self) -> None:
         """Remove every job and every log line."""
-        below: Sequence[str] = (records.JOBS, records.JOB_IDS, records.OPEN_JOBS, records.LOGS)
+        below: Sequence[str] = (
+            records.JOBS,
+            records.JOB_IDS,
+            records.OPEN_JOBS,
+            records.LOGS,
+            records.TODO,
+        )
         await self._files.write_records({}, (), below)
 
     async def _stored_job(self, job_id: str) -> JobRecord:

@@ -25,11 +25,13 @@ class Service:
     """Pipelines, run over the daemon that answers at the address given to `run`.
 
     `handlers` are to be served by a server that `bridge` connects to the trio loop; workers find them, and
-    the daemon's own services, at that same address.
+    the daemon's own services, at that same address. `secrets` (without it, a directory of that name beside `scratch`)
+    holds a directory for each secret that pipelines may use.
     """
 
-    def __init__(self, bridge: Bridge, scratch: Path) -> None:
+    def __init__(self, bridge: Bridge, scratch: Path, secrets: Path | None = None) -> None:
         self._scratch = scratch
+        self._secrets = secrets or scratch.parent / "secrets"
         self._engine = Engine(f"process {os.getpid()} on {socket.gethostname()}")
         self.handlers: list[tuple[ServiceDescriptor, object]] = [
             (pps_pb2.DESCRIPTOR.services_by_name["API"], PipelineService(bridge, self._engine)),
@@ -41,7 +43,7 @@ class Service:
         """Run the pipelines while the body runs; at its end no worker is left."""
 
         def make_launcher(nursery: trio.Nursery) -> Launcher:
-            return LocalLauncher(address, self._scratch, nursery, self._engine)
+            return LocalLauncher(address, self._scratch, self._secrets, nursery, self._engine)
 
         with open_channel(address) as channel:
             async with trio.open_nursery() as nursery:

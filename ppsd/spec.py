@@ -1,30 +1,31 @@
-"""Pipeline specs: their JSON form, the rules they must satisfy, and what is left after defaults are filled in.
+"""Pipeline specs: the rules they must satisfy, and what is left after defaults are filled in.
 
-`parse_requests` reads the documented JSON into the wire's `CreatePipelineRequest`; `validate` turns a request,
-however it came, into a `PipelineSpec`. Both are pure, and both raise InvalidError with the field's path.
+`validate` turns a request, however it came, into a `PipelineSpec`. Pure; raises InvalidError with the field's path.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable, Sequence
+import re
 from dataclasses import dataclass
-from typing import Any, NoReturn
-
-from google.protobuf.descriptor import FieldDescriptor
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from pachproto import pps_pb2
-from pfsd import globs, paths
+from pfsd import paths
 from pfsd.errors import InvalidError
-from ppsd import durations
+from ppsd import inputs
+from ppsd.inputs import DEFAULT_BRANCH, InputSpec
 
-DEFAULT_BRANCH = "master"
-RESERVED_INPUT_NAME = "out"
 MAX_WORKERS = 1000
+_SECRET_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class SecretSpec:
+    """A secret that user code finds as a directory of files."""
+
+    name: str
+    mount_path: str
+    """Absolute path, not below /pfs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +40,7 @@ class TransformSpec:
     """Sorted by name."""
     accept_return_code: tuple[int, ...] = ()
     """Exit statuses beside 0 that count as success."""
-
-
-@dataclass(frozen=True, slots=True)
-class AtomSpec:
-    """One input: a branch of a repo, cut into datums by a glob."""
-
-    name: str
-    repo: str
-    branch: str
-    glob: str
-    lazy: bool = False
-    from_commit: str = ""
-    """A commit of the repo (or a branch, until the pipeline is made): it and what came before are left out."""
+    secrets: tuple[SecretSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +49,7 @@ class PipelineSpec:
 
     name: str
     transform: TransformSpec
-    input: AtomSpec
+    input: InputSpec
     output_branch: str = DEFAULT_BRANCH
     description: str = ""
     constant: int = 0
@@ -93,199 +82,10 @@ class PipelineSpec:
         return [f"{name} is not applied by this version" for name, given in asked.items() if given]
 
 
-# --- from JSON -------------------------------------------------------------------------------------------
-
-
-def parse_requests(text: str, source: str) -> list[pps_pb2.CreatePipelineRequest]:
-    """The specs in `text`, one or several JSON objects after another; `source` names it in errors.
-
-    Field names are the documented ones (`accept_return_code`); `acceptReturnCode` is understood too. Raises
-    InvalidError for text that is not JSON, unknown fields and wrong types.
-    """
-    decoder = json.JSONDecoder(object_pairs_hook=_no_repeats)
-    requests = []
-    at = _skip_space(text, 0)
-    while at < len(text):
-        try:
-            data, at = decoder.raw_decode(text, at)
-            requests.append(_request(data))
-        except json.JSONDecodeError as error:
-            raise InvalidError(f"{source}: {_json_complaint(text, error)}") from None
-        except InvalidError as error:
-            raise InvalidError(f"{source}: {error}") from None
-        except RecursionError:
-            raise InvalidError(f"{source}: the spec is nested too deeply") from None
-        at = _skip_space(text, at)
-    if not requests:
-        raise InvalidError(f"{source} holds no pipeline spec")
-    return requests
-
-
-def _skip_space(text: str, at: int) -> int:
-    while at < len(text) and text[at] in " \t\r\n\ufeff":
-        at += 1
-    return at
-
-
-def _json_complaint(text: str, error: json.JSONDecodeError) -> str:
-    where = f"line {error.lineno}, column {error.colno}"
-    line = text.split("\n")[error.lineno - 1]
-    if "//" in line[max(0, error.colno - 2) :] and text[error.pos :].lstrip().startswith("/"):
-        return f"'//' comments are not JSON ({where}): remove them"
-    return f"the spec is not valid JSON: {error.msg} ({where})"
-
-
-def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise InvalidError(f"field {name} is given twice")
-        found[name] = value
-    return found
-
-
-def _request(data: object) -> pps_pb2.CreatePipelineRequest:
-    if not isinstance(data, dict):
-        raise InvalidError("a pipeline spec should be a JSON object")
-    request = pps_pb2.CreatePipelineRequest()
-    _fill(request, data, "")
-    return request
-
-
-_INT_TYPES = {
-    FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
-    FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
-    FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
-    FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
-}
-_FLOAT_TYPES = (FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT)
-
-
-def _fill(message: Message, data: dict[str, Any], path: str) -> None:
-    """Set the fields of `message` from a JSON object that stands at `path` in the spec."""
-    fields = _fields(message)
-    for name, value in data.items():
-        where = f"{path}.{name}" if path else name
-        field = fields.get(name)
-        if field is None:
-            raise InvalidError(f"unknown field {where}")
-        if value is None:
-            continue
-        entry = field.message_type
-        if entry is not None and entry.GetOptions().map_entry:
-            _fill_map(getattr(message, field.name), value, where)
-        elif field.is_repeated:
-            _fill_list(message, field, value, where)
-        elif field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
-            _fill_message(getattr(message, field.name), value, where)
-        else:
-            setattr(message, field.name, _scalar(field, value, where))
-
-
-def _fields(message: Message) -> dict[str, FieldDescriptor]:
-    found: dict[str, FieldDescriptor] = {}
-    fields: Iterable[Any] = message.DESCRIPTOR.fields
-    for field in fields:
-        found[field.json_name] = found[field.name] = field
-    return found
-
-
-def _fill_map(target: Any, value: object, where: str) -> None:
-    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
-        _wrong(where, "an object of strings")
-    target.update(value)
-
-
-def _fill_list(message: Message, field: FieldDescriptor, value: object, where: str) -> None:
-    plain = field.cpp_type != FieldDescriptor.CPPTYPE_MESSAGE
-    wanted = f"a list of {_plural(field)}" if plain else "a list of objects"
-    if not isinstance(value, list):
-        _wrong(where, wanted)
-    target = getattr(message, field.name)
-    for index, item in enumerate(value):
-        if not plain:
-            _fill_message(target.add(), item, f"{where}[{index}]")
-            continue
-        try:
-            target.append(_scalar(field, item, where))
-        except InvalidError:
-            _wrong(where, wanted)
-
-
-def _fill_message(target: Message, value: object, where: str) -> None:
-    if isinstance(target, Duration):
-        if not isinstance(value, str):
-            _wrong(where, 'a duration such as "1h30m"')
-        target.FromNanoseconds(durations.parse(value, where))
-        return
-    if isinstance(target, Timestamp):
-        try:
-            target.FromJsonString(value if isinstance(value, str) else "")
-        except ValueError:
-            _wrong(where, 'a time such as "2017-08-01T00:00:00Z"')
-        return
-    if not isinstance(value, dict):
-        _wrong(where, "an object")
-    target.SetInParent()
-    _fill(target, value, where)
-
-
-def _scalar(field: FieldDescriptor, value: object, where: str) -> object:
-    kind = field.cpp_type
-    if kind == FieldDescriptor.CPPTYPE_STRING and isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise InvalidError(f"{where} holds characters that are not text") from None
-        return value
-    if kind == FieldDescriptor.CPPTYPE_BOOL and isinstance(value, bool):
-        return value
-    if kind in _INT_TYPES and (number := _integer(value)) is not None:
-        low, high = _INT_TYPES[kind]
-        if low <= number <= high:
-            return number
-        raise InvalidError(f"{where} should be between {low} and {high}")
-    if kind in _FLOAT_TYPES and isinstance(value, int | float) and not isinstance(value, bool):
-        if math.isfinite(value):
-            return float(value)
-        raise InvalidError(f"{where} should be a finite number")
-    _wrong(where, _singular(field))
-
-
-def _integer(value: object) -> int | None:
-    """An integer as protobuf's JSON writes it: a number, or its text."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, str) and value.removeprefix("-").isdecimal() and value.isascii():
-        return int(value)
-    return value if isinstance(value, int) else None
-
-
-def _singular(field: FieldDescriptor) -> str:
-    if field.cpp_type in _INT_TYPES:
-        return "an integer"
-    if field.cpp_type in _FLOAT_TYPES:
-        return "a number"
-    return {FieldDescriptor.CPPTYPE_STRING: "a string", FieldDescriptor.CPPTYPE_BOOL: "true or false"}[field.cpp_type]
-
-
-def _plural(field: FieldDescriptor) -> str:
-    return {"a string": "strings", "an integer": "integers"}[_singular(field)]
-
-
-def _wrong(where: str, wanted: str) -> NoReturn:
-    raise InvalidError(f"{where} should be {wanted}")
-
-
-# --- rules -----------------------------------------------------------------------------------------------
-
-
 def validate(request: pps_pb2.CreatePipelineRequest) -> PipelineSpec:
     """The spec that a request asks for, with defaults; raises InvalidError naming the field at fault.
 
-    Whether the input repo exists is not looked at.
+    Whether the input repos exist is not looked at.
     """
     name = request.pipeline.name
     if not name:
@@ -295,15 +95,16 @@ def validate(request: pps_pb2.CreatePipelineRequest) -> PipelineSpec:
     except InvalidError:
         raise InvalidError(f"pipeline.name {name!r} is invalid: use only ASCII letters, digits, '_' and '-'") from None
     _refuse_unsupported(request)
-    atom = _atom(_single_input(request))
-    if atom.repo == name:
-        raise InvalidError(f"pipeline {name} can't have its own output repo as input.atom.repo")
-    _check_branch(request.output_branch, "output_branch")
+    given = request.input if request.HasField("input") else None
+    spec = inputs.from_request(given, request.inputs)
+    if name in inputs.repos(spec):
+        raise InvalidError(f"pipeline {name} can't have its own output repo as an input")
+    inputs.check_branch(request.output_branch, "output_branch")
     constant, coefficient = _parallelism(request)
     return PipelineSpec(
         name=name,
         transform=_transform(request),
-        input=atom,
+        input=spec,
         output_branch=request.output_branch or DEFAULT_BRANCH,
         description=request.description,
         constant=constant,
@@ -323,85 +124,12 @@ def _refuse_unsupported(request: pps_pb2.CreatePipelineRequest) -> None:
     asked = {
         "egress": request.HasField("egress"),
         "incremental": request.incremental,
-        "transform.secrets": bool(transform.secrets),
         "transform.image_pull_secrets": bool(transform.image_pull_secrets),
         "transform.debug": transform.debug,
     }
     for field, given in asked.items():
         if given:
             raise InvalidError(f"{field} is not supported by this version yet: leave it out")
-
-
-def _single_input(request: pps_pb2.CreatePipelineRequest) -> pps_pb2.AtomInput:
-    """The one atom input; the old form `inputs` is read as such."""
-    if request.inputs:
-        if request.HasField("input"):
-            raise InvalidError("input and inputs can't both be given: leave out inputs, the old form")
-        if len(request.inputs) > 1:
-            _not_yet("inputs with more than one input")
-        old = request.inputs[0]
-        return pps_pb2.AtomInput(
-            name=old.name,
-            repo=old.repo.name,
-            branch=old.branch,
-            glob=old.glob,
-            lazy=old.lazy,
-            from_commit=getattr(old, "from").id,
-        )
-    given = request.input
-    kinds = {
-        "atom": given.HasField("atom"),
-        "cross": bool(given.cross),
-        "union": bool(given.union),
-        "cron": given.HasField("cron"),
-    }
-    chosen = [kind for kind, is_given in kinds.items() if is_given]
-    if not chosen:
-        raise InvalidError("input is missing: give input.atom with a repo and a glob")
-    if len(chosen) > 1:
-        raise InvalidError(f"input should have one field, and has {' and '.join(chosen)}")
-    if chosen[0] != "atom":
-        _not_yet(f"input.{chosen[0]}")
-    return given.atom
-
-
-def _not_yet(what: str) -> NoReturn:
-    raise InvalidError(f"{what} is not run by this version yet: use a single input.atom")
-
-
-def _atom(atom: pps_pb2.AtomInput) -> AtomSpec:
-    if not atom.repo:
-        raise InvalidError("input.atom.repo is missing")
-    _check_repo(atom.repo, "input.atom.repo")
-    name = atom.name or atom.repo
-    _check_repo(name, "input.atom.name")
-    if name == RESERVED_INPUT_NAME:
-        raise InvalidError("input.atom.name can't be out: /pfs/out is where the output goes")
-    _check_branch(atom.branch, "input.atom.branch")
-    if atom.commit:
-        raise InvalidError("input.atom.commit is set by jobs: use input.atom.from_commit or leave it out")
-    if not atom.glob:
-        raise InvalidError("input.atom.glob is missing: / makes the whole repo one datum, /* each file at its top")
-    try:
-        globs.compile(atom.glob)
-    except InvalidError as error:
-        raise InvalidError(f"input.atom.glob is invalid: {error}") from None
-    return AtomSpec(name, atom.repo, atom.branch or DEFAULT_BRANCH, atom.glob, atom.lazy, atom.from_commit)
-
-
-def _check_repo(name: str, field: str) -> None:
-    try:
-        paths.check_repo_name(name)
-    except InvalidError:
-        raise InvalidError(f"{field} {name!r} is invalid: use only ASCII letters, digits, '_' and '-'") from None
-
-
-def _check_branch(name: str, field: str) -> None:
-    if name:
-        try:
-            paths.check_branch_name(name)
-        except InvalidError as error:
-            raise InvalidError(f"{field}: {error}") from None
 
 
 def _transform(request: pps_pb2.CreatePipelineRequest) -> TransformSpec:
@@ -423,7 +151,30 @@ def _transform(request: pps_pb2.CreatePipelineRequest) -> TransformSpec:
         stdin=tuple(transform.stdin),
         env=tuple(sorted(transform.env.items())),
         accept_return_code=tuple(transform.accept_return_code),
+        secrets=_secrets(transform),
     )
+
+
+def _secrets(transform: pps_pb2.Transform) -> tuple[SecretSpec, ...]:
+    found = []
+    for index, secret in enumerate(transform.secrets):
+        where = f"transform.secrets[{index}]"
+        if not _SECRET_NAME.fullmatch(secret.name):
+            raise InvalidError(f"{where}.name should be letters, digits, '.', '_' and '-', not {secret.name!r}")
+        path = secret.mount_path
+        parts = path.strip("/").split("/")
+        if (
+            not path.startswith("/")
+            or not parts[0]
+            or parts[0] == "pfs"
+            or {"", ".", ".."} & set(parts)
+            or "\0" in path
+        ):
+            raise InvalidError(f"{where}.mount_path should be an absolute path outside of /pfs, not {path!r}")
+        found.append(SecretSpec(secret.name, "/" + "/".join(parts)))
+    if len({secret.mount_path for secret in found}) < len(found):
+        raise InvalidError("transform.secrets has two secrets with the same mount_path")
+    return tuple(found)
 
 
 def _parallelism(request: pps_pb2.CreatePipelineRequest) -> tuple[int, float]:
@@ -452,6 +203,18 @@ def _not_negative(value: float, field: str) -> float:
     return value
 
 
-def input_repos(spec: PipelineSpec) -> Sequence[str]:
-    """The repos that the pipeline reads, each once."""
-    return (spec.input.repo,)
+def same_computation(one: PipelineSpec, other: PipelineSpec) -> bool:
+    """Whether two versions of a pipeline give the same output for the same commits.
+
+    They do when only parallelism, resources, thresholds, description, output branch or `from_commit` differ.
+    """
+    return _computation(one) == _computation(other)
+
+
+def _computation(spec: PipelineSpec) -> tuple[TransformSpec, InputSpec]:
+    return spec.transform, inputs.without_starts(spec.input)
+
+
+def starts_after_commit(spec: PipelineSpec) -> bool:
+    """Whether a `from_commit` is given."""
+    return any(source.from_commit for source in inputs.sources(spec.input))

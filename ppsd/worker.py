@@ -6,11 +6,12 @@ The namespace has to be entered before any thread is started, so nothing that mi
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuse.namespace import enter_private_namespace
+from fuse.namespace import bind, enter_private_namespace
 from pfsd.errors import PfsError, UnavailableError
 from ppsd.processes import die_with_parent
 
@@ -39,6 +40,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--salt", required=True, help="the version of the pipeline")
     made.add_argument("--worker-id", required=True, metavar="ID", help="what logs call this worker")
     made.add_argument("--scratch", required=True, type=Path, metavar="DIR", help="for output, emptied at will")
+    made.add_argument(
+        "--secret",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("DIR", "PATH"),
+        help="show user code the files of a directory at a path; may be given several times",
+    )
     made.add_argument("--parent", type=int, metavar="PID", help="end with this process, which started the worker")
     return made
 
@@ -53,6 +62,8 @@ def main() -> int:
     trouble = ""
     try:
         enter_private_namespace()
+        for source, target in args.secret:
+            _mount_secret(source, target)
     except UnavailableError as error:
         trouble = str(error)
     from ppsd import workerloop
@@ -63,6 +74,17 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0
+
+
+def _mount_secret(source: str, target: str) -> None:
+    """Show a secret, for this worker alone."""
+    if not os.path.isdir(source):
+        raise UnavailableError(f"secret {os.path.basename(source)} does not exist: put its files into {source}")
+    try:
+        os.makedirs(target, 0o755, exist_ok=True)
+    except OSError as error:
+        raise UnavailableError(f"{target}, where a secret is to be mounted, can't be made: {error.strerror}") from error
+    bind(source, target)
 
 
 if __name__ == "__main__":

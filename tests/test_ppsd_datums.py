@@ -39,6 +39,12 @@ def test_datums_are_the_same_exactly_when_salt_and_inputs_are(
     assert datums.make(salt, tuple(one)).id == first.id
 
 
+def test_a_datums_identity_is_what_it_always_was() -> None:
+    made = datums.make("salt", (DatumInput("in", "/a", entry(b"a")), DatumInput("é", "/b/c", entry(b"b"))))
+    assert made.id == "a6cc16273ed394bff327cbf4d3563f5dc92267ddf1af911959ac2545bbaa844f"
+    assert made.inputs[0].hash == entries.content_hash(entries.decode(made.inputs[0].entry))
+
+
 def test_datums_come_in_the_order_of_their_paths_bytes() -> None:
     matches = [(path, entry(b"x")) for path in ("/é", "/b", "/a/c", "/Z")]
     found = datums.enumerate_all("salt", AtomSpec("in", "in", "master", "/*"), [matches])

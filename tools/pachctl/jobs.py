@@ -98,6 +98,20 @@ def list_job(arguments: Arguments) -> None:
         print_table([HEADER, *map(row, infos)], min_width=0, padding=1)
 
 
+def stop_job(arguments: Arguments) -> None:
+    """Stops a job."""
+    (job,) = arguments.operands
+    with connect() as daemon:
+        daemon.pps.StopJob(pps_pb2.StopJobRequest(job=pps_pb2.Job(id=job)))
+
+
+def delete_job(arguments: Arguments) -> None:
+    """Deletes a job."""
+    (job,) = arguments.operands
+    with connect() as daemon:
+        daemon.pps.DeleteJob(pps_pb2.DeleteJobRequest(job=pps_pb2.Job(id=job)))
+
+
 def get_logs(arguments: Arguments) -> None:
     """Prints log messages."""
     if not (arguments.pipeline or arguments.job):
@@ -167,6 +181,18 @@ COMMANDS = {
             "# the jobs of the pipeline foo whose input commits include the head of bar's master",
             "pachctl list-job -p foo bar/master",
         ),
+    ),
+    "stop-job": Command(
+        run=stop_job,
+        operands=("JOB",),
+        description="Stop a job. It ends as killed, its output commit stays unfinished, and its pipeline goes on.",
+        examples=("pachctl stop-job 1b2c1b49f536484fb0e307b3906572be",),
+    ),
+    "delete-job": Command(
+        run=delete_job,
+        operands=("JOB",),
+        description="Delete a job, which is stopped first if it runs; what it has put out stays.",
+        examples=("pachctl delete-job 1b2c1b49f536484fb0e307b3906572be",),
     ),
     "get-logs": Command(
         run=get_logs,

@@ -73,15 +73,58 @@ def resources(spec: pps_pb2.ResourceSpec) -> list[str]:
 
 def create_pipeline(arguments: Arguments) -> None:
     """Creates the pipelines that a file describes."""
+    _put_pipelines(arguments.file, update=False, reprocess=False)
+
+
+def update_pipeline(arguments: Arguments) -> None:
+    """Updates the pipelines that a file describes."""
+    if arguments.push_images:
+        raise UsageError("--push-images is not offered: push the image with your registry's tool, then update the spec")
+    _put_pipelines(arguments.file, update=True, reprocess=arguments.reprocess)
+
+
+def _put_pipelines(source: str, *, update: bool, reprocess: bool) -> None:
     # The parser of specs takes longer to load than most commands to run.
-    from ppsd.spec import parse_requests
+    from ppsd.specjson import parse_requests
     from tools.pachctl.fetch import STDIN, read_text
 
-    source = arguments.file
     requests = parse_requests(read_text(source), "standard input" if source == STDIN else source)
     with connect() as daemon:
         for request in requests:
+            request.update, request.reprocess = update, reprocess
             daemon.pps.CreatePipeline(request)
+
+
+def run_pipeline(arguments: Arguments) -> None:
+    """Runs a pipeline once and prints the job."""
+    (name,) = arguments.operands
+    request = pps_pb2.CreateJobRequest()
+    if arguments.file:
+        from ppsd.specjson import parse
+        from tools.pachctl.fetch import STDIN, read_text
+
+        source = "standard input" if arguments.file == STDIN else arguments.file
+        given = parse(read_text(arguments.file), source, pps_pb2.CreateJobRequest)
+        if len(given) > 1:
+            raise UsageError(f"{source} describes {len(given)} jobs: give one")
+        (request,) = given
+    request.pipeline.name = name
+    with connect() as daemon:
+        print(daemon.pps.CreateJob(request).id)
+
+
+def stop_pipeline(arguments: Arguments) -> None:
+    """Stops a pipeline."""
+    (name,) = arguments.operands
+    with connect() as daemon:
+        daemon.pps.StopPipeline(pps_pb2.StopPipelineRequest(pipeline=pps_pb2.Pipeline(name=name)))
+
+
+def start_pipeline(arguments: Arguments) -> None:
+    """Starts a pipeline that was stopped."""
+    (name,) = arguments.operands
+    with connect() as daemon:
+        daemon.pps.StartPipeline(pps_pb2.StartPipelineRequest(pipeline=pps_pb2.Pipeline(name=name)))
 
 
 def inspect_pipeline(arguments: Arguments) -> None:
@@ -145,6 +188,24 @@ def _create_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _update_options(parser: argparse.ArgumentParser) -> None:
+    _create_options(parser)
+    parser.add_argument(
+        "--reprocess", action="store_true", help="compute everything again, also what the change does not touch"
+    )
+    parser.add_argument("-p", "--push-images", action="store_true", help="not offered: push images with other tools")
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-f",
+        "--file",
+        metavar="JOB",
+        default="",
+        help="a file that gives commits for some of the inputs: a local file, a URL, or - for standard input",
+    )
+
+
 def _delete_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="delete all pipelines")
     parser.add_argument("--delete-jobs", action="store_true", help="delete the pipeline's jobs as well")
@@ -157,6 +218,36 @@ COMMANDS = {
         options=_create_options,
         description="Create pipelines from their specifications, of which a file may hold several.",
         examples=("pachctl create-pipeline -f edges.json",),
+    ),
+    "update-pipeline": Command(
+        run=update_pipeline,
+        options=_update_options,
+        description="Update pipelines to new specifications. Only what the change touches is computed again; then the\n"
+        "output begins a new commit tree, and the former output stays under the branch BRANCH-vVERSION.",
+        examples=("pachctl update-pipeline -f edges.json", "pachctl update-pipeline -f edges.json --reprocess"),
+    ),
+    "run-pipeline": Command(
+        run=run_pipeline,
+        operands=("PIPELINE",),
+        options=_run_options,
+        description="Run a pipeline once, on the commits that it ran on last or on others, and print the job.",
+        examples=(
+            "pachctl run-pipeline edges",
+            '# on another commit of an input: {"input": {"atom": {"repo": "images", "commit": "master~1"}}}',
+            "pachctl run-pipeline edges -f job.json",
+        ),
+    ),
+    "stop-pipeline": Command(
+        run=stop_pipeline,
+        operands=("PIPELINE",),
+        description="Stop a pipeline: it has no workers, and makes no jobs until it is started.",
+        examples=("pachctl stop-pipeline edges",),
+    ),
+    "start-pipeline": Command(
+        run=start_pipeline,
+        operands=("PIPELINE",),
+        description="Start a pipeline that was stopped: it takes up its job and what came in meanwhile.",
+        examples=("pachctl start-pipeline edges",),
     ),
     "inspect-pipeline": Command(
         run=inspect_pipeline,

@@ -1,4 +1,4 @@
-"""The words for the states of jobs and pipelines."""
+"""The words for the states of jobs, datums and pipelines."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ JOB_STATES = {
     pps_pb2.JOB_FAILURE: "failure",
     pps_pb2.JOB_SUCCESS: "success",
     pps_pb2.JOB_KILLED: "killed",
+}
+
+DATUM_STATES = {
+    pps_pb2.STARTING: "starting",
+    pps_pb2.SUCCESS: "success",
+    pps_pb2.FAILED: "failed",
+    pps_pb2.SKIPPED: "skipped",
 }
 
 PIPELINE_STATES = {
