@@ -15,13 +15,14 @@ import struct
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from blake3 import blake3
 
 from pfsd._core import next_cut
 from pfsd.entries import Chunk
-from pfsd.errors import CorruptError, FullError
+from pfsd.errors import CorruptError, FullError, PfsError
 from pfsd.kv import Database
 from pfsd.objectstore import ObjectStore, fsync_directory
 from pfsd.references import References
@@ -36,6 +37,8 @@ CUT = 1 << 31
 
 PACK_BYTES = 32 << 20
 PACK_CHUNKS = 1 << 16
+SEALED_BESIDE = 2
+"""Full packs that may wait to be sealed while the next one grows."""
 WRITE_BYTES = 256 << 10
 """Chunks are written to the pack once they are so many bytes together."""
 FREE_CHECK_BYTES = 1 << 20
@@ -151,6 +154,8 @@ class ChunkStore:
         self._packs: dict[str, _Pack] = {}
         self._active: _Pack | None = None
         self._references = references
+        self._sealer = ThreadPoolExecutor(1, thread_name_prefix="seal")
+        self._sealing = threading.Semaphore(SEALED_BESIDE)
         self._recover()
 
     # --- writing
@@ -167,7 +172,7 @@ class ChunkStore:
             if self._find(name) is None:
                 sealed = self._append(name, data, is_cut)
         if sealed is not None:
-            self._seal(sealed)
+            self._seal_beside(sealed)
         return Chunk(name, len(data))
 
     def _append(self, name: bytes, data: bytes | memoryview, is_cut: bool) -> _Pack | None:
@@ -198,6 +203,7 @@ class ChunkStore:
 
     def close(self) -> None:
         """Flush and release the packs."""
+        self._sealer.shutdown()
         self.flush()
         with self._lock:
             for pack in self._packs.values():
@@ -218,6 +224,20 @@ class ChunkStore:
         with self._lock:
             for name, _ in fresh:
                 pack.fresh.pop(name, None)
+
+    def _seal_beside(self, pack: _Pack) -> None:
+        """Seal a full pack in a thread of its own; waits while too many are being sealed."""
+        self._sealing.acquire()
+
+        def seal() -> None:
+            try:
+                self._seal(pack)
+            except (OSError, PfsError) as error:  # it stays in the spool: the next flush meets the same, and says so
+                log.error("pack %s can't be sealed: %s", pack.name, error)
+            finally:
+                self._sealing.release()
+
+        self._sealer.submit(seal)
 
     def _seal(self, pack: _Pack) -> None:
         with pack.lock:

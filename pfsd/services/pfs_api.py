@@ -140,8 +140,11 @@ class PfsService:
                         upload = self._store.files.upload(self._resolve(request.file.commit))
                     elif first is not None and request.file.commit != first.file.commit:
                         raise InvalidError("all files of one PutFile stream have to be in the same commit")
+                    if first is None:
+                        _begin(upload, request)  # nothing is stored yet
+                    else:
+                        await in_thread(_begin, upload, request)
                     first = request
-                    await in_thread(_begin, upload, request)
                 if upload is None:
                     raise InvalidError("the first message of PutFile has to name a file")
                 if request.url:
