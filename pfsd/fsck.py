@@ -60,7 +60,8 @@ def _check_root(directory: pathlib.Path, fix: bool, tally: Tally) -> Iterator[Pr
     lock_fd = root.lock(directory)
     try:
         try:
-            yield from fsck_meta.check(directory, fix)
+            if not (yield from fsck_meta.check(directory, fix)):
+                return
         except CorruptError as error:
             yield problem(str(error))
             return

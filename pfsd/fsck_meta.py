@@ -7,7 +7,7 @@ import pathlib
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TypeVar
 
 from rocksdict import AccessType, DBRecoveryMode, Options, Rdict
@@ -26,8 +26,11 @@ READ_TRIES = 3
 """A database that is written to removes files now and then, also from under a reader."""
 
 
-def check(directory: pathlib.Path, fix: bool) -> Iterator[Problem]:
-    """Check the database of a root that nobody serves. Raises CorruptError when it can't be used even so."""
+def check(directory: pathlib.Path, fix: bool) -> Generator[Problem, None, bool]:
+    """Check the database of a root that nobody serves; returns whether all of it can be read.
+
+    Raises CorruptError when it can't be opened even so.
+    """
     meta = directory / "meta"
     found = [] if _opens(meta) else fsck_wal.logs(meta)
     damaged = [log for log in found if log.damage is not None]
@@ -49,7 +52,9 @@ def check(directory: pathlib.Path, fix: bool) -> Iterator[Problem]:
         if not fix:
             raise CorruptError(NOT_OPENED) from error
         repair(directory)
-    yield from unreadable(meta)
+    found_unreadable = unreadable(meta)
+    yield from found_unreadable
+    return not found_unreadable
 
 
 def repair(directory: pathlib.Path) -> None:
