@@ -6,4 +6,8 @@ directories and bytes (`nodes` and `chunks` are its caches), and `commits` resol
 (MOUNT/REPO/BRANCH/PATH) and `jobview` (/pfs of a worker) say which. `serve` runs either, `mount` is the
 process behind `pachctl mount`, `mounts` finds and ends mounts, `namespace` gives a worker its own /pfs,
 `errnos` maps errors to errno values.
+
+Open commits can be written: `writable` answers those requests, `opencommit` sends what was written (`sending`,
+`writes`), `opennodes` are its files and directories, `scratch` holds what is written to a file, `kept`
+what could not be sent.
 """

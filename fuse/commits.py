@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import trio
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -23,6 +23,11 @@ FRESH_SECONDS = 0.02
 BULK_WALKS = 16
 BULK_TIMEOUT = 0.001
 """Seconds; the kernel rounds it up to one or two of its ticks of 1 to 10 ms."""
+
+BUSY_SECONDS = 0.05
+"""While the last write of this mount to an open commit is younger than this, ..."""
+BUSY_FRESH_SECONDS = 0.1
+"""... what other clients put may be seen this much later."""
 
 _WATCH_AGAIN_SECONDS = 0.5
 _KEPT = 1 << 16
@@ -45,6 +50,8 @@ class CommitRecord:
     """REPO/ID of every commit that it was made from."""
     root: bytes | None
     """Hash of its tree's root; None where only `Commits.get` would tell."""
+    asked: float = 0.0
+    """When a call began that told the root of an open commit, by trio's clock."""
 
 
 @dataclass(slots=True)
@@ -61,16 +68,19 @@ class _Head:
 class Commits:
     """Resolves what stands in a path where a branch or a commit does.
 
-    The daemon is asked for each, but for walks in quick succession: while `watch` runs, a finished commit is the answer
-    again for a walk that follows the last within `BURST_SECONDS`, in which nobody can have moved the branch and come
-    back, unless a change of the repo was announced or the answer is older than `FRESH_SECONDS`. After `BULK_WALKS` of
-    them (an `ls -l` by path makes one for each file) the kernel may answer by itself for `BULK_TIMEOUT`.
+    The daemon is asked for each, but for walks in quick succession: while `watch` runs, a commit is the answer again
+    for a walk that follows the last within `BURST_SECONDS`, in which nobody can have moved the branch and come back,
+    unless a change of the repo was announced or the answer is older than `FRESH_SECONDS`; and for walks to an open
+    commit that this mount is writing to. After `BULK_WALKS` of them (an `ls -l` by path makes one for each file) the
+    kernel may answer by itself for `BULK_TIMEOUT`, where the commit is finished.
     """
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
         self._finished: OrderedDict[tuple[str, str], CommitRecord] = OrderedDict()
         self._heads: dict[str, dict[str, _Head]] = {}
+        self._open: dict[str, dict[str, _Head]] = {}
+        self._written: OrderedDict[str, float] = OrderedDict()
         self._watching = False
         self._changes = 0
 
@@ -84,13 +94,31 @@ class Commits:
             finally:
                 self._watching = False
                 self._heads.clear()
+                self._open.clear()
             await trio.sleep(_WATCH_AGAIN_SECONDS)
 
     def _changed(self, repos: list[str]) -> None:
         self._watching = True
-        self._changes += 1
         for repo in repos:
-            self._heads.pop(repo, None)
+            self.forget(repo)
+
+    def forget(self, repo: str) -> None:
+        """Something changed in a repo."""
+        self._changes += 1
+        self._heads.pop(repo, None)
+        self._open.pop(repo, None)
+
+    def note_write(self, commit_id: str) -> None:
+        """This mount writes to an open commit: while it goes on, walks to it need not ask each time."""
+        self._written[commit_id] = trio.current_time()
+        self._written.move_to_end(commit_id)
+        if len(self._written) > _KEPT_HEADS:
+            self._written.popitem(last=False)
+
+    async def root_of_open(self, repo: str, commit_id: str) -> tuple[bytes, bool]:
+        """The root hash of an open commit's tree now, and whether it is finished. Raises NotFoundError."""
+        tree = await self._daemon.commit_tree(repo, commit_id)
+        return tree.root, tree.info.HasField("finished")
 
     async def resolve(self, repo: str, name: str) -> tuple[CommitRecord, float]:
         """The commit that `name` stands for now, with its root, and for how many seconds the kernel may keep it.
@@ -103,8 +131,16 @@ class Commits:
             known.answered = asked
             known.walks += 1
             return known.commit, BULK_TIMEOUT if known.walks >= BULK_WALKS else 0.0
+        open_head = self._open.get(repo, {}).get(name)
+        if open_head is not None and self._is_fresh(open_head, asked):
+            open_head.answered = asked
+            return open_head.commit, 0.0
         changes = self._changes
         commit = await self._ask(repo, name)
+        if not commit.finished:
+            commit = replace(commit, asked=asked)
+            if self._watching and changes == self._changes:
+                self._open.setdefault(repo, {})[name] = _Head(commit, asked, trio.current_time(), 0)
         if not self._watching or not commit.finished or changes != self._changes:
             return commit, 0.0
         head = _Head(commit, asked, trio.current_time(), 0)
@@ -115,6 +151,12 @@ class Commits:
         if len(heads) > _KEPT_HEADS:
             del heads[next(iter(heads))]
         return commit, BULK_TIMEOUT if head.walks else 0.0
+
+    def _is_fresh(self, head: _Head, now: float) -> bool:
+        """Whether an open commit's tree, as it was told, will do for a walk that begins now."""
+        if now - self._written.get(head.commit.id, -1e9) <= BUSY_SECONDS:
+            return now - head.asked <= BUSY_FRESH_SECONDS
+        return now - head.answered <= BURST_SECONDS and now - head.asked <= FRESH_SECONDS
 
     async def _ask(self, repo: str, name: str) -> CommitRecord:
         try:

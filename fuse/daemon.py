@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import grpc
 import trio
 from google.protobuf import empty_pb2
+from google.protobuf.descriptor import ServiceDescriptor
 
 from pachproto import pfs_pb2, pfsd_pb2
 from pfsd import errors
@@ -68,29 +69,29 @@ class Daemon:
 
     async def list_repos(self) -> list[pfs_pb2.RepoInfo]:
         """Every repo."""
-        answer: pfs_pb2.RepoInfos = await self._call(self._pfs.ListRepo, pfs_pb2.ListRepoRequest())
+        answer: pfs_pb2.RepoInfos = await self.call(self._pfs.ListRepo, pfs_pb2.ListRepoRequest())
         return list(answer.repo_info)
 
     async def inspect_repo(self, name: str) -> pfs_pb2.RepoInfo:
         """One repo."""
-        answer: pfs_pb2.RepoInfo = await self._call(
+        answer: pfs_pb2.RepoInfo = await self.call(
             self._pfs.InspectRepo, pfs_pb2.InspectRepoRequest(repo={"name": name})
         )
         return answer
 
     async def list_branches(self, repo: str) -> list[pfs_pb2.BranchInfo]:
         """The branches of a repo."""
-        answer = await self._call(self._pfs.ListBranch, pfs_pb2.ListBranchRequest(repo={"name": repo}))
+        answer = await self.call(self._pfs.ListBranch, pfs_pb2.ListBranchRequest(repo={"name": repo}))
         return list(answer.branch_info)
 
     async def list_commits(self, repo: str) -> list[pfs_pb2.CommitInfo]:
         """Every commit of a repo, newest first."""
-        answer = await self._call(self._pfs.ListCommit, pfs_pb2.ListCommitRequest(repo={"name": repo}))
+        answer = await self.call(self._pfs.ListCommit, pfs_pb2.ListCommitRequest(repo={"name": repo}))
         return list(answer.commit_info)
 
     async def commit_tree(self, repo: str, commit: str) -> pfsd_pb2.CommitTree:
         """A commit, named by its id or a branch, with the tree that it shows now."""
-        answer: pfsd_pb2.CommitTree = await self._call(
+        answer: pfsd_pb2.CommitTree = await self.call(
             self._store.GetCommitTree, pfs_pb2.Commit(repo={"name": repo}, id=commit)
         )
         return answer
@@ -99,7 +100,7 @@ class Daemon:
 
     async def describe(self, patience: float | None = None) -> pfsd_pb2.StoreInfo:
         """Where the store's bytes are; `patience` overrides the connection's."""
-        answer: pfsd_pb2.StoreInfo = await self._call(self._store.Describe, empty_pb2.Empty(), patience=patience)
+        answer: pfsd_pb2.StoreInfo = await self.call(self._store.Describe, empty_pb2.Empty(), patience=patience)
         return answer
 
     async def nodes(self, hashes: list[bytes], use: Callable[[bytes, bytes], T]) -> list[T]:
@@ -113,14 +114,14 @@ class Daemon:
             data = (node for batch in batches for node in batch.nodes)
             return [use(name, node) for name, node in zip(hashes, data, strict=False)]
 
-        answer: list[T] = await self._call(self._store.GetNodes, pfsd_pb2.NodeRequest(hashes=hashes), read)
+        answer: list[T] = await self.call(self._store.GetNodes, pfsd_pb2.NodeRequest(hashes=hashes), read)
         if len(answer) != len(hashes):
             raise errors.CorruptError(f"the daemon sent {len(answer)} tree nodes of {len(hashes)}")
         return answer
 
     async def locate_chunks(self, hashes: list[bytes]) -> list[pfsd_pb2.ChunkLocation]:
         """Where the chunks lie, in the order asked for."""
-        answer = await self._call(self._store.LocateChunks, pfsd_pb2.ChunkRequest(hashes=hashes))
+        answer = await self.call(self._store.LocateChunks, pfsd_pb2.ChunkRequest(hashes=hashes))
         if len(answer.locations) != len(hashes):
             raise errors.CorruptError(f"the daemon located {len(answer.locations)} chunks of {len(hashes)}")
         return list(answer.locations)
@@ -131,7 +132,7 @@ class Daemon:
         def read(stream: Iterable[pfsd_pb2.ChunkData]) -> list[bytes]:
             return [message.data for message in stream]
 
-        answer: list[bytes] = await self._call(self._store.GetChunks, pfsd_pb2.ChunkRequest(hashes=hashes), read)
+        answer: list[bytes] = await self.call(self._store.GetChunks, pfsd_pb2.ChunkRequest(hashes=hashes), read)
         if len(answer) != len(hashes):
             raise errors.CorruptError(f"the daemon sent {len(answer)} chunks of {len(hashes)}")
         return answer
@@ -156,20 +157,30 @@ class Daemon:
 
     # --- calling -----------------------------------------------------------------------------------------
 
-    async def _call(
+    def stub(self, service: ServiceDescriptor) -> Stub:
+        """The methods of another service of the daemon, for `call`."""
+        return Stub(self._channel, service)
+
+    async def call(
         self,
         method: Any,
         request: Any,
         read: Callable[[Any], Any] | None = None,
         patience: float | None = None,
+        takes: float = 0.0,
+        repeat: bool = True,
     ) -> Any:
-        """The answer of `method`, or what `read` makes of it in the same thread."""
+        """The answer of `method`, or what `read` makes of it in the same thread.
+
+        An answer may take `takes` seconds beyond `patience`; without `repeat`, a call that may have
+        reached the daemon is not made again.
+        """
         if patience is None:
             patience = min(self.patience, _IMPATIENCE) if self._given_up else self.patience
         deadline = trio.current_time() + patience
         pause = 0.05
         while True:
-            timeout = max(deadline - trio.current_time(), 0.01)
+            timeout = max(deadline - trio.current_time(), 0.01) + takes
 
             def attempt(timeout: float = timeout) -> Any:
                 with _status(self.address):
@@ -179,7 +190,7 @@ class Daemon:
             try:
                 answer = await trio.to_thread.run_sync(attempt, limiter=self._limiter, abandon_on_cancel=True)
             except _AwayError:
-                if trio.current_time() + pause >= deadline:
+                if not repeat or trio.current_time() + pause >= deadline:
                     self._given_up = True
                     raise
             except errors.PfsError:

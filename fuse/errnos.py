@@ -17,7 +17,13 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
+
+class ClosedError(errors.StateError):
+    """The commit is finished or deleted: nothing can be written to it."""
+
+
 _ERRNO: list[tuple[type[errors.PfsError], int]] = [
+    (ClosedError, errno.EROFS),
     (errors.NotFoundError, errno.ENOENT),
     (errors.AlreadyExistsError, errno.EEXIST),
     (errors.InvalidError, errno.EINVAL),
@@ -55,6 +61,9 @@ def answers(handler: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Corouti
             if number != errno.ENOENT:
                 log.warning("%s: %s", handler.__name__, error)
             raise FUSEError(number) from error
+        except OSError as error:  # of scratch files: the disk is full, too many files are open
+            log.warning("%s: %s", handler.__name__, error)
+            raise FUSEError(error.errno or errno.EIO) from error
         except Exception as error:
             log.exception("%s failed", handler.__name__)
             raise FUSEError(errno.EIO) from error

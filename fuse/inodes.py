@@ -13,7 +13,7 @@ from hashlib import blake2b
 
 from pfsd import entries, varint
 from pfsd.entries import DirEntry, Entry
-from pfsd.errors import NotADirectoryPfsError
+from pfsd.errors import NotADirectoryPfsError, StateError
 
 ROOT = 1
 """The kernel's number for the root of a mount."""
@@ -31,6 +31,8 @@ class Snapshot:
     """The files' times, in nanoseconds since 1970."""
     provenance: tuple[str, ...] = ()
     """REPO/ID of every commit that it was made from."""
+    branch: str = ""
+    """The branch under which the commit was found, if any."""
 
 
 class Inode:
@@ -81,6 +83,21 @@ class Inode:
     def time_ns(self) -> int:
         return self.snapshot.time_ns if self.snapshot is not None else 0
 
+    def settle_in(self, inodes: InodeTable) -> Inode:
+        """Itself with its number, or the one like it that the table has."""
+        if self.parent is None:
+            return inodes[ROOT]
+        self.ino, found = inodes.number(self.parent.ino, self.key)
+        return found or self
+
+    @property
+    def held(self) -> bool:
+        """Whether the table has to keep it also when the kernel has forgotten it."""
+        return False
+
+    def dropped(self) -> None:
+        """The table does not have it any more."""
+
     async def directory(self) -> DirEntry:
         """The directory's content. Raises NotADirectoryPfsError for a file."""
         entry = self.entry
@@ -97,6 +114,8 @@ class Found:
     """Not settled yet."""
     timeout: float
     """Seconds for which the kernel may answer the name without asking again."""
+    name: bytes = b""
+    """The name, where it is not the inode's."""
 
 
 class ChangingDir(Inode, ABC):
@@ -115,6 +134,14 @@ class ChangingDir(Inode, ABC):
     @abstractmethod
     async def find(self, name: str) -> Found | None:
         """The entry called `name` now."""
+
+    async def make(self, name: str) -> Found:
+        """Make a directory of that name. Raises AlreadyExistsError, InvalidError, StateError."""
+        raise StateError(f"{name} can't be made here")
+
+    async def remove(self, name: str) -> None:
+        """Remove the directory of that name. Raises NotFoundError, NotEmptyError, StateError."""
+        raise StateError(f"{name} can't be removed")
 
     @abstractmethod
     async def listing(self) -> list[Found]:
@@ -148,11 +175,7 @@ class InodeTable:
 
     def settle(self, inode: Inode) -> Inode:
         """`inode` with its number, or the one like it that is here."""
-        parent = inode.parent
-        if parent is None:
-            return self._inodes[ROOT]
-        inode.ino, found = self.number(parent.ino, inode.key)
-        return found or inode
+        return inode.settle_in(self)
 
     def remember(self, inode: Inode) -> None:
         """The kernel got one more reference to `inode`, which is settled."""
@@ -165,5 +188,22 @@ class InodeTable:
         if inode is None:
             return
         inode.lookups -= count
-        if inode.lookups <= 0 and ino != ROOT:
-            del self._inodes[ino]
+        self.recheck(inode)
+
+    def recheck(self, inode: Inode) -> None:
+        """Drop an inode that neither the kernel nor anything else needs any more."""
+        if inode.lookups <= 0 and inode.ino != ROOT and not inode.held and self._inodes.get(inode.ino) is inode:
+            del self._inodes[inode.ino]
+            inode.dropped()
+
+    def keep(self, inode: Inode) -> None:
+        """`inode`, which has its number, is in the table although the kernel may not refer to it."""
+        self._inodes[inode.ino] = inode
+
+    def free_number(self, parent: int, key: bytes) -> int:
+        """A number for a new inode with this key below `parent`, whatever is here already."""
+        ino, found = self.number(parent, key)
+        while found is not None:
+            ino = (ino + 1) & (1 << 63) - 1
+            found = self._inodes.get(ino)
+        return ino

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import logging
 import os
+import resource
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import trio
 
@@ -26,6 +28,9 @@ from pfsd.rpc import DEFAULT_ADDRESS
 
 __all__ = ["main", "mount_command", "run_repository_view", "unmount", "unmount_all"]
 
+_CLOSE_SECONDS = 30.0
+"""For which what was written is sent once nothing is mounted any more; the rest is kept on this machine."""
+
 _START_PATIENCE = 3.0
 """Seconds for which the daemon is waited for before mounting."""
 
@@ -35,11 +40,14 @@ def run_repository_view(
     address: str,
     *,
     all_commits: bool = False,
+    allow_other: bool = False,
     debug: bool = False,
     ready: Callable[[], None] | None = None,
     parent: int | None = None,
 ) -> None:
     """Mount the repository view of the daemon at `address`; returns once it is unmounted.
+
+    With `allow_other`, other users may read what it shows.
 
     SIGTERM and SIGINT end it, and so does the end of the process `parent`; the mount point is always left
     unmounted. `ready` is called once the mount answers. Raises UnavailableError when the daemon does not
@@ -47,8 +55,28 @@ def run_repository_view(
     """
     check_mountpoint(mountpoint)
     check_device()
-    serve = functools.partial(_serve, mountpoint, address, all_commits, debug, ready, parent)
-    trio.run(serve)
+    _raise_file_limit()
+    trio.run(_serve, _Settings(mountpoint, address, all_commits, allow_other, debug, ready, parent))
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """What `run_repository_view` was asked for."""
+
+    mountpoint: str
+    address: str
+    all_commits: bool
+    allow_other: bool
+    debug: bool
+    ready: Callable[[], None] | None
+    parent: int | None
+
+
+def _raise_file_limit() -> None:
+    """Each large file that is written takes a descriptor: allow as many as this user may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def mount_command(mountpoint: str, address: str) -> list[str]:
@@ -63,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--mountpoint", required=True, help="an existing directory")
     parser.add_argument("--address", default=DEFAULT_ADDRESS, help="the daemon (default: %(default)s)")
     parser.add_argument("--all-commits", action="store_true", help="list every commit beside the branches")
+    parser.add_argument("--allow-other", action="store_true", help="let other users read what is mounted")
     parser.add_argument("--parent", type=int, help="end with the process of this id")
     parser.add_argument("--debug", action="store_true", help="print each request")
     options = parser.parse_args(arguments)
@@ -77,6 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.mountpoint,
             options.address,
             all_commits=options.all_commits,
+            allow_other=options.allow_other,
             debug=options.debug,
             ready=ready,
             parent=options.parent,
@@ -87,58 +117,61 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-async def _serve(
-    mountpoint: str,
-    address: str,
-    all_commits: bool,
-    debug: bool,
-    ready: Callable[[], None] | None,
-    parent: int | None,
-) -> None:
+async def _serve(settings: _Settings) -> None:
+    serving = trio.CancelScope()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals, ungrouped():
         async with trio.open_nursery() as nursery:
 
             async def end_on_signal() -> None:
                 async for _ in signals:
-                    nursery.cancel_scope.cancel()
+                    serving.cancel()
 
             async def end_with_parent(pidfd: int) -> None:
                 await trio.lowlevel.wait_readable(pidfd)
-                nursery.cancel_scope.cancel()
+                serving.cancel()
 
             nursery.start_soon(end_on_signal)
-            if parent is not None:
+            if settings.parent is not None:
                 try:
-                    nursery.start_soon(end_with_parent, os.pidfd_open(parent))
+                    nursery.start_soon(end_with_parent, os.pidfd_open(settings.parent))
                 except ProcessLookupError:
                     return
-            await _mounted_view(mountpoint, address, all_commits, debug, ready)
+            await _mounted_view(settings, serving)
             nursery.cancel_scope.cancel()
 
 
-async def _mounted_view(
-    mountpoint: str, address: str, all_commits: bool, debug: bool, ready: Callable[[], None] | None
-) -> None:
-    daemon = Daemon(address)
+async def _mounted_view(settings: _Settings, serving: trio.CancelScope) -> None:
+    daemon = Daemon(settings.address)
     try:
         await daemon.describe(_START_PATIENCE)
-        async with open_content(daemon) as content:
-            view = RepositoryView(content, daemon, all_commits=all_commits)
-            # Nothing is writable yet, so the kernel itself may refuse. Whoever sees the mount at all may read
-            # all of it: without default_permissions the kernel need not ask for attributes to check that.
-            options = {"ro", *source_options(address)}
-            with ungrouped():
-                async with (
-                    trio.open_nursery() as nursery,
-                    mounted(view, mountpoint, options=options, debug=debug) as ended,
-                ):
-                    nursery.start_soon(view.watch)
-                    if ready is not None:
-                        ready()
-                    await ended.wait()
-                    nursery.cancel_scope.cancel()
+        with tempfile.TemporaryDirectory(prefix="pfs-mount-") as scratch:
+            async with open_content(daemon) as content:
+                view = RepositoryView(content, daemon, scratch, all_commits=settings.all_commits)
+                try:
+                    with serving:
+                        await _serve_view(view, settings)
+                finally:
+                    daemon.patience = _CLOSE_SECONDS / 2
+                    await view.close(_CLOSE_SECONDS)
     finally:
         daemon.close()
+
+
+async def _serve_view(view: RepositoryView, settings: _Settings) -> None:
+    # Whoever sees the mount without allow_other is its user: without default_permissions the kernel need not
+    # ask for attributes to check that.
+    others = ("allow_other", "default_permissions") if settings.allow_other else ()
+    options = {*source_options(settings.address), *others}
+    with ungrouped():
+        async with (
+            trio.open_nursery() as nursery,
+            mounted(view, settings.mountpoint, options=options, debug=settings.debug) as ended,
+        ):
+            nursery.start_soon(view.watch)
+            if settings.ready is not None:
+                settings.ready()
+            await ended.wait()
+            nursery.cancel_scope.cancel()
 
 
 if __name__ == "__main__":

@@ -5,14 +5,23 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import queue
 import re
 import shutil
 import subprocess
+import threading
 from dataclasses import dataclass
 
 from pfsd.errors import NotFoundError, PfsError, StateError, UnavailableError
 
 SUBTYPE = "pfs"
+FLUSH = b"user.pfs.flush"
+"""Setting this attribute sends what was written through a mount, or fails."""
+KEPT = b"user.pfs.kept"
+"""Of the root of a mount: the directory where it keeps what it can't write."""
+
+_FLUSH_SECONDS = 30.0
+_NOT_A_WRITABLE_MOUNT = (errno.ENODATA, errno.EOPNOTSUPP, errno.EROFS, errno.ENOTCONN, errno.ECONNABORTED, errno.EACCES)
 _TYPE = f"fuse.{SUBTYPE}"
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
@@ -59,18 +68,22 @@ def mount_at(path: str) -> Mount | None:
 def unmount(path: str) -> None:
     """Unmount a mount of ours, also one in use, and one whose process or daemon is gone.
 
-    In use, it leaves its place at once and ends with its last user. Raises NotFoundError when
-    there is no mount of ours on `path`, UnavailableError when the system refuses.
+    In use, it leaves its place at once and ends with its last user. Raises NotFoundError when there is no mount of
+    ours on `path`, UnavailableError when the system refuses, or when not all that was written could be sent: the
+    mount is gone then too, and the error says where the rest is kept.
     """
     found = mount_at(path)
     if found is None:
         raise NotFoundError(f"{path} is not mounted")
     if not found.is_ours:
         raise StateError(f"{path} is mounted, but not by this program ({found.type}): use umount")
+    unwritten = _flush(found.target)
     if os.geteuid() == 0:
         _unmount_as_root(found.target)
     else:
         _unmount_as_user(found.target)
+    if unwritten:
+        raise UnavailableError(f"{found.target} is unmounted, but {unwritten}")
 
 
 def unmount_all() -> list[str]:
@@ -87,6 +100,35 @@ def unmount_all() -> list[str]:
     if failed is not None:
         raise failed
     return targets
+
+
+def flush(path: str) -> None:
+    """Send what was written through the mount on `path`. Raises OSError as `setxattr` does."""
+    os.setxattr(path, FLUSH, b"")
+
+
+def _flush(target: str) -> str:
+    """Send what was written, for a while; returns what is to be said where that failed."""
+    answer: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def send() -> None:
+        try:
+            where = os.fsdecode(os.getxattr(target, KEPT))
+            answer.put(f"what was written may not be in the store yet: look into {where}")
+            flush(target)
+            answer.put("")
+        except OSError as error:
+            if error.errno in _NOT_A_WRITABLE_MOUNT:
+                answer.put("")
+
+    # A mount whose process does not answer would hold this one up.
+    asking = threading.Thread(target=send, daemon=True)
+    asking.start()
+    asking.join(_FLUSH_SECONDS)
+    said = ""
+    while not answer.empty():
+        said = answer.get()
+    return said
 
 
 def _unmount_as_root(target: str) -> None:

@@ -19,7 +19,8 @@ from pyfuse3 import EntryAttributes, FUSEError
 
 from fuse.content import SMALL_BYTES, Content, Place
 from fuse.errnos import answers
-from fuse.inodes import ChangingDir, Found, Inode, InodeTable
+from fuse.inodes import ROOT, ChangingDir, Found, Inode, InodeTable
+from fuse.mounts import KEPT
 from pfsd import entries, paths, varint
 from pfsd.entries import DirEntry, FileEntry
 from pfsd.tree import Pair
@@ -37,10 +38,12 @@ _BLOCK = 4096
 _HASH = b"user.pfs.hash"
 _COMMIT = b"user.pfs.commit"
 _PROVENANCE = b"user.pfs.provenance"
+_STATE = b"user.pfs.state"
+_BRANCH = b"user.pfs.branch"
 
 
 @dataclass(slots=True)
-class _TreeListing:
+class TreeListing:
     """An open directory of a tree. Offsets count its entries; `starts` keeps where each page begins."""
 
     inode: Inode
@@ -52,7 +55,7 @@ class _TreeListing:
 
 
 @dataclass(slots=True)
-class _ChangingListing:
+class ChangingListing:
     """An open directory that can change: its entries as they were when it was read from the start."""
 
     inode: ChangingDir
@@ -68,7 +71,7 @@ class View(pyfuse3.Operations):
         super().__init__()
         self.content = content
         self.inodes = InodeTable(root)
-        self._listings: dict[int, _TreeListing | _ChangingListing] = {}
+        self._listings: dict[int, TreeListing | ChangingListing] = {}
         self._next_listing = 1
         self._uid = os.getuid()
         self._gid = os.getgid()
@@ -78,6 +81,8 @@ class View(pyfuse3.Operations):
     @answers
     async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> EntryAttributes:
         parent = self.inodes[parent_inode]
+        if len(name) > paths.MAX_NAME_BYTES:
+            raise FUSEError(errno.ENAMETOOLONG)
         if isinstance(parent, ChangingDir):
             found = await parent.find(_text(name))
             if found is None:
@@ -85,8 +90,6 @@ class View(pyfuse3.Operations):
             inode, timeout = self.inodes.settle(found.inode), found.timeout
         else:
             directory = await parent.directory()
-            if len(name) > paths.MAX_NAME_BYTES:
-                raise FUSEError(errno.ENAMETOOLONG)
             value = await self.content.child(directory, name)
             if value is None:
                 absent = EntryAttributes()
@@ -126,11 +129,15 @@ class View(pyfuse3.Operations):
     @answers
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         directory = self.inodes[inode]
-        listing: _TreeListing | _ChangingListing
+        listing: TreeListing | ChangingListing
         if isinstance(directory, ChangingDir):
-            listing = _ChangingListing(directory)
+            listing = ChangingListing(directory)
         else:
-            listing = _TreeListing(directory, (await directory.directory()).root)
+            listing = TreeListing(directory, (await directory.directory()).root)
+        return self.add_listing(listing)
+
+    def add_listing(self, listing: TreeListing | ChangingListing) -> int:
+        """The handle of a directory that was opened."""
         handle = self._next_listing
         self._next_listing += 1
         self._listings[handle] = listing
@@ -142,26 +149,28 @@ class View(pyfuse3.Operations):
     @answers
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         listing = self._listings[fh]
-        if isinstance(listing, _ChangingListing):
+        if isinstance(listing, ChangingListing):
             await self._list_changing(listing, start_id, token)
         else:
             await self._list_tree(listing, start_id, token)
 
-    async def _list_changing(self, listing: _ChangingListing, start: int, token: pyfuse3.ReaddirToken) -> None:
+    async def _list_changing(self, listing: ChangingListing, start: int, token: pyfuse3.ReaddirToken) -> None:
         if start == 0:
             listing.found = await listing.inode.listing()
         for at in range(start, len(listing.found)):
             found = listing.found[at]
             inode = self.inodes.settle(found.inode)
-            if not pyfuse3.readdir_reply(token, inode.name, self._attributes(inode, found.timeout), at + 1):
+            if not pyfuse3.readdir_reply(
+                token, found.name or inode.name, self._attributes(inode, found.timeout), at + 1
+            ):
                 return
             self.inodes.remember(inode)
 
-    async def _list_tree(self, listing: _TreeListing, start: int, token: pyfuse3.ReaddirToken) -> None:
+    async def _list_tree(self, listing: TreeListing, start: int, token: pyfuse3.ReaddirToken) -> None:
         inodes, parent, snapshot = self.inodes, listing.inode, listing.inode.snapshot
         at = start
         time_ns = parent.time_ns
-        while await self._turn_to(listing, at):
+        while await self.turn_to(listing, at):
             for name, value in listing.page[at - listing.first :]:
                 ino, inode = inodes.number(parent.ino, name)
                 is_dir = value[0] == 2
@@ -173,7 +182,7 @@ class View(pyfuse3.Operations):
                 inodes.remember(inode or Inode(parent, name, snapshot, value, ino))
             await trio.lowlevel.checkpoint()
 
-    async def _turn_to(self, listing: _TreeListing, at: int) -> bool:
+    async def turn_to(self, listing: TreeListing, at: int) -> bool:
         """Bring in the page that holds entry `at`; False when there is no such entry."""
         if listing.page and listing.first <= at < listing.first + len(listing.page):
             return True
@@ -248,9 +257,20 @@ class View(pyfuse3.Operations):
         answer = pyfuse3.StatvfsData()
         answer.f_bsize = answer.f_frsize = _BLOCK
         answer.f_blocks = (size + _BLOCK - 1) // _BLOCK
+        free = self.free_bytes() // _BLOCK
+        answer.f_blocks += free
+        answer.f_bfree = answer.f_bavail = free
         answer.f_files = files
         answer.f_namemax = paths.MAX_NAME_BYTES
         return answer
+
+    def kept_in(self) -> str:
+        """Where is kept what could not be written."""
+        raise FUSEError(pyfuse3.ENOATTR)
+
+    def free_bytes(self) -> int:
+        """How much can be written."""
+        return 0
 
     async def totals(self) -> tuple[int, int]:
         """Bytes and files that the file system shows, as `df` prints them."""
@@ -258,10 +278,28 @@ class View(pyfuse3.Operations):
 
     @answers
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
-        snapshot = self.inodes[inode].snapshot
+        found = self.inodes[inode]
+        snapshot = found.snapshot
         if snapshot is None:
             return []
-        return [_HASH, _COMMIT, _PROVENANCE] if snapshot.provenance else [_HASH, _COMMIT]
+        names = [_HASH, _COMMIT, _STATE]
+        if snapshot.provenance:
+            names.insert(2, _PROVENANCE)
+        if self.branch_of(found):
+            names.append(_BRANCH)
+        return names
+
+    def branch_of(self, inode: Inode) -> str:
+        """The branch under which the inode's commit was found, or nothing."""
+        return inode.snapshot.branch if inode.snapshot is not None else ""
+
+    def state_of(self, inode: Inode) -> str:
+        """`open` or `finished`, of the inode's commit."""
+        return "finished"
+
+    async def hash_of(self, inode: Inode) -> bytes:
+        """The hash of the inode's content."""
+        return entries.content_hash(await inode.directory() if inode.is_dir else inode.entry)
 
     @answers
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
@@ -270,15 +308,20 @@ class View(pyfuse3.Operations):
             raise FUSEError(errno.EOPNOTSUPP)
         found = self.inodes[inode]
         snapshot = found.snapshot
+        if name == KEPT and inode == ROOT:
+            return os.fsencode(self.kept_in())
         if snapshot is None:
             raise FUSEError(pyfuse3.ENOATTR)
         if name == _HASH:
-            entry = await found.directory() if found.is_dir else found.entry
-            return entries.content_hash(entry).hex().encode()
+            return (await self.hash_of(found)).hex().encode()
         if name == _COMMIT:
             return f"{snapshot.repo}/{snapshot.commit}".encode()
         if name == _PROVENANCE and snapshot.provenance:
             return " ".join(snapshot.provenance).encode()
+        if name == _STATE:
+            return self.state_of(found).encode()
+        if name == _BRANCH and self.branch_of(found):
+            return self.branch_of(found).encode()
         raise FUSEError(pyfuse3.ENOATTR)
 
 

@@ -154,7 +154,7 @@ def test_what_is_not_there_is_enoent(daemon: Daemon, mounted: Mounted) -> None:
     assert os.listdir(mounted.path / "nope") == []
 
 
-def test_nothing_can_be_written(daemon: Daemon, mounted: Mounted) -> None:
+def test_nothing_can_be_written_to_a_finished_commit(daemon: Daemon, mounted: Mounted) -> None:
     daemon.create_repo("r")
     daemon.commit_files("r", {"/f": b"x"})
     file = mounted.path / "r/master/f"
@@ -163,7 +163,7 @@ def test_nothing_can_be_written(daemon: Daemon, mounted: Mounted) -> None:
         file.unlink,
         lambda: os.truncate(file, 0),
         lambda: file.rename(mounted.path / "r/master/g"),
-        (mounted.path / "repo").mkdir,
+        (mounted.path / "r/master/d").mkdir,
         lambda: os.setxattr(file, "user.x", b"y"),
         lambda: file.chmod(0o777),
     ):
@@ -230,7 +230,7 @@ def test_attributes_make_sense_and_numbers_last(daemon: Daemon, tmp_path: pathli
             entries = {entry.name: entry.inode() for entry in os.scandir(mounted.path / "r/master/d")}
             assert entries == {"f": file.st_ino}
             space = os.statvfs(mounted.path)
-            assert (space.f_blocks, space.f_bfree, space.f_namemax) == (1, 0, 1024)
+            assert (space.f_blocks - space.f_bfree, space.f_namemax) == (1, 1024)
     assert numbers[0] == numbers[1]
 
 
@@ -250,7 +250,10 @@ def test_extended_attributes_tell_hash_commit_and_provenance(daemon: Daemon, mou
     assert os.getxattr(tree / "a", "user.pfs.hash") == os.getxattr(tree / "d/b", "user.pfs.hash")
     assert os.getxattr(tree / "c", "user.pfs.hash") != os.getxattr(tree / "a", "user.pfs.hash")
     assert os.getxattr(tree, "user.pfs.commit") == f"r/{first.id}".encode()
-    assert os.listxattr(tree / "a") == ["user.pfs.hash", "user.pfs.commit"]
+    assert os.listxattr(tree / "a") == [f"user.pfs.{name}" for name in ("hash", "commit", "state", "branch")]
+    assert os.getxattr(tree / "a", "user.pfs.state") == b"finished"
+    assert os.getxattr(tree / "a", "user.pfs.branch") == b"master"
+    assert "user.pfs.branch" not in os.listxattr(mounted.path / "r" / first.id / "a")
     assert os.getxattr(mounted.path / "out/master", "user.pfs.provenance") == f"r/{first.id}".encode()
     assert os.listxattr(mounted.path / "r") == []
     with pytest.raises(OSError, match="No data available"):
@@ -398,7 +401,7 @@ def test_the_mount_ends_with_the_process_that_asked_for_it(daemon: Daemon, tmp_p
 @pytest.mark.parametrize(
     ("mountpoint", "address", "words"),
     [
-        ("missing", None, "can't be mounted on: No such file or directory"),
+        ("missing", None, "can't be mounted on: no such file or directory"),
         ("file", None, "can't be mounted on: it is not a directory"),
         ("dir", "127.0.0.1:1", "the daemon at 127.0.0.1:1 does not answer: start it, or set ADDRESS"),
     ],

@@ -1,4 +1,4 @@
-"""Open commits written through real mounts: system calls, ordinary tools, other clients, faults, foreign test suites."""
+"""Open commits written through real mounts: system calls, tools, other clients, faults, foreign test suites."""
 
 from __future__ import annotations
 

@@ -1,0 +1,562 @@
+"""An open commit that is written through the mount.
+
+What is written waits here for a moment, so that many small files travel together, and goes to the daemon in order:
+removals, new directories, files. A rename of what the daemon has, and the end of the commit, wait for all of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from fuse import kept, writes
+from fuse.commits import BUSY_FRESH_SECONDS, BUSY_SECONDS
+from fuse.content import Content
+from fuse.errnos import ClosedError
+from fuse.inodes import Inode, InodeTable, Snapshot
+from fuse.opennodes import OpenDir, OpenFile
+from fuse.sending import SMALL_BYTES, Sent, large_file, small_files, take, unchanged_chunks
+from fuse.writes import EditStep, Writer
+from pachproto import pfs_pb2
+from pfsd import entries
+from pfsd.entries import DirEntry, FileEntry
+from pfsd.errors import AlreadyExistsError, NotFoundError, PfsError, StateError, UnavailableError
+from pfsd.paths import join
+
+log = logging.getLogger(__name__)
+
+FRESH_SECONDS = 0.02
+"""How much later than at once walks that begin inside the commit may see what other clients put."""
+
+BEHIND_SECONDS = 0.05
+"""How long a closed file may wait to be sent."""
+BEHIND_COUNT = 1000
+BEHIND_BYTES = 8 << 20
+"""How many files, removals and directories may wait, and bytes in them, before they are sent without delay."""
+_AGAIN_SECONDS = 1.0
+
+
+class CommitSource(Protocol):
+    """What tells how an open commit is now (`fuse.commits.Commits`)."""
+
+    async def root_of_open(self, repo: str, commit_id: str) -> tuple[bytes, bool]:
+        """The root hash of its tree, and whether it is finished. Raises NotFoundError when it is deleted."""
+
+    def note_write(self, commit_id: str) -> None:
+        """This mount has written to it just now."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """What all open commits of a mount share."""
+
+    content: Content
+    inodes: InodeTable
+    writer: Writer
+    commits: CommitSource
+    directory: str
+    """Where scratch files are."""
+    start: Callable[[OpenCommit], None]
+    """Runs `OpenCommit.write_behind` in the background."""
+    ended: Callable[[OpenCommit], None]
+    """The kernel and the programs are done with a commit."""
+
+
+class OpenCommit:
+    """One open commit, or one that was open when a program began to use it."""
+
+    def __init__(self, repo_dir: Inode, snapshot: Snapshot, root: bytes, services: Services) -> None:
+        self.snapshot = snapshot
+        self.root = root
+        """Root hash of its tree, as it was last told."""
+        self.is_closed = False
+        """Whether it is finished or deleted: nothing can be written any more."""
+        self.content = services.content
+        self.inodes = services.inodes
+        self.directory = services.directory
+        self.unwritten: dict[str, str] = {}
+        """What could not be written, and where it is kept."""
+        self.branch = ""
+        """The branch under which it was found, if any."""
+        self.top = OpenDir(repo_dir, b"/open/" + snapshot.commit.encode(), self, snapshot=snapshot)
+        self._services = services
+        self._asked = trio.current_time()
+        self._written = -1e9
+        self._lock = trio.Lock()
+        self._files: dict[OpenFile, None] = {}
+        self._directories: dict[OpenDir, None] = {}
+        self._removals: dict[tuple[OpenDir, bytes], bool] = {}
+        """Parent and name of what the daemon still has, and whether it is a directory."""
+        self._taken: list[OpenDir | tuple[OpenDir, bytes]] = []
+        """New directories and removals that the daemon has taken, but of which `root` may not tell yet."""
+        self._bytes = 0
+        self._full = trio.Event()
+        self._behind = False
+        self._error: PfsError | None = None
+
+    def __str__(self) -> str:
+        return f"{self.snapshot.repo}/{self.snapshot.commit}"
+
+    # --- what it shows -----------------------------------------------------------------------------------
+
+    @property
+    def timeout(self) -> float:
+        """Seconds for which the kernel may keep names and attributes."""
+        if self.is_closed or trio.current_time() - self._written > BUSY_SECONDS:
+            return 0.0
+        return BUSY_FRESH_SECONDS
+
+    def install(self, root: bytes, asked: float) -> None:
+        """The commit's tree as it was told to a call that began at `asked`."""
+        if asked >= self._asked and not self.is_closed:
+            self.root, self._asked = root, asked
+
+    def note_write(self) -> None:
+        """Something changes through this mount."""
+        self._written = trio.current_time()
+        self._services.commits.note_write(self.snapshot.commit)
+
+    async def freshen(self) -> None:
+        """Ask for the commit's tree unless it was told a moment ago."""
+        now = trio.current_time()
+        limit = BUSY_FRESH_SECONDS if now - self._written <= BUSY_SECONDS else FRESH_SECONDS
+        if not self.is_closed and now - self._asked > limit:
+            await self._refresh()
+
+    async def _refresh(self) -> None:
+        asked = trio.current_time()
+        try:
+            root, finished = await self._services.commits.root_of_open(self.snapshot.repo, self.snapshot.commit)
+        except NotFoundError:
+            self.close()
+            return
+        self.install(root, asked)
+        if finished:
+            self.close()
+
+    def close(self) -> None:
+        """It is finished or deleted."""
+        self.is_closed = True
+
+    def ended(self) -> None:
+        """Neither the kernel nor anything else refers to it any more."""
+        self._services.ended(self)
+
+    async def current(self, node: OpenFile) -> None:
+        """Make sure that a file's entry is what the tree has."""
+        while node.is_stale and node.is_linked and node.parent is not None:
+            root, parent = self.root, node.parent
+            assert isinstance(parent, OpenDir)
+            value = await self.content.child(DirEntry(await parent.tree_root()), node.key)
+            if root == self.root and not node.is_local:
+                # what another client has removed meanwhile stays as it was for those who have it open
+                node.set_value(value if value is not None and value[:1] == node.value[:1] else node.value)
+
+    # --- what waits to be sent ---------------------------------------------------------------------------
+
+    @property
+    def pending(self) -> int:
+        """How much waits to be sent: files, directories, removals."""
+        return len(self._files) + len(self._directories) + len(self._removals) + len(self._taken)
+
+    def check_open(self) -> None:
+        """Raise StateError when nothing can be written any more."""
+        if self.is_closed:
+            raise ClosedError(f"commit {self} is finished or deleted: start another one")
+
+    def raise_error(self) -> None:
+        """Raise what went wrong in the background since this was last asked."""
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    async def send_file(self, node: OpenFile) -> None:
+        """A closed file is to be sent: at once when it is large, else soon."""
+        if not node.is_dirty:
+            return
+        size = node.size
+        self._files[node] = None
+        self._bytes += min(size, SMALL_BYTES)
+        if size > SMALL_BYTES:
+            await self.flush()
+        else:
+            await self._begin()
+
+    async def make_directory(self, node: OpenDir) -> None:
+        """A new directory is to be sent."""
+        self._directories[node] = None
+        await self._begin()
+
+    async def take_off(self, node: OpenFile | OpenDir) -> None:
+        """A file or an empty directory loses its name, which `parent` hides from now on.
+
+        What the daemon does not have yet needs no call.
+        """
+        if node.is_new and self._lock.locked():  # it may be on its way
+            await self.flush()
+        self._take_off(node)
+        await self._begin()
+
+    def _take_off(self, node: OpenFile | OpenDir) -> None:
+        parent, is_new = node.parent, node.is_new
+        assert isinstance(parent, OpenDir)
+        self.unlink(node)
+        if not is_new:
+            self._removals[parent, node.key] = node.is_dir
+            parent.hidden.add(node.key)
+
+    async def rename(
+        self, node: OpenFile | OpenDir, target: OpenFile | OpenDir | None, parent: OpenDir, name: bytes
+    ) -> None:
+        """Move a node to a place where `target` is and may be replaced.
+
+        A file that the daemon does not have yet needs no call.
+        """
+        if self._lock.locked() and (node.is_new or (target is not None and target.is_new)):
+            await self.flush()
+        if isinstance(node, OpenFile) and node.is_new:
+            if target is not None:
+                self._take_off(target)
+            self.move(node, parent, name)
+            await self._begin()
+            return
+        before, after = join(node.path()), join((*parent.path(), name.decode()))
+
+        def taken() -> None:
+            if target is not None:
+                self.unlink(target)
+            self.move(node, parent, name)
+
+        await self.edit([writes.rename(before, after)], taken)
+
+    async def exchange(self, one: OpenFile | OpenDir, other: OpenFile | OpenDir) -> None:
+        """Two nodes change places."""
+        first, second = one.path(), other.path()
+        aside = join((*first[:-1], f".exchange-{secrets.token_hex(8)}"))
+
+        def taken() -> None:
+            one_parent, one_name, other_parent, other_name = one.parent, one.key, other.parent, other.key
+            assert isinstance(one_parent, OpenDir)
+            assert isinstance(other_parent, OpenDir)
+            self.move(one, other_parent, other_name)
+            self.move(other, one_parent, one_name)
+
+        for node in (one, other):
+            if isinstance(node, OpenFile) and node.is_dirty:
+                self._files[node] = None
+        steps = [
+            writes.rename(join(first), aside),
+            writes.rename(join(second), join(first)),
+            writes.rename(aside, join(second)),
+        ]
+        await self.edit(steps, taken)
+
+    def unlink(self, node: OpenFile | OpenDir) -> None:
+        """The node has no name any more; what it holds lives on with its handles."""
+        parent = node.parent
+        assert isinstance(parent, OpenDir)
+        if parent.children.get(node.key) is node:
+            del parent.children[node.key]
+        node.is_linked = False
+        if isinstance(node, OpenFile):
+            self._files.pop(node, None)
+            if not node.handles and node.scratch is not None:
+                node.scratch.close()
+        else:
+            self._directories.pop(node, None)
+            node.is_new = False
+        self.inodes.recheck(node)
+
+    def move(self, node: OpenFile | OpenDir, parent: OpenDir, name: bytes) -> None:
+        """The node stands elsewhere from now on."""
+        before = node.parent
+        assert isinstance(before, OpenDir)
+        if before.children.get(node.key) is node:
+            del before.children[node.key]
+        node.parent, node.key = parent, name
+        parent.children[name] = node
+        if isinstance(node, OpenDir):
+            node.moved()
+        self.inodes.recheck(before)
+
+    async def release(self, node: OpenFile) -> None:
+        """A handle is gone."""
+        node.handles -= 1
+        if node.handles == 0:
+            if node.is_dirty and not self.is_closed:
+                await self.send_file(node)
+            elif not node.is_dirty:
+                self._let_go(node)
+
+    def _let_go(self, node: OpenFile) -> None:
+        """The store has all of a file that no program has open."""
+        if node.scratch is not None and not node.handles:
+            node.is_stale = node.is_linked
+            node.scratch.close()
+            node.scratch = None
+        self.inodes.recheck(node)
+
+    async def _begin(self) -> None:
+        """Send in the background; wait for it where too much has come together."""
+        if not self._behind:
+            self._behind = True
+            self._services.start(self)
+        if self.pending >= BEHIND_COUNT or self._bytes >= BEHIND_BYTES:
+            self._full.set()
+        if self.pending >= 4 * BEHIND_COUNT or self._bytes >= 4 * BEHIND_BYTES:
+            await self.flush()
+
+    async def write_behind(self) -> None:
+        """Send what waits until nothing does. Errors are kept for the next `raise_error`, and logged."""
+        try:
+            while self.pending:
+                with trio.move_on_after(BEHIND_SECONDS):
+                    await self._full.wait()
+                try:
+                    await self.flush()
+                except UnavailableError as error:
+                    self._error = error
+                    log.error("%s: %d changes wait: %s", self, self.pending, error)
+                    await trio.sleep(_AGAIN_SECONDS)
+                except PfsError as error:
+                    self._error = error
+                    log.error("%s: %s", self, error)
+                    if self.pending:
+                        await trio.sleep(_AGAIN_SECONDS)
+        finally:
+            self._behind = False
+
+    # --- sending -----------------------------------------------------------------------------------------
+
+    async def flush(self) -> None:
+        """Send everything that waits. Raises what the daemon says; UnavailableError leaves it waiting."""
+        async with self._lock:
+            await self._flush()
+
+    async def edit(self, steps: Sequence[EditStep], taken: Callable[[], None]) -> None:
+        """Take steps that build on all that was written; `taken` is called as they take effect."""
+        async with self._lock:
+            await self._flush()
+            await self._edit(steps)
+            taken()
+
+    async def _edit(self, steps: Sequence[EditStep]) -> None:
+        root = await self._services.writer.edit(self.snapshot.repo, self.snapshot.commit, steps)
+        self.install(root, trio.current_time())
+
+    async def flush_all(self) -> None:
+        """Send everything, also of files that are still open. Raises what `flush` does."""
+        async with self._lock:
+            for node in self._dirty(self.top):
+                self._files[node] = None
+            await self._flush()
+
+    async def finish(self) -> None:
+        """Send everything, also of files that are still open, and finish the commit."""
+        async with self._lock:
+            for node in self._dirty(self.top):
+                self._files[node] = None
+            await self._flush()
+            self.raise_error()
+            await self._services.writer.finish_commit(self.snapshot.repo, self.snapshot.commit)
+            self.close()
+
+    async def delete(self) -> None:
+        """Delete the commit with all that was written to it."""
+        async with self._lock:
+            await self._services.writer.delete_commit(self.snapshot.repo, self.snapshot.commit)
+            self.close()
+            for node in self._dirty(self.top):
+                node.sent = node.changes
+            self._files.clear()
+            self._directories.clear()
+            self._removals.clear()
+
+    async def salvage(self) -> None:
+        """Keep on this machine what was not written, and forget it; see `unwritten`."""
+        for node in self._dirty(self.top):
+            await self._keep(node)
+
+    def _dirty(self, directory: OpenDir) -> list[OpenFile]:
+        found: list[OpenFile] = []
+        for child in directory.children.values():
+            if isinstance(child, OpenDir):
+                found += self._dirty(child)
+            elif child.is_dirty:
+                found.append(child)
+        return found
+
+    async def _flush(self) -> None:
+        if not self.pending:
+            return
+        files, directories, removals = list(self._files), list(self._directories), dict(self._removals)
+        self._files.clear()
+        self._directories.clear()
+        self._removals.clear()
+        self._bytes = 0
+        self._full = trio.Event()
+        for node in files:  # whose scratch may not go now
+            node.handles += 1
+        sent: list[Sent] = []
+        try:
+            self.check_open()
+            await self._take_steps(self._steps(files, directories, removals))
+            self._taken += [*directories, *removals]
+            directories, removals = [], {}
+            await self._send(files, sent)
+            await self._refresh()
+            await self._rebase(sent)
+        except BaseException as error:
+            for node in files:
+                node.handles -= 1
+            if isinstance(error, PfsError) and self.is_closed:
+                await self._give_up(files, error)
+            else:
+                self._files = dict.fromkeys([*files, *self._files])
+                self._directories = dict.fromkeys([*directories, *self._directories])
+                self._removals = {**removals, **self._removals}
+            raise
+        self._settle(files, sent)
+
+    def _steps(
+        self, files: list[OpenFile], directories: list[OpenDir], removals: dict[tuple[OpenDir, bytes], bool]
+    ) -> list[EditStep]:
+        replaced = {(node.parent, node.key) for node in files if node.is_linked and node.is_new}
+        steps = [
+            writes.remove(join((*parent.path(), name.decode())), is_dir)
+            for (parent, name), is_dir in removals.items()
+            if is_dir or (parent, name) not in replaced
+        ]
+        return steps + [writes.make_directory(join(node.path())) for node in directories if node.is_linked]
+
+    async def _rebase(self, sent: list[Sent]) -> None:
+        """What goes on being written to builds on what the store has now."""
+        for file in sent:
+            node, parent = file.node, file.node.parent
+            if node.handles > 1 and node.is_linked and isinstance(parent, OpenDir):
+                value = await self.content.child(DirEntry(await parent.tree_root()), node.key)
+                entry = None if value is None else entries.decode(value)
+                same = isinstance(entry, FileEntry) and entry.size == file.size and node.changes == file.changes
+                if same and value is not None:
+                    node.set_value(value)
+                    file.scratch.rebase(node.file)
+
+    def _settle(self, files: list[OpenFile], sent: list[Sent]) -> None:
+        """The commit's tree has it all."""
+        taken, self._taken = self._taken, []
+        for item in taken:
+            if isinstance(item, OpenDir):
+                item.is_new = False
+                self.inodes.recheck(item)
+            else:
+                parent, name = item
+                if item not in self._removals:
+                    parent.hidden.discard(name)
+                self.inodes.recheck(parent)
+        for file in sent:
+            file.node.sent = file.changes
+            file.node.is_new = False
+        for node in files:
+            node.handles -= 1
+            if node.handles == 0 and not node.is_dirty:
+                self._let_go(node)
+
+    async def _take_steps(self, steps: list[EditStep]) -> None:
+        if not steps:
+            return
+        try:
+            await self._edit(steps)
+            return
+        except (NotFoundError, AlreadyExistsError, StateError):
+            await self._check_alive()
+        for step in steps:  # another client was faster with one of them
+            try:
+                await self._edit([step])
+            except (NotFoundError, AlreadyExistsError):
+                pass
+            except StateError as error:
+                self._error = error
+                log.error("%s: %s", self, error)
+
+    async def _check_alive(self) -> None:
+        await self._refresh()
+        self.check_open()
+
+    async def _send(self, files: list[OpenFile], sent: list[Sent]) -> None:
+        """Send files, and say in `sent` which have arrived."""
+        commit = pfs_pb2.Commit(repo={"name": self.snapshot.repo}, id=self.snapshot.commit)
+        taken = [take(node) for node in files if node.is_dirty]
+        small = [file for file in taken if file.size <= SMALL_BYTES]
+        for file in small:
+            await file.scratch.fill(self.content, 0)
+        if small:
+            await self._send_small(commit, small, sent)
+        for file in taken:
+            if file.size > SMALL_BYTES:
+                await self._send_large(commit, file)
+                sent.append(file)
+
+    async def _send_small(self, commit: pfs_pb2.Commit, files: list[Sent], sent: list[Sent]) -> None:
+        messages = small_files(commit, files)
+        try:
+            await self._services.writer.put_files(lambda: messages, sum(file.size for file in files))
+            sent += files
+            return
+        except UnavailableError:
+            raise
+        except PfsError as error:
+            await self._check_alive()
+            if len(files) == 1:
+                await self._refuse(files[0], error)
+                return
+        for file in files:
+            await self._send_small(commit, [file], sent)
+
+    async def _send_large(self, commit: pfs_pb2.Commit, file: Sent) -> None:
+        base = file.scratch.base
+        chunks, start = await unchanged_chunks(self.content, base, file.scratch.first_changed, file.size)
+        put = self._services.writer.put_files
+        await file.scratch.fill(self.content, start)
+        if chunks:
+            try:
+                await put(lambda: large_file(commit, file, chunks, start), file.size - start)
+                return
+            except UnavailableError:
+                raise
+            except PfsError as error:
+                log.info("%s: all of %s is sent: %s", self, file.path, error)
+                await file.scratch.fill(self.content, 0)
+        try:
+            await put(lambda: large_file(commit, file, (), 0), file.size)
+        except UnavailableError:
+            raise
+        except PfsError as error:
+            await self._check_alive()
+            await self._refuse(file, error)
+
+    async def _refuse(self, file: Sent, error: PfsError) -> None:
+        """The daemon does not take a file as it is: its path is something else now, or the disk is full."""
+        where = await self._keep(file.node)
+        self._error = type(error)(f"{file.path} could not be written and is kept as {where}: {error}")
+        log.error("%s: %s", self, self._error)
+
+    async def _give_up(self, files: list[OpenFile], error: PfsError) -> None:
+        """The commit takes nothing any more: keep what it lacks."""
+        for node in dict.fromkeys([*files, *self._dirty(self.top)]):
+            if node.is_dirty:
+                await self._keep(node)
+        log.error("%s: files that could not be written (%s) are kept in %s", self, error, kept.kept_directory())
+
+    async def _keep(self, node: OpenFile) -> str:
+        path = join(node.path())
+        where = str(await kept.keep(kept.kept_directory(), node, self.content))
+        self.unwritten[path] = where
+        node.sent = node.changes
+        self._files.pop(node, None)
+        self.inodes.recheck(node)
+        return where
