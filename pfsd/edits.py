@@ -20,7 +20,7 @@ from pfsd.paths import Path, join
 from pfsd.records import Commit
 from pfsd.references import as_operation
 from pfsd.root import Root
-from pfsd.staging import Staging, Write
+from pfsd.staging import Kind, Staging, Write
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,29 +88,31 @@ class Edits:
                 raise
 
     def _take(self, commit: Commit, staging: Staging, step: Step) -> None:
-        top = self._commits.tree(commit)
+        """Check and stage one step. Only what needs a directory's content folds what is staged."""
         if isinstance(step, MakeDirectory):
-            self._need_parent(top, step.path)
-            if self._find(top, step.path) is not None:
+            self._need_parent(staging, step.path)
+            if staging.kind(step.path) is not Kind.NOTHING:
                 raise AlreadyExistsError(f"{join(step.path)} already exists")
             staging.apply([Write(step.path, directory=entries.EMPTY_DIR)])
         elif isinstance(step, Remove):
-            self._check_removal(top, step)
+            self._check_removal(commit, staging, step)
             staging.delete(step.path)
         elif isinstance(step, Rename):
-            staging.apply(self._renamed(top, step))
+            self._need_parent(staging, step.target)
+            staging.apply(self._renamed(self._commits.tree(commit), step))
         else:
-            self._need_parent(top, step.path)
+            self._need_parent(staging, step.path)
             staging.apply([Write(step.path, (step.entry,), overwrite=True)])
 
-    def _check_removal(self, top: DirEntry, step: Remove) -> None:
-        found = self._find(top, step.path)
-        if found is None:
+    def _check_removal(self, commit: Commit, staging: Staging, step: Remove) -> None:
+        kind = staging.kind(step.path)
+        if kind is Kind.NOTHING:
             raise NotFoundError(f"{join(step.path)} not found")
-        if step.file and isinstance(found, DirEntry):
+        if step.file and kind is Kind.DIRECTORY:
             raise IsADirectoryPfsError(f"{join(step.path)} is a directory")
         if step.empty_directory:
-            self._need_empty(found, step.path)
+            found = self._find(self._commits.tree(commit), step.path)
+            self._need_empty(found or entries.EMPTY_DIR, step.path)
 
     def _renamed(self, top: DirEntry, step: Rename) -> list[Write]:
         moved = self._find(top, step.source)
@@ -118,7 +120,6 @@ class Edits:
             raise NotFoundError(f"{join(step.source)} not found")
         if step.target[: len(step.source)] == step.source and step.target != step.source:
             raise InvalidError(f"{join(step.source)} can't be moved below itself")
-        self._need_parent(top, step.target)
         replaced = self._find(top, step.target)
         if replaced is not None and step.no_replace:
             raise AlreadyExistsError(f"{join(step.target)} already exists")
@@ -137,13 +138,13 @@ class Edits:
         if next(dirs.children(self._root.nodes, entry), None) is not None:
             raise NotEmptyError(f"{join(path)} is not empty")
 
-    def _need_parent(self, top: DirEntry, path: Path) -> None:
+    def _need_parent(self, staging: Staging, path: Path) -> None:
         if not path:
             raise AlreadyExistsError("the root of a commit is always there")
-        parent = self._find(top, path[:-1])
-        if parent is None:
+        parent = staging.kind(path[:-1])
+        if parent is Kind.NOTHING:
             raise NotFoundError(f"{join(path[:-1])} not found")
-        if not isinstance(parent, DirEntry):
+        if parent is Kind.FILE:
             raise NotADirectoryPfsError(f"{join(path[:-1])} is not a directory")
 
     def _find(self, top: DirEntry, path: Path) -> Entry | None:

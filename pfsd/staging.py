@@ -87,21 +87,27 @@ class Staging:
         """Directories that have a row, each with the root of what is shown of the base tree there."""
         self._numbers: dict[Path, int] = {}
         """Files that have a row, each with the number of its next piece."""
+        self._clean: bool | None = None
+        """What `is_clean` tells, where it is known."""
         self.lock = threading.RLock()
 
     @property
     def is_clean(self) -> bool:
         """Whether nothing is staged."""
-        return next(self._db.scan("staging", self._area), None) is None
+        if self._clean is None:  # a scan is slow after many rows were removed
+            self._clean = next(self._db.scan("staging", self._area), None) is None
+        return self._clean
 
     def rebase(self, base: bytes) -> None:
         """Go on over a new base tree, after what was staged was folded into it and removed."""
         self._base = entries.dir_entry(self._nodes, base)
+        self._clean = True
         self._forget()
 
     def apply(self, writes: Iterable[Write]) -> None:
         """Stage writes, all or none. Raises IsADirectoryPfsError, NotADirectoryPfsError where a path is in the way."""
         self._chunks.spill()  # a row may not outlive the chunks that it names
+        self._clean = None
         overlay = _Overlay(self._db, self._area)
         iterator = iter(writes)
         try:
@@ -119,6 +125,10 @@ class Staging:
         except BaseException:
             self._forget()  # it may tell of rows that were not written
             raise
+
+    def kind(self, path: Path) -> Kind:
+        """What is at a path now."""
+        return self._look(_Overlay(self._db, self._area), path)[0]
 
     def delete(self, path: Path) -> None:
         """Remove a file or a directory with all below it; what is not there is no error."""
