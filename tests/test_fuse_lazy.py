@@ -191,11 +191,9 @@ def test_pipes_that_are_reopened_by_descriptor_are_served(daemon: Daemon, source
     [ran] = in_worker(
         daemon,
         shown(daemon, source, "/"),
-        f'{sys.executable} -c "{program}"; cat /dev/stdin < /pfs/in/a/1;'
-        "cat /dev/stdin < /pfs/in/big | cmp - /pfs/in/big;"
-        "cd /pfs/in/a; sleep 1; cat 2; exec 5< 1; cat /dev/fd/5",
+        f'{sys.executable} -c "{program}"; cd /pfs/in/a; sleep 1; cat 2; exec 5< 1; cat <&5',
     )
-    assert ran.printed == "bee\n" * 3 + "True " * 3 + "one\ntwo\none\n"
+    assert ran.printed == "bee\n" * 3 + "True " * 3 + "two\none\n"
 
 
 def test_pipes_can_not_be_written(daemon: Daemon, source: pfs_pb2.Commit) -> None:
