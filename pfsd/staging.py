@@ -107,7 +107,6 @@ class Staging:
     def apply(self, writes: Iterable[Write]) -> None:
         """Stage writes, all or none. Raises IsADirectoryPfsError, NotADirectoryPfsError where a path is in the way."""
         self._chunks.spill()  # a row may not outlive the chunks that it names
-        self._clean = None
         overlay = _Overlay(self._db, self._area)
         iterator = iter(writes)
         try:
@@ -119,6 +118,7 @@ class Staging:
                     else:
                         self._apply(overlay, write)
             self._db.write(overlay.batch)
+            self._clean = None  # only now: who makes the writes may ask while they are taken
             if len(self._numbers) + len(overlay.numbers) > KNOWN_FILES:
                 self._numbers.clear()
             self._numbers |= itertools.islice(overlay.numbers.items(), KNOWN_FILES)
