@@ -10,7 +10,6 @@ import pytest
 
 from tests.daemons import Daemon, running
 
-
 # Run in the background, a shell has its commands ignore SIGINT, and what they start inherits that: tests that
 # interrupt a process would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
