@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 from collections.abc import AsyncIterator
@@ -13,6 +14,9 @@ from google.protobuf.descriptor import MethodDescriptor
 from pfsd import errors
 
 log = logging.getLogger(__name__)
+
+SETTLE_SECONDS = 0.001
+"""How long the news that a client went away may take after the end of its stream."""
 
 _CODES: dict[type[errors.PfsError], grpc.StatusCode] = {
     errors.NotFoundError: grpc.StatusCode.NOT_FOUND,
@@ -62,11 +66,24 @@ def wrap(method: MethodDescriptor, function: Any) -> Any:
 
     async def call(request: Any, context: Any) -> Any:
         try:
-            return await function(request, context)
+            return await function(_whole(request, context) if method.client_streaming else request, context)
         except Exception as error:  # noqa: BLE001 (every defect is answered, and logged, here)
             await _abort(context, method, error)
 
     return call
+
+
+async def _whole(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+    """A client's messages; raises CancelledError instead of ending when the client went away.
+
+    grpc ends the stream in both cases, and may say of the cancellation only a moment later: without this, the half of a
+    file that came before would be taken for the whole.
+    """
+    async for message in requests:
+        yield message
+    await asyncio.sleep(SETTLE_SECONDS)
+    if context.cancelled() or context.done():
+        raise asyncio.CancelledError
 
 
 async def _abort(context: Any, method: MethodDescriptor, error: Exception) -> None:
