@@ -36,7 +36,7 @@ JOB_IDS = "pps/job-ids/"
 OPEN_JOBS = "pps/open-jobs/"
 INPUTS = "pps/inputs/"
 LOGS = "pps/logs/"
-TODO = "pps/todo/"
+REMAINING = "pps/todo/"
 
 
 class JobState(enum.Enum):
@@ -283,4 +283,4 @@ def set_key(commits: Sequence[str]) -> str:
 
 def todo_prefix(pipeline: str, job_id: str = "") -> str:
     """Where the datums that a job, or any job of a pipeline, had to compute are kept."""
-    return f"{TODO}{pipeline}/" + (f"{job_id}/" if job_id else "")
+    return f"{REMAINING}{pipeline}/" + (f"{job_id}/" if job_id else "")

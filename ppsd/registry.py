@@ -195,7 +195,7 @@ class Registry:
             records.JOB_IDS,
             records.OPEN_JOBS,
             records.LOGS,
-            records.TODO,
+            records.REMAINING,
         )
         await self._files.write_records({}, (), below)
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import AsyncIterator, Iterable
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from google.protobuf.wrappers_pb2 import BytesValue
 
 from pachproto import pfs_pb2
 from pfsd import entries
 from pfsd.entries import Entry
 from pfsd.records import Commit, CommitRef, Repo
+from pfsd.services.threads import stream_in_thread
+
+MESSAGE_BYTES = 1 << 20
+"""Bytes of content in one message."""
 
 
 def timestamp(nanoseconds: int) -> Timestamp:
@@ -65,3 +71,10 @@ def below(asked: str, name: str) -> str:
 def commit_ref(message: pfs_pb2.Commit) -> CommitRef:
     """The commit that a message names; its id may be a branch."""
     return CommitRef(message.repo.name, message.id)
+
+
+async def byte_values(blocks: Iterable[bytes]) -> AsyncIterator[BytesValue]:
+    """Bytes that come from a blocking iterable, as messages of bounded size."""
+    async for (block,) in stream_in_thread(blocks):
+        for at in range(0, len(block), MESSAGE_BYTES):
+            yield BytesValue(value=block[at : at + MESSAGE_BYTES])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
@@ -11,11 +11,11 @@ from google.protobuf.wrappers_pb2 import BytesValue
 from pachproto import pfs_pb2
 from pfsd.errors import InvalidError, NotFoundError
 from pfsd.objects import parse_hash
+from pfsd.services.convert import byte_values
 from pfsd.services.threads import in_thread, stream_in_thread
 from pfsd.store import Store
 from pfsd.uploads import FileSink
 
-MESSAGE_BYTES = 1 << 20
 BATCH = 256
 
 
@@ -36,12 +36,12 @@ class ObjectService:
         return _object(await in_thread(self._objects.keep, sink, tags))
 
     async def GetObject(self, request: pfs_pb2.Object, _context: Any) -> AsyncIterator[BytesValue]:
-        async for message in _stream(self._objects.read([parse_hash(request.hash)])):
+        async for message in byte_values(self._objects.read([parse_hash(request.hash)])):
             yield message
 
     async def GetObjects(self, request: pfs_pb2.GetObjectsRequest, _context: Any) -> AsyncIterator[BytesValue]:
         names = [parse_hash(item.hash) for item in request.objects]
-        async for message in _stream(self._objects.read(names, request.offset_bytes, request.size_bytes)):
+        async for message in byte_values(self._objects.read(names, request.offset_bytes, request.size_bytes)):
             yield message
 
     async def TagObject(self, request: pfs_pb2.TagObjectRequest, _context: Any) -> Empty:
@@ -71,7 +71,7 @@ class ObjectService:
         return pfs_pb2.DeleteObjectsResponse()
 
     async def GetTag(self, request: pfs_pb2.Tag, _context: Any) -> AsyncIterator[BytesValue]:
-        async for message in _stream(self._objects.read([self._tags.get(request.name)])):
+        async for message in byte_values(self._objects.read([self._tags.get(request.name)])):
             yield message
 
     async def InspectTag(self, request: pfs_pb2.Tag, _context: Any) -> pfs_pb2.ObjectInfo:
@@ -112,9 +112,3 @@ class ObjectService:
 
 def _object(name: bytes) -> pfs_pb2.Object:
     return pfs_pb2.Object(hash=name.hex())
-
-
-async def _stream(blocks: Iterator[bytes]) -> AsyncIterator[BytesValue]:
-    async for (block,) in stream_in_thread(blocks):
-        for at in range(0, len(block), MESSAGE_BYTES):
-            yield BytesValue(value=block[at : at + MESSAGE_BYTES])

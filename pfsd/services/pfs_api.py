@@ -14,7 +14,7 @@ from pfsd.errors import InvalidError
 from pfsd.records import Commit
 from pfsd.services import convert, listings, waiting
 from pfsd.services.convert import commit_ref
-from pfsd.services.threads import in_thread, stream_in_thread
+from pfsd.services.threads import in_thread
 from pfsd.services.urls import fetch
 from pfsd.split import Delimiter
 from pfsd.store import Store
@@ -166,9 +166,8 @@ class PfsService:
         data = await in_thread(
             self._store.files.read, commit, request.file.path, request.offset_bytes, request.size_bytes
         )
-        async for (piece,) in stream_in_thread(data):
-            for at in range(0, len(piece), MESSAGE_BYTES):
-                yield BytesValue(value=piece[at : at + MESSAGE_BYTES])
+        async for message in convert.byte_values(data):
+            yield message
 
     async def InspectFile(self, request: pfs_pb2.InspectFileRequest, _context: Any) -> pfs_pb2.FileInfo:
         commit = self._resolve(request.file.commit)
@@ -220,9 +219,6 @@ class PfsService:
     def _resolve(self, message: pfs_pb2.Commit) -> Commit:
         return self._store.commits.resolve(message.repo.name, message.id)
 
-
-MESSAGE_BYTES = 1 << 20
-"""Bytes of a file in one message."""
 
 _DELIMITERS = {
     pfs_pb2.NONE: Delimiter.NONE,
