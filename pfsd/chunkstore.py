@@ -2,7 +2,8 @@
 
 New chunks are appended to the growing pack in the spool directory. A full pack is sealed: synced, entered in
 the chunk index, moved to the object store. `flush` does the first two for a pack that goes on growing, so the
-index only ever names synced bytes. Layouts: ARCHITECTURE.md, "Formats".
+index only ever names durable bytes: where they are few, they are put into the journal (`pfsd.journal`) instead of
+synced. Layouts: ARCHITECTURE.md, "Formats".
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from dataclasses import dataclass
 
 from blake3 import blake3
 
+from pfsd import journal
 from pfsd._core import next_cut
 from pfsd.entries import Chunk
 from pfsd.errors import CorruptError, FullError, PfsError
+from pfsd.journal import PackJournal
 from pfsd.kv import Database
 from pfsd.objectstore import ObjectStore, fsync_directory
 from pfsd.references import References
@@ -87,6 +90,9 @@ class _Pack:
         """Bytes, those that still wait in `_pending` included."""
         self.fresh: dict[bytes, bytes] = {}
         """The index rows of the chunks that the index does not name yet."""
+        self.durable = 0
+        """Bytes from the beginning that are synced or in the journal."""
+        self.journal = PackJournal(path.name)
         self.lock = threading.Lock()
         """Held while the descriptor must stay open. Taken before the store's lock."""
         self._pending = bytearray()
@@ -193,7 +199,7 @@ class ChunkStore:
                 pack.write()
 
     def flush(self) -> None:
-        """Sync the growing packs and enter their new chunks in the index, unsynced: the next synced write covers it."""
+        """Enter the new chunks in the index; the next synced write to the database makes rows and bytes durable."""
         with self._lock:
             waiting = [pack for pack in self._packs.values() if pack.fresh]
         for pack in waiting:
@@ -212,18 +218,25 @@ class ChunkStore:
             self._active = None
         self._store.close()
 
-    def _index(self, pack: _Pack) -> None:
+    def _index(self, pack: _Pack, *, sync: bool = False) -> None:
+        """Enter a pack's new chunks in the index; with `sync`, the pack is synced whatever their size."""
         with self._lock:
             pack.write()
             fresh = list(pack.fresh.items())
-        os.fdatasync(pack.fd)
+            start, end = pack.durable, pack.size
         batch = self._db.batch()
+        if not sync and pack.journal.takes(end - start):
+            pack.journal.put(batch, start, os.pread(pack.fd, end - start, start))
+        else:
+            os.fdatasync(pack.fd)
+            pack.journal.drop(batch)
         for name, row in fresh:
             batch.put("chunks", name, row)
         self._db.write(batch)
         with self._lock:
             for name, _ in fresh:
                 pack.fresh.pop(name, None)
+            pack.durable = end
 
     def _seal_beside(self, pack: _Pack) -> None:
         """Seal a full pack in a thread of its own; waits while too many are being sealed."""
@@ -241,7 +254,7 @@ class ChunkStore:
 
     def _seal(self, pack: _Pack) -> None:
         with pack.lock:
-            self._index(pack)  # nothing is appended to a full pack
+            self._index(pack, sync=True)  # nothing is appended to a full pack
             self._store.put_file(pack_object(pack.name), pack.path)
             with self._lock:
                 del self._packs[pack.name]
@@ -344,6 +357,7 @@ class ChunkStore:
 
     def _recover(self) -> None:
         """Take up the packs that a former run left in the spool, cutting what a crash tore."""
+        journal.restore(self._db, self._spool)
         for path in sorted(self._spool.iterdir()):
             pack = _Pack(path, 0)
             size = os.fstat(pack.fd).st_size

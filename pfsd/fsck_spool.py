@@ -11,7 +11,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from pfsd import chunkstore
+from pfsd import chunkstore, journal
 from pfsd.chunkstore import pack_object
 from pfsd.fsck_findings import Problem, problem
 from pfsd.fsck_packs import parse_row
@@ -21,14 +21,17 @@ from pfsd.objectstore import LocalObjectStore
 
 def check(directory: pathlib.Path, fix: bool) -> Iterator[Problem]:
     """Look at the spool of a root before it is opened."""
-    torn = {}
-    for path in sorted((directory / "spool").glob("*")):
-        end = _intact_bytes(path)
-        if end < path.stat().st_size:
-            torn[path.name] = end
-    if not torn:
-        return
-    behind = _indexed_behind(directory, torn)
+    database = Database(directory / "meta")
+    try:
+        journal.restore(database, directory / "spool")
+        torn = {}
+        for path in sorted((directory / "spool").glob("*")):
+            end = _intact_bytes(path)
+            if end < path.stat().st_size:
+                torn[path.name] = end
+        behind = _indexed_behind(directory, database, torn) if torn else {}
+    finally:
+        database.close()
     for pack, count in behind.items():
         LocalObjectStore(directory / "objects").put_file(pack_object(pack), directory / "spool" / pack)
         yield problem(
@@ -49,21 +52,12 @@ def _intact_bytes(path: pathlib.Path) -> int:
         os.close(fd)
 
 
-def _indexed_behind(directory: pathlib.Path, torn: dict[str, int]) -> dict[str, int]:
+def _indexed_behind(directory: pathlib.Path, database: Database, torn: dict[str, int]) -> dict[str, int]:
     """For each pack, how many chunks the index names in bytes that are there, behind the damage."""
     sizes = {pack: (directory / "spool" / pack).stat().st_size for pack in torn}
     found: dict[str, int] = {}
-    database = Database(directory / "meta")
-    try:
-        for _, row in database.scan("chunks", b""):
-            at = parse_row(row)
-            if (
-                at is not None
-                and at.pack in torn
-                and torn[at.pack] < at.offset
-                and at.offset + at.size <= sizes[at.pack]
-            ):
-                found[at.pack] = found.get(at.pack, 0) + 1
-    finally:
-        database.close()
+    for _, row in database.scan("chunks", b""):
+        at = parse_row(row)
+        if at is not None and at.pack in torn and torn[at.pack] < at.offset and at.offset + at.size <= sizes[at.pack]:
+            found[at.pack] = found.get(at.pack, 0) + 1
     return found

@@ -28,6 +28,7 @@ FAMILIES = (
     "downstream",
     "nodes",
     "chunks",
+    "journal",
     "staging",
     "tags",
     "objects",

@@ -34,7 +34,12 @@ class Step:
     """Does it, given the root directory and its metadata. Run again after a crash, it has to end up the same."""
 
 
-STEPS: tuple[Step, ...] = ()
+def _add_journal(_directory: pathlib.Path, database: Database) -> None:
+    """Nothing but a look: opening the metadata has made the family."""
+    assert next(database.scan("journal", b""), None) is None, "a root of format 1 has no journal"
+
+
+STEPS = (Step(1, 2, "small additions to packs have a journal", _add_journal),)
 """Every step there is. Version 1 is the first format."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -11,6 +12,9 @@ from pfsd.errors import CorruptError
 from pfsd.tree import EMPTY
 
 R = TypeVar("R")
+
+RECORDS_KNOWN = 1024
+"""Records of each kind that are kept decoded: the same few are read again and again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,7 @@ def dump(record: Repo | Commit) -> bytes:
     return json.dumps(fields, default=dataclasses.asdict, separators=(",", ":")).encode()
 
 
+@functools.lru_cache(maxsize=RECORDS_KNOWN)
 def load_repo(data: bytes) -> Repo:
     """The repo of its stored form; raises CorruptError."""
     fields = _fields(data)
@@ -89,6 +94,7 @@ def load_repo(data: bytes) -> Repo:
     return _make(Repo, fields)
 
 
+@functools.lru_cache(maxsize=RECORDS_KNOWN)
 def load_commit(data: bytes) -> Commit:
     """The commit of its stored form; raises CorruptError."""
     fields = _fields(data)

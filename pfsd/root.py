@@ -18,7 +18,7 @@ from pfsd.nodestore import DatabaseNodes
 from pfsd.objectstore import LocalObjectStore, fsync_directory
 from pfsd.references import References
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)

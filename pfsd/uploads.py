@@ -52,6 +52,11 @@ class FileSink:
         self._parts: list[FileEntry] = []
         self._ended = False
 
+    @property
+    def is_small(self) -> bool:
+        """Whether all that was taken in waits in memory, to become a row."""
+        return self._writer is None
+
     def write(self, data: bytes) -> None:
         """Take in the next bytes."""
         if self._ended and data:
@@ -216,15 +221,34 @@ class Upload:
         self._end()
         staging = self._commits.open_staging(self._commit)
         with staging.lock:
-            self._commits.open_staging(self._commit)
-            if self._steps.spilled:
-                self._stage_in_parts()
-            else:
-                staging.apply(self._writes())
+            self._stage(staging)
+
+    @noted
+    def finish_at_once(self) -> bool:
+        """Do what `finish` does, unless it may take long or another writer is at work; returns whether it is done."""
+        if not isinstance(self._sink, FileSink) or not self._sink.is_small or not self._steps.is_empty:
+            return False
+        staging = self._commits.open_staging(self._commit)
+        if not staging.lock.acquire(blocking=False):
+            return False
+        try:
+            self._end()
+            self._stage(staging)
+        finally:
+            staging.lock.release()
+        return True
 
     def close(self) -> None:
         """Give up what is held; to be called in the end, whether it is finished or not."""
         self._steps.close()
+
+    def _stage(self, staging: Staging) -> None:
+        """Stage everything. The caller holds the staging lock."""
+        self._commits.open_staging(self._commit)
+        if self._steps.spilled:
+            self._stage_in_parts()
+        else:
+            staging.apply(self._writes())
 
     def _end(self) -> None:
         if isinstance(self._sink, FileSink):
@@ -323,6 +347,11 @@ class _Steps:
         self._held: list[_Step] = []
         self._bytes = 0
         self._file: BinaryIO | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are none."""
+        return not self._held and self._file is None
 
     @property
     def spilled(self) -> bool:

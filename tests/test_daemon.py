@@ -58,10 +58,10 @@ def test_a_newer_format_is_refused(tmp_path: pathlib.Path) -> None:
     with running(root, "--no-pipelines"):
         pass
     words = (root / "FORMAT").read_text().split()
-    (root / "FORMAT").write_text(f"pfsd 2 {words[2]}\n")
+    (root / "FORMAT").write_text(f"pfsd 3 {words[2]}\n")
     result = _run("--root", str(root), "--listen", "127.0.0.1:0", "--no-pipelines")
     assert result.returncode == 1
-    assert "has format 2 and this pfsd reads format 1" in result.stderr
+    assert "has format 3 and this pfsd reads format 2" in result.stderr
 
 
 def test_a_finished_commit_survives_sigkill_right_after_finish_commit_returned(daemon: Daemon) -> None:

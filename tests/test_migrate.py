@@ -37,7 +37,7 @@ def add_created(directory: pathlib.Path, database: Database) -> None:
     database.write(batch)
 
 
-STEP = Step(0, 1, "repos say when they were made", add_created)
+STEP = Step(0, FORMAT, "repos say when they were made", add_created)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def old(tmp_path: pathlib.Path) -> pathlib.Path:
 
 def test_an_older_root_is_refused_with_the_way_out_and_opens_once_migrated(old: pathlib.Path) -> None:
     with pytest.raises(
-        FormatError, match=f"has format 0 and this pfsd reads format 1: run pachctl migrate --root {old}"
+        FormatError, match=f"has format 0 and this pfsd reads format {FORMAT}: run pachctl migrate --root {old}"
     ):
         Store(old)
     assert migrate(old, [STEP]) == ["repos say when they were made"]
@@ -84,7 +84,7 @@ def test_a_step_that_was_cut_off_is_done_again(old: pathlib.Path) -> None:
         raise CutOffError
 
     with pytest.raises(CutOffError):
-        migrate(old, [Step(0, 1, "half", half)])
+        migrate(old, [Step(0, FORMAT, "half", half)])
     assert root.read_identity(old).version == 0
     assert migrate(old, [STEP]) == [STEP.name]
     store = Store(old)
@@ -110,16 +110,16 @@ def test_steps_follow_one_another_and_a_failure_keeps_what_was_reached(old: path
 
 
 def test_no_way_from_a_format_is_said_before_anything_is_done(old: pathlib.Path) -> None:
-    with pytest.raises(FormatError, match=f"the root {old} has format 0: nothing here leads from it to 1"):
+    with pytest.raises(FormatError, match=f"the root {old} has format 0: nothing here leads from it to {FORMAT}"):
         migrate(old, [])
     assert root.read_identity(old).version == 0
 
 
 def test_a_newer_root_is_refused(old: pathlib.Path) -> None:
     root.write_identity(old, Identity(9, "ab" * 16))
-    with pytest.raises(FormatError, match="has format 9 and this pfsd reads format 1: use a newer one"):
+    with pytest.raises(FormatError, match=f"has format 9 and this pfsd reads format {FORMAT}: use a newer one"):
         migrate(old)
-    with pytest.raises(FormatError, match="has format 9 and this pfsd reads format 1: use a newer one"):
+    with pytest.raises(FormatError, match=f"has format 9 and this pfsd reads format {FORMAT}: use a newer one"):
         Store(old)
 
 

@@ -155,7 +155,8 @@ class PfsService:
                     await in_thread(upload.write, request.value)
             if upload is None:
                 raise InvalidError("PutFile needs at least one message, which names a file")
-            await in_thread(upload.finish)
+            if not upload.finish_at_once():
+                await in_thread(upload.finish)
         finally:
             if upload is not None:
                 upload.close()

@@ -15,9 +15,6 @@ from pfsd import errors
 
 log = logging.getLogger(__name__)
 
-SETTLE_SECONDS = 0.001
-"""How long the news that a client went away may take after the end of its stream."""
-
 _CODES: dict[type[errors.PfsError], grpc.StatusCode] = {
     errors.NotFoundError: grpc.StatusCode.NOT_FOUND,
     errors.AlreadyExistsError: grpc.StatusCode.ALREADY_EXISTS,
@@ -76,12 +73,13 @@ def wrap(method: MethodDescriptor, function: Any) -> Any:
 async def _whole(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
     """A client's messages; raises CancelledError instead of ending when the client went away.
 
-    grpc ends the stream in both cases, and may say of the cancellation only a moment later: without this, the half of a
-    file that came before would be taken for the whole.
+    grpc ends the stream in both cases, and says of the cancellation in another event, which may come later: without
+    this, the half of a file that came before would be taken for the whole. Sending the initial metadata (none) is a
+    round trip through grpc's queue of events, behind which such an event has come.
     """
     async for message in requests:
         yield message
-    await asyncio.sleep(SETTLE_SECONDS)
+    await context.send_initial_metadata(())
     if context.cancelled() or context.done():
         raise asyncio.CancelledError
 
