@@ -13,8 +13,8 @@ from pfsd.tree import EMPTY
 
 R = TypeVar("R")
 
-RECORDS_KNOWN = 1024
-"""Records of each kind that are kept decoded: the same few are read again and again."""
+RECORDS_KNOWN = 4096
+"""Records of each kind that are kept decoded: the same few are read again and again, by calls that wait all repos."""
 
 
 @dataclass(frozen=True, slots=True)

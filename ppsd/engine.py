@@ -135,7 +135,7 @@ class Engine:
                 async with self._files.watch_changes() as changes:
                     async for repos in changes:
                         for pipeline in self._pipelines.values():
-                            if not repos or repos.intersection(inputs.repos(pipeline.record.spec.input)):
+                            if not repos or not repos.isdisjoint(pipeline.repos):
                                 pipeline.notify()
             except* UnavailableError as group:
                 logger.warning("changes are not seen for the moment: %s", _first(group))

@@ -13,6 +13,12 @@ class Launcher(Protocol):
     async def launch(self, spec: PipelineSpec, salt: str, count: int) -> None:
         """Have `count` workers of a pipeline, for this salt, from now on: starts or stops what that takes."""
 
+    async def prepare(self, spec: PipelineSpec, salt: str, count: int) -> None:
+        """Start workers ahead of the first job that needs them, where that costs others nothing."""
+
+    def release(self, pipeline: str) -> None:
+        """A pipeline has no job at present: its workers may be stopped for others' sake, until `launch` wants them."""
+
     async def stop(self, pipeline: str) -> None:
         """Stop all workers of a pipeline; none is left when this returns."""
 

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import trio
@@ -25,6 +26,9 @@ HEALTHY_SECONDS = 10.0
 HOPELESS_STARTS = 5
 """So many workers of one place ended young, one after the other: more will not do better."""
 
+WARM_WORKERS = 32
+"""So many workers without a job are kept for the next one, at about 40 MiB each; a new worker takes half a second."""
+
 
 class _Place:
     """Where one worker of a pipeline runs, and is replaced when it dies."""
@@ -35,37 +39,97 @@ class _Place:
         self.vacant = trio.Event()
 
 
+class _Crew:
+    """The workers of one pipeline."""
+
+    def __init__(self) -> None:
+        self.places: list[_Place] = []
+        self.lock = trio.Lock()
+        """Held while places are filled or vacated: a place's name may be used again only when it is vacant."""
+        self.surplus = False
+        """Whether they are to be stopped, unless a job comes first."""
+
+    async def shrink(self, count: int) -> None:
+        """Stop all but `count` workers; none of those is left when this returns. Called with the lock held."""
+        excess = self.places[count:]
+        del self.places[count:]
+        for place in excess:
+            place.scope.cancel()
+        for place in excess:
+            await place.vacant.wait()
+
+
 class LocalLauncher:
     """A `Launcher` whose workers connect to `address` and keep their output below `scratch` until it is stored.
 
-    A secret called NAME is the directory NAME below `secrets`.
+    A secret called NAME is the directory NAME below `secrets`. At most `warm` workers stay while their pipelines have
+    no job; beyond that, those of the pipelines that have had none for the longest time are stopped.
     """
 
-    def __init__(self, address: str, scratch: Path, secrets: Path, nursery: trio.Nursery, reports: Reports) -> None:
+    def __init__(
+        self,
+        address: str,
+        scratch: Path,
+        secrets: Path,
+        nursery: trio.Nursery,
+        reports: Reports,
+        warm: int = WARM_WORKERS,
+    ) -> None:
         self._address = address
         self._scratch = scratch
         self._secrets = secrets
         self._nursery = nursery
         self._reports = reports
-        self._places: dict[str, list[_Place]] = {}
-        self._lock = trio.Lock()
+        self._warm = warm
+        self._crews: defaultdict[str, _Crew] = defaultdict(_Crew)
+        self._idle: dict[str, None] = {}
+        """The pipelines that have workers and no job, the one that has had none for the longest time first."""
 
     async def launch(self, spec: PipelineSpec, salt: str, count: int) -> None:
-        pipeline = spec.name
-        places = self._places.setdefault(pipeline, [])
-        while len(places) < count:
-            place = _Place(f"{pipeline}-{salt[:8]}-{len(places)}")
-            places.append(place)
-            self._nursery.start_soon(self._keep, spec, salt, place)
-        excess = places[count:]
-        del places[count:]
-        await _vacate(excess)
+        crew = self._crews[spec.name]
+        async with crew.lock:
+            self._wanted(spec.name)
+            while len(crew.places) < count:
+                place = _Place(f"{spec.name}-{salt[:8]}-{len(crew.places)}")
+                crew.places.append(place)
+                self._nursery.start_soon(self._keep, spec, salt, place)
+            await crew.shrink(count)
+
+    async def prepare(self, spec: PipelineSpec, salt: str, count: int) -> None:
+        if sum(len(crew.places) for crew in self._crews.values()) + count <= self._warm:
+            await self.launch(spec, salt, count)
+            self.release(spec.name)
+
+    def release(self, pipeline: str) -> None:
+        self._wanted(pipeline)
+        if self.count(pipeline):
+            self._idle[pipeline] = None
+        surplus = sum(map(self.count, self._idle)) - self._warm
+        while surplus > 0:
+            oldest = next(iter(self._idle))
+            surplus -= self.count(oldest)
+            del self._idle[oldest]
+            self._crews[oldest].surplus = True
+            self._nursery.start_soon(self._dismiss, oldest)
+
+    def _wanted(self, pipeline: str) -> None:
+        self._idle.pop(pipeline, None)
+        self._crews[pipeline].surplus = False
+
+    async def _dismiss(self, pipeline: str) -> None:
+        crew = self._crews[pipeline]
+        async with crew.lock:
+            if crew.surplus:
+                await crew.shrink(0)
 
     async def stop(self, pipeline: str) -> None:
-        await _vacate(self._places.pop(pipeline, []))
+        crew = self._crews[pipeline]
+        async with crew.lock:
+            self._idle.pop(pipeline, None)
+            await crew.shrink(0)
 
     def count(self, pipeline: str) -> int:
-        return len(self._places.get(pipeline, ()))
+        return len(self._crews[pipeline].places) if pipeline in self._crews else 0
 
     def notices(self, spec: PipelineSpec) -> list[str]:
         if not spec.transform.image:
@@ -119,13 +183,6 @@ class LocalLauncher:
     def _report(self, pipeline: str, reason: str, hopeless: bool) -> None:
         logger.warning("%s", reason)
         self._reports.worker_died(pipeline, reason, hopeless)
-
-
-async def _vacate(places: list[_Place]) -> None:
-    for place in places:
-        place.scope.cancel()
-    for place in places:
-        await place.vacant.wait()
 
 
 def _make_empty(directory: Path) -> None:

@@ -47,6 +47,8 @@ class Pipeline:
         lineage: Callable[[Source], Lineage],
     ) -> None:
         self.record = record
+        self.repos = frozenset(inputs.repos(record.spec.input))
+        """Those that it reads."""
         self.progress = ProgressRecord()
         self.pool = Pool()
         self.state = PipelineState.STARTING
@@ -86,7 +88,7 @@ class Pipeline:
                 async with trio.open_nursery() as self._nursery:
                     self.progress = await self._patiently(self._registry.progress, self.name)
                     if launch_now:
-                        self.summon()
+                        self._nursery.start_soon(self._prepare)
                     made = await self._patiently(self._registry.input_has_job, self.record.id)
                     sources = inputs.sources(self.record.spec.input)
                     heads = Heads(sources, self.progress, set(made), self._files, self._lineage)
@@ -206,6 +208,7 @@ class Pipeline:
             self.run_now.stop(reason)
 
     async def _wait_for_change(self) -> None:
+        self._launcher.release(self.name)
         threshold = self.record.spec.scale_down_ns
         if threshold:
             with trio.move_on_after(threshold / 1e9):
@@ -213,6 +216,7 @@ class Pipeline:
                 return
             if self._launcher.count(self.name) > 1:
                 await self._launcher.launch(self.record.spec, self.record.salt, 1)
+                self._launcher.release(self.name)
         await self._moved.wait()
 
     # --- workers -----------------------------------------------------------------------------------------
@@ -227,8 +231,17 @@ class Pipeline:
             if self._barren:  # they said that they can't work: perhaps they can by now
                 await self._launcher.stop(self.name)
                 self._barren = False
-            count = self.record.spec.workers(nodes=1)
-            await self._launcher.launch(self.record.spec, self.record.salt, count)
+            await self._launcher.launch(self.record.spec, self.record.salt, self._workers)
+            if self.run_now is None:  # the job that wanted them was quicker, or there was none
+                self._launcher.release(self.name)
+
+    async def _prepare(self) -> None:
+        async with self._relaunch:
+            await self._launcher.prepare(self.record.spec, self.record.salt, self._workers)
+
+    @property
+    def _workers(self) -> int:
+        return self.record.spec.workers(nodes=1)
 
     def worker_joined(self) -> None:
         """A worker is there."""

@@ -22,6 +22,15 @@ def test_the_store_benchmark_prints_every_table_and_leaves_nothing(tmp_path: pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_pipeline_benchmark_prints_every_table_and_leaves_nothing(tmp_path: pathlib.Path) -> None:
+    result = run_bench(tmp_path, "pipeline", "--quick")
+    assert result.returncode == 0, result.stderr
+    for row in ("xargs -P2, the same command", "a job with few changes", "from the commit to the last output"):
+        assert row in result.stdout
+    assert "processes below the daemon: 12;" in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_unknown_benchmark_is_refused(tmp_path: pathlib.Path) -> None:
     result = run_bench(tmp_path, "stroe")
     assert result.returncode == 2

@@ -8,10 +8,10 @@ import pathlib
 import sys
 import tempfile
 
-from tools.bench import store
+from tools.bench import pipeline, store
 from tools.bench.measure import Bench
 
-BENCHMARKS = {"store": store.run}
+BENCHMARKS = {"store": store.run, "pipeline": pipeline.run}
 
 
 def main() -> int:

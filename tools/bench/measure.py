@@ -110,8 +110,10 @@ def disk_bytes(directory: pathlib.Path) -> int:
 class Server:
     """A pfsd over a root of its own."""
 
-    def __init__(self, root: pathlib.Path) -> None:
-        command = [sys.executable, "-m", "pfsd.main", "--root", str(root), "--listen", "127.0.0.1:0", "--no-pipelines"]
+    def __init__(self, root: pathlib.Path, pipelines: bool = False) -> None:
+        command = [sys.executable, "-m", "pfsd.main", "--root", str(root), "--listen", "127.0.0.1:0"]
+        if not pipelines:
+            command.append("--no-pipelines")
         self.root = root
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
@@ -119,6 +121,11 @@ class Server:
         if not line:
             raise RuntimeError(f"pfsd over {root} did not start: status {self._process.wait()}")
         self.address = line.split()[-1]
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
 
     @property
     def peak(self) -> int:
@@ -143,9 +150,9 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(root: pathlib.Path) -> Iterator[Server]:
-    """A daemon that is stopped at the end."""
-    server = Server(root)
+def serving(root: pathlib.Path, pipelines: bool = False) -> Iterator[Server]:
+    """A daemon, with `pipelines` one that runs them too, that is stopped at the end."""
+    server = Server(root, pipelines)
     try:
         yield server
     finally:
