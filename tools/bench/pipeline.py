@@ -107,9 +107,12 @@ class Client:
 @contextmanager
 def running(bench: Bench) -> Iterator[tuple[Server, Client]]:
     """A daemon with pipelines over an empty root, and a client of it."""
-    with bench.scratch() as scratch, serving(scratch / "root", pipelines=True) as server:
-        with grpc.insecure_channel(server.address, options=rpc.CHANNEL_OPTIONS) as channel:
-            yield server, Client(channel)
+    with (
+        bench.scratch() as scratch,
+        serving(scratch / "root", pipelines=True) as server,
+        grpc.insecure_channel(server.address, options=rpc.CHANNEL_OPTIONS) as channel,
+    ):
+        yield server, Client(channel)
 
 
 def tiny_files(count: int, text: str = "content") -> dict[str, bytes]:
@@ -178,7 +181,7 @@ def few_changed(bench: Bench, scale: Scale) -> None:
         times = []
         for number in range(scale.rounds):
             names = list(files)[number :: scale.datums // CHANGED][:CHANGED]
-            changed = {name: b"changed in round %d\n" % number for name in names}
+            changed = dict.fromkeys(names, b"changed in round %d\n" % number)
             times.append(client.process(client.fill("data", changed)))
             check_counts(client, "copy", CHANGED, scale.datums - CHANGED)
         line("a job with few changes (the goal is 5 s)", statistics.median(times), sample=Sample(0, daemon=server.peak))
