@@ -76,7 +76,7 @@ class LocalLauncher:
         warm: int = WARM_WORKERS,
     ) -> None:
         self._address = address
-        self._scratch = scratch
+        self._scratch = scratch / "workers"
         self._secrets = secrets
         self._nursery = nursery
         self._reports = reports
@@ -84,8 +84,16 @@ class LocalLauncher:
         self._crews: defaultdict[str, _Crew] = defaultdict(_Crew)
         self._idle: dict[str, None] = {}
         """The pipelines that have workers and no job, the one that has had none for the longest time first."""
+        self._cleared = trio.Event()
+        nursery.start_soon(self._clear)
+
+    async def _clear(self) -> None:
+        """Remove what the workers of a service that was killed have left."""
+        await trio.to_thread.run_sync(_remove, self._scratch)
+        self._cleared.set()
 
     async def launch(self, spec: PipelineSpec, salt: str, count: int) -> None:
+        await self._cleared.wait()
         crew = self._crews[spec.name]
         async with crew.lock:
             self._wanted(spec.name)

@@ -65,4 +65,4 @@ def test_of_the_workers_without_a_job_those_idle_longest_go(pipeline_daemon: Dae
     trio.run(run)
     assert reports.died == []
     assert workers(pipeline_daemon) == []
-    assert not any((tmp_path / "scratch").glob("*/*"))
+    assert not any((tmp_path / "scratch").glob("workers/*/*"))
