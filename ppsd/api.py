@@ -9,8 +9,8 @@ from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 
-from pachproto import pps_pb2
-from pfsd.bridge import Bridge
+from pachproto import pps_pb2, ppsd_pb2
+from pfsd.bridge import Bridge, Send
 from pfsd.errors import InvalidError, NotFoundError
 from ppsd import convert, requests
 from ppsd.datums import Datum
@@ -137,19 +137,44 @@ class PipelineService:
     # --- logs --------------------------------------------------------------------------------------------
 
     async def GetLogs(self, request: pps_pb2.GetLogsRequest, _context: Any) -> AsyncIterator[pps_pb2.LogMessage]:
-        if not request.pipeline.name and not request.job.id:
-            raise InvalidError("logs belong to a pipeline or a job: name one")
-        pipeline, lines = await self._bridge.in_trio(self._lines, request.pipeline.name, request.job.id)
-        filters = [*request.data_filters, *([request.input_file_id] if request.input_file_id else [])]
-        for line in lines:
-            if line.master == request.master and matches(line.data, filters):
-                yield convert.log_message(pipeline, line)
+        async for message in log_messages(self._bridge, self._engine, ppsd_pb2.LogsRequest(log=request)):
+            yield message
 
-    async def _lines(self, pipeline: str, job_id: str) -> tuple[str, list[LogLine]]:
-        lines = await self._engine.log(pipeline, job_id)
-        if not pipeline:
-            pipeline = (await self._engine.job(job_id, False)).pipeline
-        return pipeline, lines
+
+class LogsService:
+    """The method of `ppsd.Logs`."""
+
+    def __init__(self, bridge: Bridge, engine: Engine) -> None:
+        self._bridge = bridge
+        self._engine = engine
+
+    async def Read(self, request: ppsd_pb2.LogsRequest, _context: Any) -> AsyncIterator[pps_pb2.LogMessage]:
+        async for message in log_messages(self._bridge, self._engine, request):
+            yield message
+
+
+async def log_messages(
+    bridge: Bridge, engine: Engine, request: ppsd_pb2.LogsRequest
+) -> AsyncIterator[pps_pb2.LogMessage]:
+    """The lines that a request asks for."""
+    pipeline, job_id = request.log.pipeline.name, request.log.job.id
+    if not pipeline and not job_id:
+        raise InvalidError("logs belong to a pipeline or a job: name one")
+    filters = [*request.log.data_filters, *([request.log.input_file_id] if request.log.input_file_id else [])]
+
+    def wanted(line: LogLine) -> bool:
+        is_datum = request.datum_id in ("", line.datum_id)
+        return line.master == request.log.master and is_datum and matches(line.data, filters)
+
+    async def read(send: Send) -> None:
+        async def take(name: str, lines: Sequence[LogLine]) -> None:
+            await send([convert.log_message(name, line) for line in lines if wanted(line)])
+
+        await engine.read_log(pipeline, job_id, request.follow, take)
+
+    async for messages in bridge.in_trio_stream(read):
+        for message in messages:
+            yield message
 
 
 def _name(pipeline: pps_pb2.Pipeline) -> str:

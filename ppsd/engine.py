@@ -87,6 +87,7 @@ class Engine:
             self._leading = trio.Event()
             self._nursery = None
             self._registry.close()
+            self._logs.close()
 
     def _take_up(self, nursery: trio.Nursery, pipeline: Pipeline) -> None:
         """Let a pipeline of a former run go on where it was."""
@@ -346,18 +347,34 @@ class Engine:
         """How many of a pipeline's datums wait for a worker."""
         return self._pipelines[pipeline].pool.queue_size if pipeline in self._pipelines else 0
 
-    async def log(self, pipeline: str, job_id: str) -> list[LogLine]:
-        """What is kept of a pipeline's log, or of one job's, oldest first."""
+    async def read_log(
+        self, pipeline: str, job_id: str, follow: bool, take: Callable[[str, Sequence[LogLine]], Awaitable[None]]
+    ) -> None:
+        """Give `take` the pipeline's name and what is kept of its log, or of one job's, oldest first.
+
+        With `follow`, also what comes: of a job until it has ended, of a pipeline for ever.
+        """
         await self._ready()
+        over, found_some = trio.Event(), False
         if job_id:
             job = await self._registry.job(job_id)
             if pipeline not in ("", job.pipeline):
                 raise NotFoundError(f"job {job_id} is not one of pipeline {pipeline}'s")
-            return [line for line in await self._logs.read(job.pipeline) if line.job_id == job_id]
-        lines = await self._logs.read(pipeline)
-        if not lines:
+            pipeline, over = job.pipeline, self._registry.end_of(job)
+        elif follow:
             self._find(pipeline)
-        return lines
+        if not follow:
+            over = trio.Event()
+            over.set()
+
+        async def take_own(lines: Sequence[LogLine]) -> None:
+            nonlocal found_some
+            found_some = True
+            await take(pipeline, [line for line in lines if job_id in ("", line.job_id)])
+
+        await self._logs.read(pipeline, over, take_own)
+        if not found_some and not job_id:
+            self._find(pipeline)
 
     async def collect_garbage(self) -> None:
         """Have the file system remove what nothing can reach any more, while everything goes on."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import trio
 
-from pfsd.errors import PfsError
+from pfsd.errors import PfsError, UnavailableError
 from ppsd import codec, records
 from ppsd.filesystem import FileSystem
 from ppsd.records import FORM
@@ -70,6 +70,8 @@ class _PipelineLog:
         self.kept: deque[_Kept] | None = None
         """None until it is read."""
         self.lock = trio.Lock()
+        self.grown = trio.Event()
+        """Set, and replaced by another one, when a batch has been stored."""
 
     def over(self) -> Iterator[_Kept]:
         """Take out the oldest batches beyond the limits."""
@@ -98,6 +100,13 @@ class Logs:
         self._files = files
         self._logs: dict[str, _PipelineLog] = {}
         self._wake = trio.Event()
+        self._closed = False
+
+    def close(self) -> None:
+        """Turn away all who follow a log: what comes will not be seen here."""
+        self._closed = True
+        for log in self._logs.values():
+            log.grown.set()
 
     def add(self, pipeline: str, line: LogLine) -> None:
         """Take a line in; it is stored within `FLUSH_SECONDS`. Never waits."""
@@ -151,26 +160,54 @@ class Logs:
                     log.waiting[:0] = lines
                     log.waiting_bytes += sum(len(line.message) for line in lines)
                     raise
+                log.grown.set()
+                log.grown = trio.Event()
 
-    async def read(self, pipeline: str) -> list[LogLine]:
-        """All lines kept of a pipeline, oldest first."""
-        await self.flush(pipeline)
-        return [line for _, batch in await self._stored(pipeline) for line in batch.lines]
+    async def read(self, pipeline: str, over: trio.Event, take: Callable[[Sequence[LogLine]], Awaitable[None]]) -> None:
+        """Give `take` the lines kept of a pipeline, oldest first, then those that come, until `over`."""
+        former, last = None, ""
+        while True:
+            log = self._logs.setdefault(pipeline, _PipelineLog())
+            if log is not former:  # at first, or since the log was forgotten: its batches are numbered anew
+                former, last = log, ""
+            is_over, grown = over.is_set(), log.grown
+            await self.flush(pipeline)
+            for batch, lines in await self._stored(pipeline, last):
+                last = _key(pipeline, batch.number)
+                await take(lines.lines)
+            if is_over:
+                return
+            await _either(grown, over)
+            if self._closed:
+                raise UnavailableError("the pipeline service is stopping: ask again")
 
     async def forget(self, pipeline: str) -> None:
         """Remove a pipeline's log."""
         log = self._logs.pop(pipeline, None)
         if log is not None:
             log.waiting.clear()
+            log.grown.set()
         await self._files.write_records({}, (), [records.log_prefix(pipeline)])
 
-    async def _stored(self, pipeline: str) -> list[tuple[_Kept, _Batch]]:
+    async def _stored(self, pipeline: str, after: str = "") -> list[tuple[_Kept, _Batch]]:
         prefix = records.log_prefix(pipeline)
         found = []
-        for key, data in await self._files.scan_records(prefix):
+        for key, data in await self._files.scan_records(prefix, after):
             batch = codec.load(_Batch, data, FORM)
             found.append((_Kept(int(key.removeprefix(prefix), 16), len(batch.lines), len(data)), batch))
         return found
+
+
+async def _either(one: trio.Event, other: trio.Event) -> None:
+    """Wait for one of two events."""
+    async with trio.open_nursery() as nursery:
+
+        async def wait(event: trio.Event) -> None:
+            await event.wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(wait, one)
+        nursery.start_soon(wait, other)
 
 
 def _key(pipeline: str, number: int) -> str:

@@ -165,14 +165,21 @@ class Registry:
             for event in list(self._closing.values()):
                 await event.wait()
 
+    def end_of(self, job: JobRecord) -> trio.Event:
+        """What is set when a job is at its end, or when its end will not be seen here."""
+        event = trio.Event()
+        if job.state.final or self._closed:
+            event.set()
+            return event
+        return self._ended.setdefault(job.id, event)
+
     async def ended_job(self, job_id: str) -> JobRecord:
         """A job once it is at its end."""
         job = await self.job(job_id)
         while not job.state.final:
             if self._closed:
                 raise UnavailableError("the pipeline service is stopping: ask again")
-            event = self._ended.setdefault(job_id, trio.Event())
-            await event.wait()
+            await self.end_of(job).wait()
             job = await self.job(job_id)
         return job
 

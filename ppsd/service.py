@@ -13,7 +13,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from pachproto import pps_pb2, ppsd_pb2
 from pfsd.bridge import Bridge
-from ppsd.api import PipelineService
+from ppsd.api import LogsService, PipelineService
 from ppsd.engine import Engine
 from ppsd.filesystem import GrpcFileSystem, open_channel
 from ppsd.launcher import Launcher
@@ -35,6 +35,7 @@ class Service:
         self._engine = Engine(f"process {os.getpid()} on {socket.gethostname()}")
         self.handlers: list[tuple[ServiceDescriptor, object]] = [
             (pps_pb2.DESCRIPTOR.services_by_name["API"], PipelineService(bridge, self._engine)),
+            (ppsd_pb2.DESCRIPTOR.services_by_name["Logs"], LogsService(bridge, self._engine)),
             (ppsd_pb2.DESCRIPTOR.services_by_name["Workers"], WorkersService(bridge, self._engine)),
         ]
 

@@ -95,3 +95,13 @@ class ToWorker(_message.Message):
     assignment: Assignment
     cancel: int
     def __init__(self, assignment: _Optional[_Union[Assignment, _Mapping]] = ..., cancel: _Optional[int] = ...) -> None: ...
+
+class LogsRequest(_message.Message):
+    __slots__ = ("log", "datum_id", "follow")
+    LOG_FIELD_NUMBER: _ClassVar[int]
+    DATUM_ID_FIELD_NUMBER: _ClassVar[int]
+    FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    log: _pps_pb2.GetLogsRequest
+    datum_id: str
+    follow: bool
+    def __init__(self, log: _Optional[_Union[_pps_pb2.GetLogsRequest, _Mapping]] = ..., datum_id: _Optional[str] = ..., follow: _Optional[bool] = ...) -> None: ...

@@ -84,6 +84,13 @@ class Daemon:
         return Stub(self._channel, pps_pb2.DESCRIPTOR.services_by_name["API"])
 
     @cached_property
+    def logs(self) -> Any:
+        """Logs, with more to ask for than `pps` knows."""
+        from pachproto import ppsd_pb2
+
+        return Stub(self._channel, ppsd_pb2.DESCRIPTOR.services_by_name["Logs"])
+
+    @cached_property
     def version(self) -> Any:
         """The daemon's version."""
         from pachproto import versionpb_pb2

@@ -122,7 +122,13 @@ def get_logs(arguments: Arguments) -> None:
     if arguments.job:
         request.job.id = arguments.job
     with connect() as daemon:
-        messages = daemon.pps.GetLogs(request)
+        if arguments.datum or arguments.follow:
+            from pachproto import ppsd_pb2
+
+            more = ppsd_pb2.LogsRequest(log=request, datum_id=arguments.datum, follow=arguments.follow)
+            messages = daemon.logs.Read(more)
+        else:
+            messages = daemon.pps.GetLogs(request)
         if arguments.raw:
             print_raw(messages)
             return
@@ -154,6 +160,13 @@ def _logs_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE[,FILE...]",
         default="",
         help="only log lines from processing all of these files, given as paths in a repo or as hashes",
+    )
+    parser.add_argument("--datum", metavar="ID", default="", help="log lines from this datum")
+    parser.add_argument(
+        "-f",
+        "--follow",
+        action="store_true",
+        help="go on with lines as they come: of a job until it has ended, of a pipeline until interrupted",
     )
     parser.add_argument("--raw", action="store_true", help="print the whole log messages, as JSON")
 
@@ -201,6 +214,8 @@ COMMANDS = {
         examples=(
             "pachctl get-logs --pipeline=filter",
             "pachctl get-logs --job=1b2c1b49f536484fb0e307b3906572be",
+            "# all that a job says until it has ended",
+            "pachctl get-logs -f --job=1b2c1b49f536484fb0e307b3906572be",
             "# what the pipeline filter said about /apple.txt and a file with a hash of 123aef",
             "pachctl get-logs --pipeline=filter --inputs=/apple.txt,123aef",
         ),
