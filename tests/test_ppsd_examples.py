@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import importlib.util
 import pathlib
 import re
 import sys
@@ -12,6 +13,7 @@ import pytest
 from pachproto import pfs_pb2, pps_pb2
 from tests.daemons import Daemon, commit
 from tests.pipelines import flush, jobs
+from tools.demo import DemoError, photographs
 
 TOOLS = pathlib.Path(__file__).parents[1] / "tools"
 EXAMPLES = TOOLS / "examples"
@@ -52,7 +54,10 @@ def test_words_are_counted(pipeline_daemon: Daemon) -> None:
 def test_a_montage_joins_pictures_and_their_edges(pipeline_daemon: Daemon) -> None:
     cv2 = pytest.importorskip("cv2")
     numpy = pytest.importorskip("numpy")
-    data = pathlib.Path(pytest.importorskip("skimage").__file__).parent / "data"
+    try:
+        data = photographs()
+    except DemoError as error:
+        pytest.skip(str(error))
     daemon = pipeline_daemon
     daemon.create_repo("images")
     create(daemon, TOOLS / "edges.json")
@@ -82,3 +87,116 @@ def test_the_fruit_stand_adds_up_its_sales(pipeline_daemon: Daemon) -> None:
     assert totals == {"apple": b"10\n", "banana": b"2\n", "orange": b"5\n"}
     assert [(job.data_processed, job.data_skipped) for job in jobs(daemon, "filter")] == [(4, 0), (2, 4)]
     assert [(job.data_processed, job.data_skipped) for job in jobs(daemon, "sum")] == [(3, 0), (1, 2)]
+
+
+def processed(daemon: Daemon, pipeline: str) -> list[tuple[int, int]]:
+    """Datums computed and skipped by each job of a pipeline."""
+    return [(job.data_processed, job.data_skipped) for job in jobs(daemon, pipeline)]
+
+
+def moved(daemon: Daemon, pipeline: str) -> list[tuple[int, int]]:
+    """Bytes of file content that each job of a pipeline read and wrote."""
+    return [(job.stats.download_bytes, job.stats.upload_bytes) for job in jobs(daemon, pipeline)]
+
+
+def contents(daemon: Daemon, repo: str, directory: str = "") -> dict[str, bytes]:
+    """The files of a directory of a repo's master."""
+    at = commit(repo, "master")
+    return {path.strip("/"): daemon.get(at, path) for path in daemon.list(at, directory)}
+
+
+def day(number: int) -> str:
+    return f"2017-01-0{number}"
+
+
+def window(number: int) -> str:
+    """The three days from this one on."""
+    return f"{day(number)}_to_{day(number + 2)}"
+
+
+SALES = {f"{day(number)}.txt": b"apple %d\n" % number * 50_000 for number in range(1, 6)}
+"""A day's sales: file names and contents."""
+
+
+def sold(*days: int) -> bytes:
+    return b"%d\n" % (50_000 * sum(days))
+
+
+def put_days(daemon: Daemon, *days: int) -> None:
+    """Commit the sales of some days, and wait for what is computed from them."""
+    flush(daemon, daemon.commit_files("sales", {f"{day(one)}.txt": SALES[f"{day(one)}.txt"] for one in days}))
+
+
+def test_days_are_put_into_windows_and_not_a_byte_is_copied(pipeline_daemon: Daemon) -> None:
+    daemon = pipeline_daemon
+    daemon.create_repo("sales")
+    create(daemon, EXAMPLES / "time_windows/bins.json")
+    put_days(daemon, 1, 2, 3)
+    assert contents(daemon, "window_totals") == {window(1): sold(1, 2, 3), window(2): sold(2, 3), window(3): sold(3)}
+    put_days(daemon, 4)
+    assert contents(daemon, "window_totals") == {
+        window(1): sold(1, 2, 3),
+        window(2): sold(2, 3, 4),
+        window(3): sold(3, 4),
+        window(4): sold(4),
+    }
+    assert contents(daemon, "binned_sales", window(2)) == {
+        f"{window(2)}/{day(one)}.txt": SALES[f"{day(one)}.txt"] for one in (2, 3, 4)
+    }
+    assert moved(daemon, "binned_sales") == [(0, 0), (0, 0)]
+    assert all(read > 0 and written > 0 for read, written in moved(daemon, "window_totals"))
+    assert processed(daemon, "binned_sales") == [(3, 0), (1, 3)]
+    assert processed(daemon, "window_totals") == [(3, 0), (3, 1)]  # the first window is what it was
+
+
+def test_a_window_moves_with_the_newest_day(pipeline_daemon: Daemon) -> None:
+    daemon = pipeline_daemon
+    daemon.create_repo("sales")
+    create(daemon, EXAMPLES / "time_windows/moving.json")
+    for days, newest in (((1, 2), (1, 2)), ((3, 4), (2, 3, 4)), ((5,), (3, 4, 5))):
+        put_days(daemon, *days)
+        assert contents(daemon, "last_three_days") == {f"{day(one)}.txt": SALES[f"{day(one)}.txt"] for one in newest}
+        assert contents(daemon, "recent_total") == {"total": sold(*newest)}
+    assert moved(daemon, "last_three_days") == [(0, 0)] * 3
+
+
+def iris() -> list[tuple[str, str]]:
+    """The flowers that scikit-learn brings along: four measures, and the species; every species in turn."""
+    found = importlib.util.find_spec("sklearn")
+    if found is None or found.origin is None:
+        pytest.skip("scikit-learn is not installed")
+    header, *rows = (pathlib.Path(found.origin).parent / "datasets/data/iris.csv").read_text().splitlines()
+    species = header.split(",")[2:]
+    flowers = [(measures, species[int(kind)]) for measures, _, kind in (row.rpartition(",") for row in rows)]
+    return [flower for place in range(50) for flower in flowers[place::50]]
+
+
+def test_a_model_is_trained_and_applied_and_only_what_changed_is_computed_again(pipeline_daemon: Daemon) -> None:
+    flowers = iris()
+    daemon = pipeline_daemon
+    for repo in ("training", "attributes"):
+        daemon.create_repo(repo)
+    create(daemon, EXAMPLES / "iris/iris.json")
+    known, given = flowers[:90], {"first": flowers[90:120], "second": flowers[120:]}
+    measured = {name: "".join(f"{one}\n" for one, _ in some).encode() for name, some in given.items()}
+    trained = [f"{measures},{species}\n" for measures, species in known]
+
+    def right(name: str) -> int:
+        """How many of the thirty flowers of a file were told right."""
+        told = daemon.get(commit("inference", "master"), name).decode().split()
+        return sum(ours == species for ours, (_, species) in zip(told, given[name], strict=True))
+
+    daemon.commit_files("attributes", {"first": measured["first"]})
+    without_one = "".join(line for line in trained if "virginica" not in line).encode()
+    flush(daemon, daemon.commit_files("training", {"flowers.csv": without_one}))
+    assert 15 <= right("first") <= 20  # a third of them are of a species that nobody has told it of
+
+    flush(daemon, daemon.commit_files("attributes", {"second": measured["second"]}))
+    assert processed(daemon, "model") == [(1, 0)]
+    assert processed(daemon, "inference") == [(1, 0), (1, 1)]
+
+    flush(daemon, daemon.commit_files("training", {"more.csv": "".join(trained).encode()}))
+    assert processed(daemon, "model") == [(1, 0), (1, 0)]
+    assert processed(daemon, "inference") == [(1, 0), (1, 1), (2, 0)]
+    assert right("first") >= 27
+    assert right("second") >= 27
