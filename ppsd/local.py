@@ -55,8 +55,9 @@ class _Crew:
         del self.places[count:]
         for place in excess:
             place.scope.cancel()
-        for place in excess:
-            await place.vacant.wait()
+        with trio.CancelScope(shield=True):  # whoever takes the lock next counts on their being gone
+            for place in excess:
+                await place.vacant.wait()
 
 
 class LocalLauncher:
