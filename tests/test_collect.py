@@ -13,6 +13,7 @@ from pfsd import tree
 from pfsd.errors import NotFoundError, StateError
 from pfsd.records import Commit
 from pfsd.store import Store
+from tests.test_merging import merge
 from tests.test_store import contents, put
 
 
@@ -79,7 +80,7 @@ def test_open_commits_tags_and_objects_with_tags_stay(store: Store) -> None:
     with pytest.raises(NotFoundError):
         store.objects.get(loose)
     done = store.commits.start("r", branch="from-tag")
-    store.trees.merge_into(done, ["datum/1"])
+    merge(store, done, ["datum/1"])
     store.commits.finish("r", done.id)
     assert contents(store, done)[0] == {"out": b"o" * 100_000}
     store.commits.finish("r", opened.id)
@@ -153,7 +154,7 @@ def test_nothing_finished_is_harmed_by_collections_in_a_loop_under_load(store: S
                     upload.write(f"of/{tag[-1]}", chosen.choice(pool))
                     upload.finish(tag)
                 merged = store.commits.start(repo, branch="merged")
-                store.trees.merge_into(merged, tags)
+                merge(store, merged, tags)
                 store.tags.delete(tags)
                 store.commits.finish(repo, merged.id)
                 rebuilt = store.build_commit(repo, commit.tree, branch="built")
