@@ -125,15 +125,13 @@ class Trees:
         """A new tree under construction."""
         return TreeUpload(self._root)
 
-    def merge_into(
-        self, commit: Commit, changes: Sequence[TreeChange], base: str = "", result: str = ""
-    ) -> StoredTree:
+    def merge_into(self, commit: Commit, changes: Sequence[TreeChange], base: str = "", result: str = "") -> StoredTree:
         """Let an open commit's content be a merge of tagged trees.
 
         It is the merge that was kept under the tag `base`, of no trees where that is empty, changed by `changes`, of
-        which no two have the same order; it is kept under the tag `result`, where that is given. The same file in several
-        trees is concatenated. Raises NotFoundError for a tag, InvalidError where a base is none, StateError when the
-        commit is finished or when a path is a file in one tree and a directory in another.
+        which no two have the same order. It is kept under the tag `result`, where that is given. The same file in
+        several trees is concatenated. Raises NotFoundError for a tag, InvalidError where a base is none, StateError
+        when the commit is finished or when a path is a file in one tree and a directory in another.
         """
         tags = [change.tag for change in changes if change.tag]
         with self._root.references.operation() as operation:

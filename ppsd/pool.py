@@ -63,8 +63,6 @@ class Task:
     """A datum that a job needs computed."""
 
     load: Workload
-    index: int
-    """Which of the job's datums it is."""
     datum: Datum
     tries: int = 0
     """How often it has failed."""

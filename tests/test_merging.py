@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pfsd import entries, fsck, merging, tree, treeobjects
 from pfsd.errors import InvalidError, NotFoundError, StateError
 from pfsd.fsck_findings import Problem
+from pfsd.nodestore import GatheredNodes
 from pfsd.records import Commit
 from pfsd.store import Store
 from pfsd.trees import StoredTree, TreeChange
@@ -160,18 +161,14 @@ def test_what_is_held_in_memory_is_bounded_and_makes_no_difference(
 def test_a_change_reads_and_writes_what_it_touches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     trees = {f"{number:04d}": {f"d/{number}": b"x"} for number in range(2000)}
     change(store, trees, "", "large")
-    written = []
-    put = store.root.nodes.gather
+    written: list[bytes] = []
+    put = GatheredNodes.put
 
-    def gather() -> merging.GatheredNodes:
-        made = put()
-        original = made.put
-        monkeypatch.setattr(made, "put", lambda name, data: (written.append(name), original(name, data))[1])
-        return made
+    def counted(nodes: GatheredNodes, name: bytes, data: bytes) -> None:
+        written.append(name)
+        put(nodes, name, data)
 
-    monkeypatch.setattr(store.root.nodes, "gather", gather)
-    change(store, {"0500": {"d/500": b"y"}}, "large", "changed")
-    written.clear()
+    monkeypatch.setattr(GatheredNodes, "put", counted)
     store.trees.merge_into(store.commits.start("r"), [TreeChange("0501", "")], base="large", result="changed")
     assert len(written) < 30
     assert len(written) < len(set(tree_nodes(store, "large"))) / 2

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pfsd import content, dirs, entries, tree
+from pfsd import content, dirs, entries
 from pfsd._core import MAX_CHUNK, MIN_CHUNK
 from pfsd.entries import FileEntry
 from pfsd.errors import CorruptError, IsADirectoryPfsError, NotADirectoryPfsError, PfsError, StateError
