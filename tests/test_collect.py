@@ -13,6 +13,7 @@ from pfsd import tree
 from pfsd.errors import NotFoundError, StateError
 from pfsd.records import Commit
 from pfsd.store import Store
+from pfsd.trees import TreeChange
 from tests.test_merging import merge
 from tests.test_store import contents, put
 
@@ -154,8 +155,11 @@ def test_nothing_finished_is_harmed_by_collections_in_a_loop_under_load(store: S
                     upload.write(f"of/{tag[-1]}", chosen.choice(pool))
                     upload.finish(tag)
                 merged = store.commits.start(repo, branch="merged")
-                merge(store, merged, tags)
-                store.tags.delete(tags)
+                changes = [TreeChange(tag[-1], tag) for tag in tags]
+                store.trees.merge_into(merged, changes[:2], result=f"{repo}/merge")
+                store.tags.delete(tags[:2])
+                store.trees.merge_into(merged, changes[2:], base=f"{repo}/merge")
+                store.tags.delete([tags[2], f"{repo}/merge"])
                 store.commits.finish(repo, merged.id)
                 rebuilt = store.build_commit(repo, commit.tree, branch="built")
                 assert contents(store, commit)[0] == files
