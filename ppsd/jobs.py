@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 MAX_TRIES = 4
 """A datum that failed so often makes its job fail."""
 
+SILENT_SECONDS = 10
+"""After this long a worker that was handed a datum, and of which nothing is heard, has lost it."""
+
 CHECKPOINT_SECONDS = 1.0
 """How old the progress that a crash forgets may be (counts of finished datums are never lost: their tags tell)."""
 
@@ -36,8 +39,8 @@ CHECKPOINT_SECONDS = 1.0
 class JobRun:
     """Takes one job to its end.
 
-    `summon` makes sure that the pipeline's workers are there; `notices` are said in the job's log as it begins;
-    `begun` is called when its output commit is there.
+    `summon` makes sure that the pipeline's workers are there, `dismiss` ends one that does not answer; `notices` are
+    said in the job's log as it begins; `begun` is called when its output commit is there.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class JobRun:
         logs: Logs,
         pool: Pool,
         summon: Callable[[], None],
+        dismiss: Callable[[str], None],
         notices: Sequence[str] = (),
         begun: Callable[[], None] = lambda: None,
     ) -> None:
@@ -57,6 +61,7 @@ class JobRun:
         self._logs = logs
         self._pool = pool
         self._summon = summon
+        self._dismiss = dismiss
         self._notices = notices
         self._begun = begun
         self._work = trio.CancelScope()
@@ -258,6 +263,8 @@ class JobRun:
             while not self._settled.is_set():
                 with trio.move_on_after(CHECKPOINT_SECONDS):
                     await self._settled.wait()
+                for session in self._pool.silent(self, int(SILENT_SECONDS / CHECKPOINT_SECONDS)):
+                    self._dismiss(session.worker_id)
                 if not self._settled.is_set() and self.job is not written:
                     written = self.job
                     await self._registry.update_job(written, sync=False)

@@ -37,6 +37,9 @@ KEEPALIVE_OPTIONS: list[tuple[str, Any]] = [
 ]
 FAREWELL_SECONDS = 5.0
 
+SIGN_SECONDS = 2.0
+"""How often a worker that computes something shows that it lives."""
+
 
 def run(options: Options, trouble: str) -> None:
     """Work until SIGTERM. `trouble` says why the worker can't; then it only tells so.
@@ -98,6 +101,7 @@ async def _serve(channel: Any, options: Options, computer: Computer) -> None:
         outgoing.put(ppsd_pb2.FromWorker(hello=_hello(options)))
         async with trio.open_nursery() as nursery:
             at_work = _AtWork(computer, outgoing)
+            nursery.start_soon(at_work.show_life)
             async for order in orders:
                 if order.HasField("assignment"):
                     nursery.start_soon(at_work.compute, order.assignment)
@@ -114,17 +118,27 @@ class _AtWork:
         self._computer = computer
         self._outgoing = outgoing
         self._lease = 0
+        self._busy = False
         self._scope = trio.CancelScope()
 
     async def compute(self, assignment: ppsd_pb2.Assignment) -> None:
         """Compute a datum and send its outcome; its log goes first."""
         self._lease, self._scope = assignment.lease, trio.CancelScope()
+        self._busy = True
         outcome = ppsd_pb2.Outcome(lease=assignment.lease, error="it was called off")
         log = UserLog(assignment.job_id, assignment.datum_id, self._outgoing)
         with self._scope:
             async with log.sending():
                 outcome = await self._computer.compute(assignment, log)
+        self._busy = False
         self._outgoing.put(ppsd_pb2.FromWorker(outcome=outcome))
+
+    async def show_life(self) -> None:
+        """Send signs of life while something is computed. They come from the loop that everything depends on."""
+        while True:
+            await trio.sleep(SIGN_SECONDS)
+            if self._busy:
+                self._outgoing.put(ppsd_pb2.FromWorker())
 
     def call_off(self, lease: int) -> None:
         """Stop computing, if it is this lease's datum."""

@@ -216,8 +216,26 @@ def test_a_datum_that_kills_its_workers_fails_in_the_end() -> None:
         pool.join(worker)
         assert worker.task is not None
         pool.leave(worker)
-    assert [error for _, error in load.ended] == [f"its worker died {MAX_LOSSES} times"]
+    assert [error for _, error in load.ended] == [f"its worker was lost {MAX_LOSSES} times"]
     assert pool.queue_size == 0
+
+
+def test_a_worker_of_which_nothing_is_heard_loses_its_task_and_one_that_shows_life_does_not() -> None:
+    load, pool = Load(), Pool()
+    lively, hung, idle = Session("1"), Session("2"), Session("3")
+    given = tasks(load, 2)
+    pool.submit(given)
+    for worker in (lively, hung, idle):
+        pool.join(worker)
+    for _ in range(3):
+        assert pool.silent(load, 3) == []
+        lively.silence = 0
+    assert pool.silent(Load(), 3) == []
+    assert pool.silent(load, 3) == [hung]
+    assert pool.sessions == [lively, idle]
+    assert idle.task is given[1]
+    pool.settle(hung, hung.lease, Outcome("", Stats()))
+    assert load.ended == []
 
 
 class PoolMachine(RuleBasedStateMachine):
