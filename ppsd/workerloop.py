@@ -20,13 +20,14 @@ from fuse.groups import ungrouped
 from fuse.jobview import MOUNT_OPTIONS, JobView
 from fuse.namespace import PFS, bind
 from fuse.serve import mounted
-from pachproto import ppsd_pb2
+from pachproto import pfsd_pb2, ppsd_pb2
 from pfsd.errors import StateError, UnavailableError
 from pfsd.rpc import Stub
 from ppsd.compute import Computer
 from ppsd.filesystem import Messages, open_channel
 from ppsd.output import OUT
 from ppsd.runner import Runner
+from ppsd.treeuploads import TreeUploads
 from ppsd.userlog import UserLog
 from ppsd.worker import Options
 
@@ -80,7 +81,9 @@ async def _work(options: Options, trouble: str) -> None:
                 if trouble:
                     await _tell(channel, options, trouble)
                     raise UnavailableError(trouble)
-                computer = Computer(daemon, view, runner, channel, str(options.scratch))
+                store = Stub(channel, pfsd_pb2.DESCRIPTOR.services_by_name["Store"])
+                trees = await stack.enter_async_context(TreeUploads.open(store.PutTrees))
+                computer = Computer(daemon, view, runner, trees, str(options.scratch))
                 await _serve(channel, options, computer)
     finally:
         daemon.close()

@@ -150,6 +150,27 @@ class StoreService:
             await in_thread(upload.abandon)
             raise
 
+    async def PutTrees(
+        self, requests: AsyncIterator[pfsd_pb2.PutTreeRequest], _context: Any
+    ) -> AsyncIterator[pfsd_pb2.TreeInfo]:
+        upload: TreeUpload | None = None
+        tag = ""
+        try:
+            async for request in requests:
+                if upload is None:
+                    upload, tag = self._store.trees.upload(), request.tag
+                if not tag:
+                    raise InvalidError("the first message of each tree of PutTrees has to hold a tag")
+                if request.last:
+                    stored = await in_thread(_finish_tree, upload, list(request.writes), tag)
+                    upload = None
+                    yield _tree_info(stored)
+                else:
+                    await in_thread(_write_tree, upload, list(request.writes))
+        finally:
+            if upload is not None:
+                await in_thread(upload.abandon)
+
     async def HasTags(self, request: pfsd_pb2.TagRequest, _context: Any) -> pfsd_pb2.TagPresence:
         return pfsd_pb2.TagPresence(present=await in_thread(self._store.tags.present, list(request.tags)))
 
@@ -209,6 +230,11 @@ def _write_tree(upload: TreeUpload, writes: list[pfsd_pb2.TreeWrite]) -> None:
             upload.put(write.path, entries.EMPTY_DIR)
         else:
             raise InvalidError(f"nothing is given for {write.path}: set data, entry or directory")
+
+
+def _finish_tree(upload: TreeUpload, writes: list[pfsd_pb2.TreeWrite], tag: str) -> StoredTree:
+    _write_tree(upload, writes)
+    return upload.finish(tag)
 
 
 def _encoded(entry: Entry | None) -> bytes:

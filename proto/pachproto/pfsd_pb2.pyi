@@ -133,12 +133,14 @@ class TreeWrite(_message.Message):
     def __init__(self, path: _Optional[str] = ..., data: _Optional[bytes] = ..., entry: _Optional[bytes] = ..., directory: _Optional[bool] = ...) -> None: ...
 
 class PutTreeRequest(_message.Message):
-    __slots__ = ("tag", "writes")
+    __slots__ = ("tag", "writes", "last")
     TAG_FIELD_NUMBER: _ClassVar[int]
     WRITES_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
     tag: str
     writes: _containers.RepeatedCompositeFieldContainer[TreeWrite]
-    def __init__(self, tag: _Optional[str] = ..., writes: _Optional[_Iterable[_Union[TreeWrite, _Mapping]]] = ...) -> None: ...
+    last: bool
+    def __init__(self, tag: _Optional[str] = ..., writes: _Optional[_Iterable[_Union[TreeWrite, _Mapping]]] = ..., last: _Optional[bool] = ...) -> None: ...
 
 class TreeInfo(_message.Message):
     __slots__ = ("object", "root", "size_bytes", "files", "bytes_written")
