@@ -6,35 +6,32 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import grpc
 import trio
 
 from fuse.daemon import Daemon
 from fuse.jobview import JobInput, JobView
-from pachproto import pfs_pb2, pfsd_pb2, pps_pb2, ppsd_pb2
+from pachproto import pfs_pb2, pps_pb2, ppsd_pb2
 from pfsd import entries, paths
 from pfsd.entries import Entry
 from pfsd.errors import PfsError, UnavailableError
-from pfsd.rpc import Stub
 from ppsd import convert, output
-from ppsd.filesystem import call
 from ppsd.records import Stats
 from ppsd.runner import Finished, Runner
+from ppsd.treeuploads import TreeUploads
 from ppsd.userlog import UserLog
 
 
 class Computer:
     """Computes datums, one at a time, in a worker whose /pfs is `view` and whose /pfs/out is `scratch`."""
 
-    def __init__(self, daemon: Daemon, view: JobView, runner: Runner, channel: grpc.Channel, scratch: str) -> None:
+    def __init__(self, daemon: Daemon, view: JobView, runner: Runner, trees: TreeUploads, scratch: str) -> None:
         self._daemon = daemon
         self._view = view
         self._runner = runner
-        self._store = Stub(channel, pfsd_pb2.DESCRIPTOR.services_by_name["Store"])
+        self._trees = trees
         self._scratch = scratch
         self._times: dict[tuple[str, str], int] = {}
 
@@ -101,27 +98,12 @@ class Computer:
 
     async def _store_output(self, tag: str) -> int:
         """Store what is in the scratch directory as the tree `tag`; returns how many bytes that took."""
-        failures: list[BaseException] = []
         token = trio.lowlevel.current_trio_token()
 
         def lookup(path: str) -> Entry | None:
             return trio.from_thread.run(self._view.lookup_path, path, trio_token=token)
 
-        def requests() -> Iterator[pfsd_pb2.PutTreeRequest]:
-            # gRPC takes these in a thread of its own and says of an exception only that there was one.
-            try:
-                yield from output.requests(tag, self._scratch, lookup)
-            except BaseException as error:
-                failures.append(error)
-                raise
-
-        try:
-            info: pfsd_pb2.TreeInfo = await call(self._store.PutTree, requests())
-        except PfsError:
-            if failures and isinstance(failures[0], Exception):
-                raise failures[0] from None
-            raise
-        return info.bytes_written
+        return (await self._trees.put(output.requests(tag, self._scratch, lookup))).bytes_written
 
 
 def environment(assignment: ppsd_pb2.Assignment) -> dict[str, str]:

@@ -36,6 +36,8 @@ class _Place:
     def __init__(self, worker_id: str) -> None:
         self.worker_id = worker_id
         self.scope = trio.CancelScope()
+        self.life = trio.CancelScope()
+        """Of the worker that is there now."""
         self.vacant = trio.Event()
 
 
@@ -137,6 +139,11 @@ class LocalLauncher:
             self._idle.pop(pipeline, None)
             await crew.shrink(0)
 
+    async def replace(self, pipeline: str, worker_id: str) -> None:
+        for place in self._crews[pipeline].places:
+            if place.worker_id == worker_id:
+                place.life.cancel()
+
     def count(self, pipeline: str) -> int:
         return len(self._crews[pipeline].places) if pipeline in self._crews else 0
 
@@ -156,7 +163,7 @@ class LocalLauncher:
                 failed_starts = 0
                 while failed_starts < HOPELESS_STARTS:
                     began = trio.current_time()
-                    reason = await self._live(spec, salt, place.worker_id, scratch)
+                    reason = await self._live(spec, salt, place, scratch)
                     failed_starts = 0 if trio.current_time() - began > HEALTHY_SECONDS else failed_starts + 1
                     self._report(pipeline, reason, failed_starts >= HOPELESS_STARTS)
                     pause = FIRST_PAUSE_SECONDS * 2.0 ** max(0, failed_starts - 1)
@@ -166,8 +173,9 @@ class LocalLauncher:
                 await trio.to_thread.run_sync(_remove, scratch)
             place.vacant.set()
 
-    async def _live(self, spec: PipelineSpec, salt: str, worker_id: str, scratch: Path) -> str:
+    async def _live(self, spec: PipelineSpec, salt: str, place: _Place, scratch: Path) -> str:
         """Run one worker to its end; returns how it ended."""
+        worker_id = place.worker_id
         command = [sys.executable, "-m", "ppsd.worker"]
         command += ["--address", self._address, "--pipeline", spec.name, "--salt", salt]
         command += ["--worker-id", worker_id, "--scratch", str(scratch), "--parent", str(os.getpid())]
@@ -179,10 +187,14 @@ class LocalLauncher:
         except (OSError, UnavailableError) as error:
             return f"worker {worker_id} can't be started: {error}"
         logger.info("worker %s started, process %d", worker_id, child.pid)
+        status = None
         try:
-            status = await child.wait()
+            with trio.CancelScope() as place.life:
+                status = await child.wait()
         finally:
             await child.stop(STOP_PATIENCE_SECONDS)
+        if status is None:
+            return f"worker {worker_id} did not answer any more and was ended"
         how = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
         words = child.last_words
         if "\n" in words:
