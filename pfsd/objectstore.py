@@ -1,5 +1,4 @@
-"""Where sealed packs live: named immutable objects. This module has the local directory; S3 joins it later behind
-the same interface."""
+"""Where sealed packs live: named immutable objects. Here are the interface and the local directory."""
 
 from __future__ import annotations
 
@@ -16,10 +15,15 @@ OPEN_FILES = 128
 
 
 class ObjectStore(Protocol):
-    """Named immutable byte strings. Names are relative paths. Safe to use from many threads."""
+    """Named immutable byte strings. Names are relative paths. Safe to use from many threads.
+
+    Every method may raise UnavailableError where the store is not on this machine.
+    """
 
     url: str
     """Where it is, as readers on other machines are told."""
+    is_remote: bool
+    """Whether it is reached over a network: slow to answer, and sometimes not there."""
 
     def put_file(self, name: str, source: pathlib.Path) -> None:
         """Store a file's bytes under `name`, durably, and remove the file."""
@@ -27,17 +31,20 @@ class ObjectStore(Protocol):
     def read(self, name: str, offset: int, size: int) -> bytes:
         """`size` bytes from `offset`; raises CorruptError when the object is missing or shorter."""
 
+    def read_fresh(self, name: str, offset: int, size: int) -> bytes:
+        """The same, past everything that is kept of it nearer by; as many bytes as there are."""
+
     def size(self, name: str) -> int:
         """Bytes of an object; raises CorruptError when it is missing."""
 
     def names(self, prefix: str) -> Iterator[str]:
-        """The names that begin with `prefix`, a directory."""
+        """The names below `prefix`, a directory."""
 
     def delete(self, name: str) -> None:
         """Remove an object; one that is not there is no error."""
 
     def close(self) -> None:
-        """Release what is held open."""
+        """Release what is held open, and end what is being tried again."""
 
 
 def fsync_directory(path: pathlib.Path) -> None:
@@ -51,6 +58,8 @@ def fsync_directory(path: pathlib.Path) -> None:
 
 class LocalObjectStore:
     """Objects as files below a directory."""
+
+    is_remote = False
 
     def __init__(self, directory: pathlib.Path) -> None:
         self._directory = directory
@@ -69,6 +78,12 @@ class LocalObjectStore:
             fsync_directory(target.parent.parent)
 
     def read(self, name: str, offset: int, size: int) -> bytes:
+        data = self.read_fresh(name, offset, size)
+        if len(data) != size:
+            raise CorruptError(f"object {name} in {self._directory} ends before byte {offset + size}")
+        return data
+
+    def read_fresh(self, name: str, offset: int, size: int) -> bytes:
         with self._lock:  # pread of cached data is short; the lock keeps the descriptor from being closed
             fd = self._files.get(name)
             if fd is None:
@@ -80,10 +95,7 @@ class LocalObjectStore:
                 if len(self._files) > OPEN_FILES:
                     os.close(self._files.popitem(last=False)[1])
             self._files.move_to_end(name)
-            data = os.pread(fd, size, offset)
-        if len(data) != size:
-            raise CorruptError(f"object {name} in {self._directory} ends before byte {offset + size}")
-        return data
+            return os.pread(fd, size, offset)
 
     def size(self, name: str) -> int:
         try:

@@ -1,0 +1,52 @@
+"""Trying again: what fails because something outside does not answer, with growing pauses of random length."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from pfsd.errors import RefusedError, UnavailableError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+FIRST_PAUSE = 0.1
+LONGEST_PAUSE = 5.0
+
+
+def pauses() -> Callable[[], float]:
+    """How long to wait before each next attempt, in seconds."""
+    longest = FIRST_PAUSE
+
+    def following() -> float:
+        nonlocal longest
+        pause = longest * random.uniform(0.5, 1)
+        longest = min(longest * 2, LONGEST_PAUSE)
+        return pause
+
+    return following
+
+
+def persistently(call: Callable[[], T], patience: float, stop: threading.Event) -> T:
+    """The result of `call`, made again while it raises UnavailableError, for `patience` seconds or until `stop` is set.
+
+    Then that error is raised. RefusedError is raised at once.
+    """
+    deadline = time.monotonic() + patience
+    following = pauses()
+    while True:
+        try:
+            return call()
+        except RefusedError:
+            raise
+        except UnavailableError as error:
+            pause = following()
+            if stop.is_set() or time.monotonic() + pause > deadline:
+                raise
+            log.info("%s: trying again in %.1f s", error, pause)
+        stop.wait(pause)
