@@ -16,7 +16,7 @@ import struct
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 
 from blake3 import blake3
@@ -24,11 +24,12 @@ from blake3 import blake3
 from pfsd import journal
 from pfsd._core import next_cut
 from pfsd.entries import Chunk
-from pfsd.errors import CorruptError, FullError, PfsError
+from pfsd.errors import CorruptError, FullError, UnavailableError
 from pfsd.journal import PackJournal
 from pfsd.kv import Database
 from pfsd.objectstore import ObjectStore, fsync_directory
 from pfsd.references import References
+from pfsd.sealing import Sealing
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,11 @@ PACK_BYTES = 32 << 20
 PACK_CHUNKS = 1 << 16
 SEALED_BESIDE = 2
 """Full packs that may wait to be sealed while the next one grows."""
+SENT_AT_ONCE = 4
+SENT_BESIDE = 64
+"""The same two where the object store is remote: packs that travel at a time, and that may wait in the spool."""
+SETTLE_SECONDS = 120.0
+"""For which a collection waits for the object store."""
 WRITE_BYTES = 256 << 10
 """Chunks are written to the pack once they are so many bytes together."""
 FREE_CHECK_BYTES = 1 << 20
@@ -160,8 +166,9 @@ class ChunkStore:
         self._packs: dict[str, _Pack] = {}
         self._active: _Pack | None = None
         self._references = references
-        self._sealer = ThreadPoolExecutor(1, thread_name_prefix="seal")
-        self._sealing = threading.Semaphore(SEALED_BESIDE)
+        threads, depth = (SENT_AT_ONCE, SENT_BESIDE) if store.is_remote else (1, SEALED_BESIDE)
+        self.sealing = Sealing(self._seal, threads=threads, depth=depth)
+        """Full packs on their way to the object store."""
         self._recover()
 
     # --- writing
@@ -169,16 +176,16 @@ class ChunkStore:
     def add(self, data: bytes | memoryview, *, is_cut: bool = False) -> Chunk:
         """Store a chunk, which is not empty, unless it is there already. Durable after the next `flush`.
 
-        `is_cut` says that `next_cut` ends the chunk where it ends. Raises FullError when the disk has no room.
+        `is_cut` says that `next_cut` ends the chunk where it ends. Raises FullError when the disk has no room,
+        UnavailableError when the object store has taken no pack for long.
         """
         name = blake3(data).digest()
-        sealed = None
+        self.sealing.wait_for_room()
         with self._lock:
             self._references.note(name)
-            if self._find(name) is None:
-                sealed = self._append(name, data, is_cut)
-        if sealed is not None:
-            self._seal_beside(sealed)
+            full = self._append(name, data, is_cut) if self._find(name) is None else None
+        if full is not None:
+            self.sealing.submit(full)
         return Chunk(name, len(data))
 
     def _append(self, name: bytes, data: bytes | memoryview, is_cut: bool) -> _Pack | None:
@@ -207,9 +214,36 @@ class ChunkStore:
                 if pack.name in self._packs:  # else sealed, and so indexed, meanwhile
                     self._index(pack)
 
+    def send(self) -> list[Future[None]]:
+        """Let all that was added so far go to a remote object store; the futures are done once it is there.
+
+        Where the object store is on this machine there is nothing to wait for.
+        """
+        if not self._store.is_remote:
+            return []
+        with self._lock:
+            grown, self._active = self._active, None
+        if grown is not None:
+            self.sealing.submit(grown)
+        return self.sealing.pending()
+
+    def settle(self) -> None:
+        """Flush, synced, and wait until a remote object store has it all; raises UnavailableError after long."""
+        self._wait(self.send())
+        self.flush()
+        self._db.write(self._db.batch(), sync=True)
+
+    def _wait(self, sent: list[Future[None]]) -> None:
+        for future in sent:
+            try:
+                future.result(SETTLE_SECONDS)
+            except (TimeoutError, CancelledError):
+                reason = self.sealing.trouble or "the object store is slow"
+                raise UnavailableError(f"packs can't be stored: {reason}") from None
+
     def close(self) -> None:
         """Flush and release the packs."""
-        self._sealer.shutdown()
+        self.sealing.close()
         self.flush()
         with self._lock:
             for pack in self._packs.values():
@@ -238,27 +272,14 @@ class ChunkStore:
                 pack.fresh.pop(name, None)
             pack.durable = end
 
-    def _seal_beside(self, pack: _Pack) -> None:
-        """Seal a full pack in a thread of its own; waits while too many are being sealed."""
-        self._sealing.acquire()
-
-        def seal() -> None:
-            try:
-                self._seal(pack)
-            except (OSError, PfsError) as error:  # it stays in the spool: the next flush meets the same, and says so
-                log.error("pack %s can't be sealed: %s", pack.name, error)
-            finally:
-                self._sealing.release()
-
-        self._sealer.submit(seal)
-
     def _seal(self, pack: _Pack) -> None:
+        """Move a pack, to which nothing is appended any more, to the object store."""
         with pack.lock:
-            self._index(pack, sync=True)  # nothing is appended to a full pack
-            self._store.put_file(pack_object(pack.name), pack.path)
-            with self._lock:
-                del self._packs[pack.name]
-                os.close(pack.fd)
+            self._index(pack, sync=True)
+        self._store.put_file(pack_object(pack.name), pack.path)  # may take long: readers go on with the spool's
+        with pack.lock, self._lock:
+            del self._packs[pack.name]
+            os.close(pack.fd)
         log.info("sealed pack %s: %d bytes", pack.name, pack.size)
 
     # --- reading
@@ -324,21 +345,23 @@ class ChunkStore:
             if pack is None or not wasteful(pack.name, pack.size):
                 return []
             self._active = None
-        self._seal(pack)
+        self._wait([self.sealing.submit(pack)])
         return [pack.name]
 
     def sealed_packs(self) -> list[str]:
-        """The packs in the object store."""
-        return [name.rpartition("/")[2] for name in self._store.names("packs")]
+        """The packs in the object store, but for those that are still on their way."""
+        found = [name.rpartition("/")[2] for name in self._store.names("packs")]
+        with self._lock:
+            return [pack for pack in found if pack not in self._packs]
 
     def pack_size(self, pack: str) -> int:
         """Bytes of a sealed pack."""
         return self._store.size(pack_object(pack))
 
-    def rewrite(self, pack: str, names: list[bytes]) -> None:
-        """Move these chunks, all that a sealed pack has to keep, to the growing pack, and remove the old one.
+    def move(self, pack: str, names: list[bytes]) -> None:
+        """Copy these chunks, all that a sealed pack has to keep, to the growing one; `settle`, then `drop` the old one.
 
-        Raises CorruptError, and keeps the pack, when one of them is damaged.
+        Raises CorruptError when one of them is damaged: then the pack has to stay.
         """
         for name in names:
             at = self.locate(name)
@@ -348,9 +371,10 @@ class ChunkStore:
             with self._lock:
                 full = self._append(name, data, at.is_cut)
             if full is not None:
-                self._seal(full)
-        self.flush()
-        self._db.write(self._db.batch(), sync=True)  # the new rows are on disk before the old bytes go
+                self.sealing.submit(full)
+
+    def drop(self, pack: str) -> None:
+        """Remove a sealed pack of which nothing is needed any more."""
         self._store.delete(pack_object(pack))
 
     # --- start-up
@@ -380,7 +404,8 @@ class ChunkStore:
                 self._active = pack
         for pack in list(self._packs.values()):
             if pack is not self._active:
-                self._seal(pack)
+                self._index(pack)
+                self.sealing.submit(pack)
 
     def _indexed_end(self, pack: str) -> int:
         """Where the last chunk that the index names in a pack ends."""

@@ -28,6 +28,11 @@ BATCH = 1000
 LIVE_SHARE = 0.5
 """A pack is rewritten when less than this part of it is live."""
 BITS_PER_CHUNK = 16
+SMALL_PACK_BYTES = 4 << 20
+SMALL_PACKS = 8
+"""So many packs with less than SMALL_PACK_BYTES live are put together: finishing leaves them in a remote store."""
+MOVED_AT_ONCE = 64 << 20
+"""Live bytes that are on disk twice before the old packs go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +163,7 @@ class Collector:
 
     def _sweep_chunks(self) -> None:
         """Remove dead chunks."""
+        self._root.chunks.flush()  # those of a former run that lie in the spool are in the index only now
         for names in _batches(name for name, _ in self._db.scan("chunks", b"")):
             dead = [name for name in names if name not in self._chunks]
             removed = self._root.chunks.remove(dead) if dead else 0
@@ -170,13 +176,24 @@ class Collector:
         packs += self._root.chunks.seal_if(lambda pack, size: live.get(pack, 0) < size * LIVE_SHARE)
         live = self._live_bytes()
         wasteful = [pack for pack in packs if live.get(pack, 0) < self._root.chunks.pack_size(pack) * LIVE_SHARE]
+        small = [pack for pack in packs if pack not in wasteful and live.get(pack, 0) < SMALL_PACK_BYTES]
         names: dict[str, list[bytes]] = {pack: [] for pack in wasteful}
+        if len(small) < SMALL_PACKS:
+            small = []
+        for pack in small:
+            names.setdefault(pack, [])
         for name, row in self._db.scan("chunks", b""):
             pack = chunkstore.location(row).pack
             if pack in names:
                 names[pack].append(name)
-        for pack in wasteful:
-            self._rewrite(pack, names[pack], live.get(pack, 0))
+        group: list[str] = []
+        for pack in names:
+            if self._move(pack, names[pack]):
+                group.append(pack)
+            if sum(live.get(each, 0) for each in group) >= MOVED_AT_ONCE:
+                self._drop(group, names, live)
+                group = []
+        self._drop(group, names, live)
 
     def _live_bytes(self) -> dict[str, int]:
         """What the index names of each pack, in bytes."""
@@ -186,14 +203,24 @@ class Collector:
             live[at.pack] += at.size + chunkstore.RECORD.size
         return live
 
-    def _rewrite(self, pack: str, names: list[bytes], live: int) -> None:
-        size = self._root.chunks.pack_size(pack)
+    def _move(self, pack: str, names: list[bytes]) -> bool:
         try:
-            self._root.chunks.rewrite(pack, names)
+            self._root.chunks.move(pack, names)
         except CorruptError as error:
             log.warning("pack %s is kept as it is: %s", pack, error)
+            return False
+        return True
+
+    def _drop(self, packs: list[str], names: dict[str, list[bytes]], live: dict[str, int]) -> None:
+        """Remove packs whose chunks were moved, once those are safe where they are now."""
+        if not packs:
             return
-        self._count(packs_removed=1, packs_rewritten=1 if names else 0, bytes_freed=size - live)
+        self._root.chunks.settle()
+        for pack in packs:
+            size = self._root.chunks.pack_size(pack)
+            self._root.chunks.drop(pack)
+            rewritten = 1 if names[pack] else 0
+            self._count(packs_removed=1, packs_rewritten=rewritten, bytes_freed=size - live.get(pack, 0))
 
     def _count(self, **more: int) -> None:
         sums = {name: getattr(self._report, name) + value for name, value in more.items()}

@@ -18,6 +18,7 @@ from pfsd import rpc
 from pfsd.bridge import Bridge
 from pfsd.errors import PfsError
 from pfsd.mounting import repository_mount
+from pfsd.openstore import StorageOptions
 from pfsd.server import Server
 from pfsd.services.core import core_services
 from pfsd.store import Store
@@ -46,6 +47,13 @@ def parser() -> argparse.ArgumentParser:
         help="address to serve (default: %(default)s)",
     )
     made.add_argument("--mount", metavar="DIR", help="also mount the repositories there")
+    made.add_argument(
+        "--object-store",
+        default="",
+        metavar="s3://BUCKET/PREFIX",
+        help="keep the packs there (default: where the root has them, at first in its own directory)",
+    )
+    made.add_argument("--take-over", action="store_true", help="give up the packs that another root has there")
     made.add_argument("--no-pipelines", action="store_true", help="serve no pipelines: leave them to a ppsd of its own")
     made.add_argument("-v", "--verbose", action="store_true", help="log what happens to stderr")
     return made
@@ -82,7 +90,8 @@ def _leaves(group: BaseExceptionGroup[PfsError]) -> list[PfsError]:
 async def serve(args: argparse.Namespace) -> None:
     """Serve until a signal says to stop; then stop the pipelines, the mount, the server, the store, in that order."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        store = await trio.to_thread.run_sync(Store, args.root)
+        options = StorageOptions(args.object_store, take_over=args.take_over)
+        store = await trio.to_thread.run_sync(Store, args.root, options)
         server = Server(args.listen)
         try:
             server.add(core_services(store))

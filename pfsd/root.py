@@ -15,10 +15,12 @@ from pfsd.errors import CorruptError, FormatError, FullError, InvalidError, Stat
 from pfsd.events import Changes
 from pfsd.kv import Database
 from pfsd.nodestore import DatabaseNodes
-from pfsd.objectstore import LocalObjectStore, fsync_directory
+from pfsd.objectstore import fsync_directory
+from pfsd.openstore import OBJECTS, StorageOptions, open_store
 from pfsd.references import References
 
 FORMAT = 2
+DEFAULTS = StorageOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +36,11 @@ class Identity:
 class Root:
     """An open root: the only user of its directory until it is closed."""
 
-    def __init__(self, directory: pathlib.Path) -> None:
-        """Open or create. Raises StateError when another daemon serves it, FormatError when it can't be read."""
+    def __init__(self, directory: pathlib.Path, options: StorageOptions = DEFAULTS) -> None:
+        """Open or create. Raises StateError when another daemon serves it, FormatError when it can't be read.
+
+        Raises what `pfsd.openstore.open_store` raises, too.
+        """
         self.directory = directory
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -52,7 +57,8 @@ class Root:
                 write_identity_rows(self.db, Identity(FORMAT, self.id))
             self.references = References()
             self.nodes = DatabaseNodes(self.db, self.references)
-            self.objects = LocalObjectStore(directory / "objects")
+            self.objects = open_store(directory, self.id, options)
+            undo.callback(self.objects.close)
             self.spool = directory / "spool"
             self.chunks = ChunkStore(self.db, self.objects, self.spool, self.references)
             undo.pop_all()
@@ -69,7 +75,8 @@ class Root:
 
 def _check_new(directory: pathlib.Path) -> None:
     """Raise CorruptError when a root without metadata holds packs: then its metadata was lost."""
-    if any(path.is_file() for part in ("spool", "objects") for path in (directory / part).rglob("*")):
+    kept = any(path.is_file() for part in ("spool", "objects") for path in (directory / part).rglob("*"))
+    if kept or (directory / OBJECTS).exists():
         raise CorruptError(
             f"the metadata in {directory / 'meta'} has lost its rows: run pachctl fsck --root {directory}"
         )

@@ -13,18 +13,19 @@ from pfsd.errors import StateError
 from pfsd.files import Files
 from pfsd.keyvalue import KeyValues
 from pfsd.objects import Objects, Tags, parse_hash
+from pfsd.openstore import StorageOptions
 from pfsd.records import Commit, CommitRef
 from pfsd.repos import Repos
-from pfsd.root import Root
+from pfsd.root import DEFAULTS, Root
 from pfsd.trees import Trees
 
 
 class Store:
     """An open store. Plain synchronous code, safe to use from many threads."""
 
-    def __init__(self, directory: pathlib.Path) -> None:
+    def __init__(self, directory: pathlib.Path, options: StorageOptions = DEFAULTS) -> None:
         """Open or create the root in a directory; raises what `pfsd.root.Root` raises."""
-        self.root = Root(directory)
+        self.root = Root(directory, options)
         self.repos = Repos(self.root)
         self.commits = Commits(self.root, self.repos)
         self.files = Files(self.root, self.commits)

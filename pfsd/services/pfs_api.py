@@ -14,6 +14,7 @@ from pfsd.errors import InvalidError
 from pfsd.records import Commit
 from pfsd.services import convert, listings, waiting
 from pfsd.services.convert import commit_ref
+from pfsd.services.settling import settled
 from pfsd.services.threads import in_thread
 from pfsd.services.urls import fetch
 from pfsd.split import Delimiter
@@ -59,7 +60,8 @@ class PfsService:
         )
         return convert.commit_name(commit.repo, commit.id)
 
-    async def BuildCommit(self, request: pfs_pb2.BuildCommitRequest, _context: Any) -> pfs_pb2.Commit:
+    async def BuildCommit(self, request: pfs_pb2.BuildCommitRequest, context: Any) -> pfs_pb2.Commit:
+        await settled(self._store, context, f"the commit in {request.parent.repo.name}")
         commit = await in_thread(
             self._store.build_commit,
             request.parent.repo.name,
@@ -70,7 +72,11 @@ class PfsService:
         )
         return convert.commit_name(commit.repo, commit.id)
 
-    async def FinishCommit(self, request: pfs_pb2.FinishCommitRequest, _context: Any) -> Empty:
+    async def FinishCommit(self, request: pfs_pb2.FinishCommitRequest, context: Any) -> Empty:
+        if self._store.root.objects.is_remote:  # what finishing would store is stored, and sent, before
+            commit = self._resolve(request.commit)
+            await in_thread(self._store.commits.tree, commit)
+            await settled(self._store, context, f"commit {commit.repo}/{commit.id}")
         await in_thread(self._store.commits.finish, request.commit.repo.name, request.commit.id)
         return Empty()
 

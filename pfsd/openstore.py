@@ -1,0 +1,70 @@
+"""Opening the object store that a root has its packs in."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from dataclasses import dataclass
+
+from pfsd.errors import InvalidError, StateError
+from pfsd.objectstore import LocalObjectStore, ObjectStore, fsync_directory
+
+OBJECTS = "OBJECTS"
+"""The file of a root that names its object store, where that is not the directory `objects`."""
+
+
+@dataclass(frozen=True, slots=True)
+class StorageOptions:
+    """What the daemon was asked for. The default is what the root has."""
+
+    object_store: str = ""
+    """A URL; empty for the one that the root has."""
+    take_over: bool = False
+    """Whether another root's packs there are given up."""
+
+
+def open_store(directory: pathlib.Path, owner: str, options: StorageOptions) -> ObjectStore:
+    """The object store of the root in `directory`, whose id is `owner`.
+
+    Raises StateError when the root has its packs elsewhere, InvalidError for a URL that is none, and what
+    `pfsd.s3store.S3ObjectStore.claim` raises.
+    """
+    known = recorded_url(directory)
+    wanted = options.object_store.rstrip("/") or known
+    if known and wanted != known:
+        raise StateError(f"the root {directory} has its packs in {known}, not in {wanted}: leave --object-store out")
+    if not wanted:
+        return LocalObjectStore(directory / "objects")
+    if not wanted.startswith("s3://"):
+        raise InvalidError(f"the object store {wanted} is not known to this version: write s3://BUCKET/PREFIX")
+    if not known and any(path.is_file() for path in (directory / "objects").rglob("*")):
+        raise StateError(
+            f"the root {directory} has its packs in {directory / 'objects'}: "
+            f"pachctl migrate --root {directory} --object-store {wanted} moves them"
+        )
+    from pfsd.s3store import S3ObjectStore
+
+    store = S3ObjectStore(wanted)
+    store.claim(owner, take_over=options.take_over)
+    if not known:
+        record_url(directory, wanted)
+    return store
+
+
+def recorded_url(directory: pathlib.Path) -> str:
+    """Where a root has its packs; empty where that is its own directory."""
+    try:
+        return (directory / OBJECTS).read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def record_url(directory: pathlib.Path, url: str) -> None:
+    """Let a root have its packs at a URL, durably and as one step."""
+    new = directory / f"{OBJECTS}.new"
+    with new.open("w") as file:
+        file.write(url + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    new.rename(directory / OBJECTS)
+    fsync_directory(directory)
