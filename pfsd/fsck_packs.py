@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -13,6 +12,7 @@ from pfsd._core import MAX_CHUNK, next_cut
 from pfsd.chunkstore import INDEX, MAGIC, RECORD, Location, index_row, location, pack_object
 from pfsd.errors import CorruptError
 from pfsd.fsck_findings import HashSet, Tally
+from pfsd.objectstore import open_object
 from pfsd.root import Root
 
 AT_ONCE = 256
@@ -50,13 +50,13 @@ class PackCheck:
 
     def run(self, wanted: set[bytes]) -> None:
         """Check everything; `wanted` are chunks that the index lacks."""
-        for pack, path, is_growing in self._packs():
+        for pack, is_growing in self._packs():
             try:
-                with path.open("rb") as file:
-                    self.tally.packs += 1
-                    self.tally.bytes += path.stat().st_size
+                with self._open(pack, is_growing) as file:
                     stored = list(self._records(pack, file, is_growing))
-            except FileNotFoundError:  # sealed, or rewritten by a collection, meanwhile
+                    self.tally.packs += 1
+                    self.tally.bytes += file.tell()
+            except (FileNotFoundError, CorruptError):  # sealed, or rewritten by a collection, meanwhile
                 continue
             for at in range(0, len(stored), AT_ONCE):
                 self._compare(stored[at : at + AT_ONCE], wanted)
@@ -64,29 +64,34 @@ class PackCheck:
 
     def reason(self, pack: str) -> str:
         """What has become of a pack in which chunks are broken, as the beginning of a sentence."""
-        for path in (self._sealed(pack), self.root.spool / pack):
-            if path.exists():
-                return f"pack {pack}, of {path.stat().st_size} bytes, is damaged"
-        return f"pack {pack} is missing"
+        try:
+            size = self.root.objects.size(pack_object(pack))
+        except CorruptError:
+            path = self.root.spool / pack
+            if not path.exists():
+                return f"pack {pack} is missing"
+            size = path.stat().st_size
+        return f"pack {pack}, of {size} bytes, is damaged"
 
     def use_copy(self, name: bytes) -> bool:
         """Let the index name the intact copy of a chunk; whether there is one."""
         stored = self.copies.get(name)
         if stored is None:
             return False
-        at = Location(stored.pack, stored.offset, stored.size, False)
-        for path in (self._sealed(stored.pack), self.root.spool / stored.pack):
-            if path.exists():
-                with path.open("rb") as file:
-                    file.seek(at.offset)
-                    data = file.read(at.size)
-                if blake3(data).digest() != name:
-                    return False
-                batch = self.root.db.batch()
-                row = index_row(at.pack, at.offset, at.size, next_cut(data) == len(data))
-                batch.put("chunks", name, row)
-                self.root.db.write(batch, sync=True)
-                return True
+        for is_growing in (False, True):
+            try:
+                with self._open(stored.pack, is_growing) as file:
+                    file.seek(stored.offset)
+                    data = file.read(stored.size)
+            except (FileNotFoundError, CorruptError):
+                continue
+            if blake3(data).digest() != name:
+                return False
+            batch = self.root.db.batch()
+            row = index_row(stored.pack, stored.offset, stored.size, next_cut(data) == len(data))
+            batch.put("chunks", name, row)
+            self.root.db.write(batch, sync=True)
+            return True
         return False
 
     def forget(self, name: bytes) -> None:
@@ -97,16 +102,18 @@ class PackCheck:
             batch.delete("chunks", name)
             self.root.db.write(batch, sync=True)
 
-    def _sealed(self, pack: str) -> pathlib.Path:
-        return self.root.directory / "objects" / pack_object(pack)
+    def _open(self, pack: str, is_growing: bool) -> BinaryIO:
+        """A pack's bytes, as the store has them; raises FileNotFoundError or CorruptError where it is not there."""
+        if is_growing:
+            return (self.root.spool / pack).open("rb")
+        return open_object(self.root.objects, pack_object(pack))
 
-    def _packs(self) -> Iterator[tuple[str, pathlib.Path, bool]]:
-        growing = {path.name: path for path in self.root.spool.iterdir()}  # first: packs move from here to there
-        for name, path in sorted(growing.items()):
-            yield name, path, True
+    def _packs(self) -> Iterator[tuple[str, bool]]:
+        growing = sorted(path.name for path in self.root.spool.iterdir())  # first: packs move from here to there
+        for pack in growing:
+            yield pack, True
         for key in self.root.objects.names("packs/"):
-            pack = key.rpartition("/")[2]
-            yield pack, self._sealed(pack), False
+            yield key.rpartition("/")[2], False
 
     def _records(self, pack: str, file: BinaryIO, is_growing: bool) -> Iterator[Stored]:
         """The intact chunks of a pack, as far as its records can be followed."""

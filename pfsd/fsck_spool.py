@@ -16,7 +16,8 @@ from pfsd.chunkstore import pack_object
 from pfsd.fsck_findings import Problem, problem
 from pfsd.fsck_packs import parse_row
 from pfsd.kv import Database
-from pfsd.objectstore import LocalObjectStore
+from pfsd.openstore import DEFAULTS, open_store
+from pfsd.root import read_identity
 
 
 def check(directory: pathlib.Path, fix: bool) -> Iterator[Problem]:
@@ -32,8 +33,11 @@ def check(directory: pathlib.Path, fix: bool) -> Iterator[Problem]:
         behind = _indexed_behind(directory, database, torn) if torn else {}
     finally:
         database.close()
+    if not behind:
+        return
+    objects = open_store(directory, read_identity(directory).store, DEFAULTS)
     for pack, count in behind.items():
-        LocalObjectStore(directory / "objects").put_file(pack_object(pack), directory / "spool" / pack)
+        objects.put_file(pack_object(pack), directory / "spool" / pack)
         yield problem(
             f"pack {pack}, which was still growing, is damaged at byte {torn[pack]}, before {count} indexed chunks: "
             "it was put among the sealed packs, so that nothing in it is cut off",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pathlib
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, BinaryIO, Protocol, cast
 
 from pfsd.errors import CorruptError
 
@@ -45,6 +46,42 @@ class ObjectStore(Protocol):
 
     def close(self) -> None:
         """Release what is held open, and end what is being tried again."""
+
+
+READ_BYTES = 4 << 20
+"""What is read of an object at once where all of it is wanted."""
+
+
+class _ObjectFile(io.RawIOBase):
+    """An object as a file, past everything that is kept of it nearer by."""
+
+    def __init__(self, store: ObjectStore, name: str) -> None:
+        self._store = store
+        self._name = name
+        self._size = store.size(name)
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + (0, self._at, self._size)[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)
+        data = self._store.read_fresh(self._name, self._at, min(len(view), max(self._size - self._at, 0)))
+        view[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+def open_object(store: ObjectStore, name: str) -> BinaryIO:
+    """An object to be read from its beginning; raises CorruptError when it is missing."""
+    return cast(BinaryIO, io.BufferedReader(_ObjectFile(store, name), READ_BYTES))
 
 
 def fsync_directory(path: pathlib.Path) -> None:

@@ -23,6 +23,9 @@ class StorageOptions:
     """Whether another root's packs there are given up."""
 
 
+DEFAULTS = StorageOptions()
+
+
 def open_store(directory: pathlib.Path, owner: str, options: StorageOptions) -> ObjectStore:
     """The object store of the root in `directory`, whose id is `owner`.
 

@@ -16,11 +16,10 @@ from pfsd.events import Changes
 from pfsd.kv import Database
 from pfsd.nodestore import DatabaseNodes
 from pfsd.objectstore import fsync_directory
-from pfsd.openstore import OBJECTS, StorageOptions, open_store
+from pfsd.openstore import DEFAULTS, OBJECTS, StorageOptions, open_store
 from pfsd.references import References
 
 FORMAT = 2
-DEFAULTS = StorageOptions()
 
 
 @dataclass(frozen=True, slots=True)

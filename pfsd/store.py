@@ -13,10 +13,10 @@ from pfsd.errors import StateError
 from pfsd.files import Files
 from pfsd.keyvalue import KeyValues
 from pfsd.objects import Objects, Tags, parse_hash
-from pfsd.openstore import StorageOptions
+from pfsd.openstore import DEFAULTS, StorageOptions
 from pfsd.records import Commit, CommitRef
 from pfsd.repos import Repos
-from pfsd.root import DEFAULTS, Root
+from pfsd.root import Root
 from pfsd.trees import Trees
 
 
