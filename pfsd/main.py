@@ -14,7 +14,8 @@ from contextlib import AsyncExitStack
 
 import trio
 
-from pfsd import rpc
+from pfsd import rpc, sizes
+from pfsd.blockcache import DEFAULT_BYTES
 from pfsd.bridge import Bridge
 from pfsd.errors import PfsError
 from pfsd.mounting import repository_mount
@@ -53,6 +54,19 @@ def parser() -> argparse.ArgumentParser:
         metavar="s3://BUCKET/PREFIX",
         help="keep the packs there (default: where the root has them, at first in its own directory)",
     )
+    made.add_argument(
+        "--cache-dir",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="where blocks of such an object store are kept, for mounts here too (default: cache in the root)",
+    )
+    made.add_argument(
+        "--cache-size",
+        type=sizes.parse,
+        default=DEFAULT_BYTES,
+        metavar="SIZE",
+        help="how much, as in 20G (default: 10G)",
+    )
     made.add_argument("--take-over", action="store_true", help="give up the packs that another root has there")
     made.add_argument("--no-pipelines", action="store_true", help="serve no pipelines: leave them to a ppsd of its own")
     made.add_argument("-v", "--verbose", action="store_true", help="log what happens to stderr")
@@ -90,7 +104,7 @@ def _leaves(group: BaseExceptionGroup[PfsError]) -> list[PfsError]:
 async def serve(args: argparse.Namespace) -> None:
     """Serve until a signal says to stop; then stop the pipelines, the mount, the server, the store, in that order."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        options = StorageOptions(args.object_store, take_over=args.take_over)
+        options = StorageOptions(args.object_store, args.take_over, args.cache_dir, args.cache_size)
         store = await trio.to_thread.run_sync(Store, args.root, options)
         server = Server(args.listen)
         try:

@@ -35,6 +35,13 @@ class ObjectStore(Protocol):
     def read_fresh(self, name: str, offset: int, size: int) -> bytes:
         """The same, past everything that is kept of it nearer by; as many bytes as there are."""
 
+    def forget(self, name: str, offset: int, size: int) -> bool:
+        """Drop what is kept nearer by of a read that turned out wrong; whether there was anything, so that it is worth
+        reading again."""
+
+    def signed(self, name: str) -> str:
+        """An address at which everybody can read an object for a while; empty where there is no such thing."""
+
     def size(self, name: str) -> int:
         """Bytes of an object; raises CorruptError when it is missing."""
 
@@ -133,6 +140,12 @@ class LocalObjectStore:
                     os.close(self._files.popitem(last=False)[1])
             self._files.move_to_end(name)
             return os.pread(fd, size, offset)
+
+    def forget(self, name: str, offset: int, size: int) -> bool:
+        return False
+
+    def signed(self, name: str) -> str:
+        return ""
 
     def size(self, name: str) -> int:
         try:

@@ -6,6 +6,8 @@ import os
 import pathlib
 from dataclasses import dataclass
 
+from pfsd.blockcache import DEFAULT_BYTES, BlockCache
+from pfsd.cachedstore import CachedStore
 from pfsd.errors import InvalidError, StateError
 from pfsd.objectstore import LocalObjectStore, ObjectStore, fsync_directory
 
@@ -21,6 +23,10 @@ class StorageOptions:
     """A URL; empty for the one that the root has."""
     take_over: bool = False
     """Whether another root's packs there are given up."""
+    cache_directory: pathlib.Path | None = None
+    """Where blocks of a remote object store are kept; None for `cache` in the root."""
+    cache_bytes: int = DEFAULT_BYTES
+    """How much of them."""
 
 
 DEFAULTS = StorageOptions()
@@ -45,13 +51,14 @@ def open_store(directory: pathlib.Path, owner: str, options: StorageOptions) -> 
             f"the root {directory} has its packs in {directory / 'objects'}: "
             f"pachctl migrate --root {directory} --object-store {wanted} moves them"
         )
+    cache = BlockCache(options.cache_directory or directory / "cache", options.cache_bytes)
     from pfsd.s3store import S3ObjectStore
 
     store = S3ObjectStore(wanted)
     store.claim(owner, take_over=options.take_over)
     if not known:
         record_url(directory, wanted)
-    return store
+    return CachedStore(store, cache)
 
 
 def recorded_url(directory: pathlib.Path) -> str:

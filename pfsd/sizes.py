@@ -1,0 +1,15 @@
+"""Sizes as people write them."""
+
+from __future__ import annotations
+
+import re
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def parse(text: str) -> int:
+    """Bytes of `10G`, `512M`, `1.5T` or a plain number; raises ValueError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise ValueError(f"{text!r} is not a size: write a number and K, M, G or T, as in 20G")
+    return int(float(found[1]) * _UNITS[found[2].upper()])
