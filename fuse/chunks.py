@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -55,11 +55,31 @@ class ChunkSource(Protocol):
     async def chunks(self, hashes: list[bytes]) -> list[bytes]:
         """The chunks' bytes, in the order asked for."""
 
+    async def sign_packs(self, packs: list[str]) -> tuple[list[str], float]:
+        """Addresses at which packs can be read, empty for those that can't be, and the seconds for which they hold."""
+
+
+class RemotePacks(Protocol):
+    """What can be read from a remote object store (`fuse.remotepacks.RemotePacks`)."""
+
+    def unsigned(self, packs: Iterable[str]) -> list[str]:
+        """Those packs for which an address has to be asked of the daemon before they are read."""
+
+    def learn(self, addresses: Mapping[str, str], seconds: float) -> None:
+        """Take signed addresses, which hold for so long; an empty one is a pack that is not in the store yet."""
+
+    def read(self, wanted: list[tuple[bytes, Location]]) -> dict[bytes, bytes]:
+        """The bytes of those chunks that can be had from the store and match their hashes."""
+
 
 class PackFiles:
-    """The packs that can be opened on this machine. Used from several threads."""
+    """The packs that can be read without the daemon: opened on this machine, or, with `remote`, in a remote store.
 
-    def __init__(self, info: pfsd_pb2.StoreInfo) -> None:
+    Used from several threads.
+    """
+
+    def __init__(self, info: pfsd_pb2.StoreInfo, remote: RemotePacks | None = None) -> None:
+        self.remote = remote
         store = urlsplit(info.object_store)
         self._packs = Path(unquote(store.path)) / "packs" if store.scheme == "file" else None
         self._spool = Path(info.spool) if info.spool else None
@@ -72,9 +92,11 @@ class PackFiles:
         for item in wanted:
             by_pack.setdefault(item[1].pack, []).append(item)
         found: dict[bytes, bytes] = {}
+        elsewhere: list[tuple[bytes, Location]] = []
         for pack, items in by_pack.items():
             file = self._file(pack)
             if file is None:
+                elsewhere += items
                 continue
             for run in _runs(sorted(items, key=lambda item: item[1].offset)):
                 start, last = run[0][1].offset, run[-1][1]
@@ -88,6 +110,8 @@ class PackFiles:
                     part = data if len(run) == 1 else data[at : at + location.size]
                     if blake3(part).digest() == name:
                         found[name] = part
+        if elsewhere and self.remote is not None:
+            found.update(self.remote.read(elsewhere))
         return found
 
     def _file(self, pack: str) -> _PackFile | None:
@@ -240,6 +264,8 @@ class ChunkReader:
 
     async def _fetch_into(self, names: list[bytes], into: dict[bytes, bytes]) -> None:
         located = await self._locate(names)
+        if self._packs.remote is not None:
+            await self._sign(self._packs.remote, located)
         into.update(await trio.to_thread.run_sync(self._packs.read, located, abandon_on_cancel=True))
         group: list[bytes] = []
         size = 0
@@ -254,6 +280,13 @@ class ChunkReader:
             size += location.size
         if group:
             await self._ask(group, into)
+
+    async def _sign(self, remote: RemotePacks, located: list[tuple[bytes, Location]]) -> None:
+        """Have the daemon sign what is to be read from a remote store and is not signed yet."""
+        packs = remote.unsigned(dict.fromkeys(location.pack for _, location in located))
+        if packs:
+            addresses, seconds = await self._source.sign_packs(packs)
+            remote.learn(dict(zip(packs, addresses, strict=True)), seconds)
 
     async def _ask(self, names: list[bytes], into: dict[bytes, bytes]) -> None:
         """Read chunks through the daemon."""

@@ -126,6 +126,11 @@ class Daemon:
             raise errors.CorruptError(f"the daemon located {len(answer.locations)} chunks of {len(hashes)}")
         return list(answer.locations)
 
+    async def sign_packs(self, packs: list[str]) -> tuple[list[str], float]:
+        """Addresses at which packs can be read, empty for those that can't be, and the seconds for which they hold."""
+        answer = await self.call(self._store.SignPacks, pfsd_pb2.PackRequest(packs=packs))
+        return list(answer.addresses), float(answer.seconds)
+
     async def chunks(self, hashes: list[bytes]) -> list[bytes]:
         """The chunks' bytes, in the order asked for, not verified."""
 

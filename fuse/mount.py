@@ -21,6 +21,7 @@ from fuse.content import open_content
 from fuse.daemon import Daemon
 from fuse.groups import ungrouped
 from fuse.mounts import source_options, unmount, unmount_all
+from fuse.remotepacks import ReadingOptions
 from fuse.repoview import RepositoryView
 from fuse.serve import check_device, check_mountpoint, mounted
 from pfsd.errors import PfsError
@@ -44,10 +45,12 @@ def run_repository_view(
     debug: bool = False,
     ready: Callable[[], None] | None = None,
     parent: int | None = None,
+    reading: ReadingOptions | None = None,
 ) -> None:
     """Mount the repository view of the daemon at `address`; returns once it is unmounted.
 
-    With `allow_other`, other users may read what it shows.
+    With `allow_other`, other users may read what it shows. `reading` says how bytes in a remote object store are come
+    by; without it, the environment does.
 
     SIGTERM and SIGINT end it, and so does the end of the process `parent`; the mount point is always left
     unmounted. `ready` is called once the mount answers. Raises UnavailableError when the daemon does not
@@ -56,7 +59,7 @@ def run_repository_view(
     check_mountpoint(mountpoint)
     check_device()
     _raise_file_limit()
-    trio.run(_serve, _Settings(mountpoint, address, all_commits, allow_other, debug, ready, parent))
+    trio.run(_serve, _Settings(mountpoint, address, all_commits, allow_other, debug, ready, parent, reading))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class _Settings:
     debug: bool
     ready: Callable[[], None] | None
     parent: int | None
+    reading: ReadingOptions | None
 
 
 def _raise_file_limit() -> None:
@@ -145,7 +149,7 @@ async def _mounted_view(settings: _Settings, serving: trio.CancelScope) -> None:
     try:
         await daemon.describe(_START_PATIENCE)
         with tempfile.TemporaryDirectory(prefix="pfs-mount-") as scratch:
-            async with open_content(daemon) as content:
+            async with open_content(daemon, settings.reading) as content:
                 view = RepositoryView(content, daemon, scratch, all_commits=settings.all_commits)
                 try:
                     with serving:

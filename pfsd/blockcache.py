@@ -36,6 +36,8 @@ AT_ONCE = 12
 """Requests that a process makes at a time."""
 MOST_AHEAD = 24
 """Blocks that are fetched ahead of a reader that goes through a pack from one end to the other."""
+MOST_BLOCKS = 36
+"""Of a pack: it is full at 32 MiB, and a chunk has at most 4."""
 STREAMS = 64
 KEPT_SHARE = 0.9
 """What is left of the limit once old blocks are removed."""
@@ -100,7 +102,8 @@ class BlockCache:
     def __init__(self, directory: pathlib.Path, limit: int = DEFAULT_BYTES) -> None:
         """Open or create, to hold up to `limit` bytes. Raises InvalidError when the directory can't be used."""
         self.directory = directory
-        self._limit = max(limit, BLOCK_BYTES)
+        self.limit = max(limit, BLOCK_BYTES)
+        """Bytes."""
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             fd = os.open(directory / "state", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -247,12 +250,28 @@ class BlockCache:
             if end - begin < min(stream.window, REQUEST_BLOCKS):
                 return
             stream.asked_to = end
-        wanted = (number for number in range(begin, end) if not self._path(name, number).exists())
         with suppress(RuntimeError):  # closed meanwhile
-            for span in _spans(wanted):
+            for span in _spans(self._missing(name, begin, min(end, MOST_BLOCKS))):
                 self._pool.submit(self._ahead, source, name, span)
 
+    def _missing(self, name: str, begin: int, end: int) -> Iterator[int]:
+        """The blocks in a range that are not here, as far as it is not known that the object ends before."""
+        before = self._size(name, begin - 1)
+        for number in range(begin, end):
+            if before is not None and before < BLOCK_BYTES:
+                return
+            before = self._size(name, number)
+            if before is None:
+                yield number
+
     # --- files
+
+    def _size(self, name: str, index: int) -> int | None:
+        """Bytes of a block; None where it is not here."""
+        try:
+            return self._path(name, index).stat().st_size
+        except FileNotFoundError:
+            return None
 
     def _path(self, name: str, index: int) -> pathlib.Path:
         pack = name.rpartition("/")[2]
@@ -290,13 +309,13 @@ class BlockCache:
             log.warning("a block is not kept in %s: %s", self.directory, error.strerror)
             return
         self._count(bytes=len(data) - before)
-        if self._written_bytes() > self._limit:
+        if self._written_bytes() > self.limit:
             self._evict()
 
     def _evict(self) -> None:
         """Remove the blocks that were not used for the longest time; count anew what there is."""
         with self._locked(_EVICT_LOCK, 1) as waited:
-            if waited and self._written_bytes() <= self._limit:
+            if waited and self._written_bytes() <= self.limit:
                 return
             blocks = []
             for path in self.directory.glob("??/*"):
@@ -305,7 +324,7 @@ class BlockCache:
                     blocks.append((status.st_mtime_ns, status.st_size, path))
             total, evicted = sum(size for _, size, _ in blocks), 0
             for _, size, path in sorted(blocks):
-                if total <= self._limit * KEPT_SHARE:
+                if total <= self.limit * KEPT_SHARE:
                     break
                 path.unlink(missing_ok=True)
                 total, evicted = total - size, evicted + 1

@@ -243,6 +243,7 @@ class ChunkStore:
 
     def close(self) -> None:
         """Flush and release the packs."""
+        self._store.close()  # first, so that nothing is tried again
         self.sealing.close()
         self.flush()
         with self._lock:
@@ -250,7 +251,6 @@ class ChunkStore:
                 os.close(pack.fd)
             self._packs.clear()
             self._active = None
-        self._store.close()
 
     def _index(self, pack: _Pack, *, sync: bool = False) -> None:
         """Enter a pack's new chunks in the index; with `sync`, the pack is synced whatever their size."""
@@ -291,6 +291,13 @@ class ChunkStore:
         if row is None:
             raise CorruptError(f"chunk {name.hex()} is missing from the store")
         return location(row)
+
+    def sign(self, packs: list[str]) -> list[str]:
+        """Addresses at which everybody can read these packs; empty for those that are not in the object store."""
+        with self._lock:
+            own = [pack in self._packs for pack in packs]
+        pairs = zip(packs, own, strict=True)
+        return ["" if is_own else self._store.signed(pack_object(pack)) for pack, is_own in pairs]
 
     def has(self, name: bytes) -> bool:
         """Whether a chunk is stored; a collection under way then leaves it."""

@@ -13,6 +13,8 @@ from typing import Any, BinaryIO, Protocol, cast
 from pfsd.errors import CorruptError
 
 OPEN_FILES = 128
+SIGNED_SECONDS = 3600
+"""For which a signed address holds."""
 
 
 class ObjectStore(Protocol):

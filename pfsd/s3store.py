@@ -14,11 +14,12 @@ import os
 import pathlib
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from pfsd import s3
 from pfsd.errors import CorruptError, NotFoundError, StateError, UnavailableError
+from pfsd.objectstore import SIGNED_SECONDS
 from pfsd.persistence import persistently
 from pfsd.signedreads import read_signed
 
@@ -34,7 +35,8 @@ PARTS_AT_ONCE = 8
 PATIENCE_SECONDS = 75.0
 """For which a request is made again where the store does not answer."""
 START_PATIENCE_SECONDS = 3.0
-SIGNED_SECONDS = 3600
+PUT_PATIENCE_SECONDS = 2.0
+"""For a request that stores: who puts a pack tries it all again, and says meanwhile what is wrong."""
 LISTED_AT_ONCE = 1000
 
 README = """\
@@ -114,6 +116,15 @@ class S3ObjectStore:
     def read_fresh(self, name: str, offset: int, size: int) -> bytes:
         return self._wanted(name, lambda: self._range(name, offset, size)) if size > 0 else b""
 
+    def read_present(self, name: str, offset: int, size: int, patience: float) -> bytes:
+        """The same for what may not be there, which raises NotFoundError; made again for `patience` seconds at most."""
+
+        def attempt() -> bytes:
+            with s3.explained(self.url):
+                return self._range(name, offset, size)
+
+        return persistently(attempt, patience, self._closing)
+
     def forget(self, name: str, offset: int, size: int) -> bool:
         return False
 
@@ -144,19 +155,19 @@ class S3ObjectStore:
 
     def close(self) -> None:
         self._closing.set()
-        self._parts.shutdown(wait=False, cancel_futures=True)
+        self._parts.shutdown(wait=False)
 
     # --- requests
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}{VERSION}/{name}"
 
-    def _again(self, call: Callable[[], T]) -> T:
+    def _again(self, call: Callable[[], T], patience: float | None = None) -> T:
         def attempt() -> T:
             with s3.explained(self.url):
                 return call()
 
-        return persistently(attempt, self._patience, self._closing)
+        return persistently(attempt, self._patience if patience is None else patience, self._closing)
 
     def _wanted(self, name: str, call: Callable[[], T]) -> T:
         """Like `_again`, for what reads an object that has to be there."""
@@ -197,31 +208,36 @@ class S3ObjectStore:
                 if error.response.get("Error", {}).get("Code") not in ("PreconditionFailed", "412"):
                     raise
 
-        self._again(put)
+        self._again(put, PUT_PATIENCE_SECONDS)
 
     def _put_parts(self, key: str, fd: int, size: int) -> None:
         target = {"Bucket": self._bucket, "Key": key}
-        upload = self._again(lambda: self._client.create_multipart_upload(**target))["UploadId"]
+        begin = functools.partial(self._client.create_multipart_upload, **target)
+        upload = self._again(begin, PUT_PATIENCE_SECONDS)["UploadId"]
 
         def part(number: int) -> dict[str, object]:
             data = os.pread(fd, PART_BYTES, (number - 1) * PART_BYTES)
             answer = self._again(
                 lambda: self._client.upload_part(
                     **target, UploadId=upload, PartNumber=number, Body=data, ContentMD5=_md5(data)
-                )
+                ),
+                PUT_PATIENCE_SECONDS,
             )
             return {"PartNumber": number, "ETag": answer["ETag"]}
 
-        parts = [self._parts.submit(part, number) for number in range(1, -(-size // PART_BYTES) + 1)]
+        parts: list[Future[dict[str, object]]] = []
         try:
+            parts += (self._parts.submit(part, number) for number in range(1, -(-size // PART_BYTES) + 1))
             listed = {"Parts": [each.result() for each in parts]}
             self._again(
-                lambda: self._client.complete_multipart_upload(**target, UploadId=upload, MultipartUpload=listed)
+                lambda: self._client.complete_multipart_upload(**target, UploadId=upload, MultipartUpload=listed),
+                PUT_PATIENCE_SECONDS,
             )
-        except BaseException:
+        except RuntimeError as error:
+            raise UnavailableError(f"{self.url} is being closed") from error
+        finally:
             for each in parts:
-                each.cancel()
-            raise  # what has gone up of it is removed by the next start
+                each.cancel()  # what has gone up of a broken upload is removed by the next start
 
     def _abort_uploads(self) -> None:
         """Remove what a former run has uploaded in part: nothing can go on with it."""

@@ -84,6 +84,9 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         return [self.places[name] for name in hashes]
 
+    async def sign_packs(self, packs: list[str]) -> tuple[list[str], float]:
+        return ["" for _ in packs], 0.0
+
     async def chunks(self, hashes: list[bytes]) -> list[bytes]:
         self.calls.append(("chunks", len(hashes)))
         await trio.lowlevel.checkpoint()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,8 +10,10 @@ from google.protobuf.empty_pb2 import Empty
 
 from pachproto import pfs_pb2, pfsd_pb2
 from pfsd import entries, paths
+from pfsd.cachedstore import CachedStore
 from pfsd.entries import Chunk, Entry
 from pfsd.errors import CorruptError, InvalidError
+from pfsd.objectstore import SIGNED_SECONDS
 from pfsd.root import FORMAT
 from pfsd.services import convert, listings
 from pfsd.services.threads import in_thread, stream_in_thread
@@ -34,9 +37,13 @@ class StoreService:
 
     async def Describe(self, _request: Empty, _context: Any) -> pfsd_pb2.StoreInfo:
         root = self._store.root
-        return pfsd_pb2.StoreInfo(
+        info = pfsd_pb2.StoreInfo(
             id=root.id, format=FORMAT, object_store=root.objects.url, spool=str(root.spool.resolve())
         )
+        if isinstance(root.objects, CachedStore):
+            info.cache_dir = str(root.objects.cache.directory.resolve())
+            info.cache_bytes = root.objects.cache.limit
+        return info
 
     async def GetCommitTree(self, request: pfs_pb2.Commit, _context: Any) -> pfsd_pb2.CommitTree:
         commit = self._store.commits.resolve(request.repo.name, request.id)
@@ -62,6 +69,12 @@ class StoreService:
     async def GetChunks(self, request: pfsd_pb2.ChunkRequest, _context: Any) -> AsyncIterator[pfsd_pb2.ChunkData]:
         for name in _hashes(request.hashes):
             yield pfsd_pb2.ChunkData(data=await in_thread(self._store.root.chunks.read, name))
+
+    async def SignPacks(self, request: pfsd_pb2.PackRequest, _context: Any) -> pfsd_pb2.PackAddresses:
+        if not all(re.fullmatch("[0-9a-f]{32}", pack) for pack in request.packs):
+            raise InvalidError("a pack's name has to be 32 hex digits")
+        signed = await in_thread(self._store.root.chunks.sign, list(request.packs))
+        return pfsd_pb2.PackAddresses(addresses=signed, seconds=SIGNED_SECONDS)
 
     async def HasChunks(self, request: pfsd_pb2.ChunkRequest, _context: Any) -> pfsd_pb2.ChunkPresence:
         def look() -> pfsd_pb2.ChunkPresence:

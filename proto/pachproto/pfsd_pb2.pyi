@@ -9,16 +9,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class StoreInfo(_message.Message):
-    __slots__ = ("id", "format", "object_store", "spool")
+    __slots__ = ("id", "format", "object_store", "spool", "cache_dir", "cache_bytes")
     ID_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     OBJECT_STORE_FIELD_NUMBER: _ClassVar[int]
     SPOOL_FIELD_NUMBER: _ClassVar[int]
+    CACHE_DIR_FIELD_NUMBER: _ClassVar[int]
+    CACHE_BYTES_FIELD_NUMBER: _ClassVar[int]
     id: str
     format: int
     object_store: str
     spool: str
-    def __init__(self, id: _Optional[str] = ..., format: _Optional[int] = ..., object_store: _Optional[str] = ..., spool: _Optional[str] = ...) -> None: ...
+    cache_dir: str
+    cache_bytes: int
+    def __init__(self, id: _Optional[str] = ..., format: _Optional[int] = ..., object_store: _Optional[str] = ..., spool: _Optional[str] = ..., cache_dir: _Optional[str] = ..., cache_bytes: _Optional[int] = ...) -> None: ...
 
 class CommitTree(_message.Message):
     __slots__ = ("info", "root", "files", "directories")
@@ -65,6 +69,20 @@ class ChunkLocations(_message.Message):
     LOCATIONS_FIELD_NUMBER: _ClassVar[int]
     locations: _containers.RepeatedCompositeFieldContainer[ChunkLocation]
     def __init__(self, locations: _Optional[_Iterable[_Union[ChunkLocation, _Mapping]]] = ...) -> None: ...
+
+class PackRequest(_message.Message):
+    __slots__ = ("packs",)
+    PACKS_FIELD_NUMBER: _ClassVar[int]
+    packs: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, packs: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class PackAddresses(_message.Message):
+    __slots__ = ("addresses", "seconds")
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    addresses: _containers.RepeatedScalarFieldContainer[str]
+    seconds: int
+    def __init__(self, addresses: _Optional[_Iterable[str]] = ..., seconds: _Optional[int] = ...) -> None: ...
 
 class ChunkData(_message.Message):
     __slots__ = ("data",)

@@ -91,6 +91,7 @@ GROUPS: tuple[Group, ...] = (
         (
             Entry("mount", "mounts", "Mount the file system locally. This command blocks."),
             Entry("unmount", "mounts", "Unmount the file system."),
+            Entry("inspect-cache", "mounts", "Return how the block cache of this machine fares."),
         ),
     ),
     Group(
