@@ -251,7 +251,8 @@ class BlockCache:
                 return
             stream.asked_to = end
         with suppress(RuntimeError):  # closed meanwhile
-            for span in _spans(self._missing(name, begin, min(end, MOST_BLOCKS))):
+            missing = self._missing(name, stream.end, min(end, MOST_BLOCKS))
+            for span in _spans(number for number in missing if number >= begin):
                 self._pool.submit(self._ahead, source, name, span)
 
     def _missing(self, name: str, begin: int, end: int) -> Iterator[int]:

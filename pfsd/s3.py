@@ -9,18 +9,26 @@ import functools
 import os
 import threading
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pfsd.errors import InvalidError, NotFoundError, PfsError, RefusedError, UnavailableError
+from pfsd.persistence import persistently
+
+T = TypeVar("T")
 
 CONNECT_SECONDS = 5
 READ_SECONDS = 20
 """For which a store may stay silent."""
 CONNECTIONS = 32
 """Requests that one client makes at a time."""
+
+PATIENCE_SECONDS = 30.0
+"""For which a request for a user's own objects is made again."""
+BLOCK_BYTES = 8 << 20
+"""What is read of such an object at once."""
 
 _making = threading.Lock()  # a boto3 session is not made for many threads; the clients that come out of it are
 
@@ -79,6 +87,44 @@ def client() -> Any:
     except (BotoCoreError, ValueError) as error:
         raise RefusedError(f"the AWS settings can't be used: {error}") from error
     return made
+
+
+def keys(below: Place) -> Iterator[str]:
+    """The keys of a bucket that begin with `below.key`, in order; raises NotFoundError and UnavailableError."""
+    asked: dict[str, Any] = {"Bucket": below.bucket, "Prefix": below.key}
+    while True:
+        page = _patiently(below.url, lambda: client().list_objects_v2(**asked))
+        for item in page.get("Contents", ()):
+            yield item["Key"]
+        if not page.get("IsTruncated"):
+            return
+        asked["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def blocks(place: Place) -> Iterator[bytes]:
+    """An object's bytes in order, as they are when the first come; raises NotFoundError and UnavailableError."""
+    if not place.key:
+        raise InvalidError(f"{place.url} names no object: write s3://BUCKET/KEY")
+    whole = {"Bucket": place.bucket, "Key": place.key}
+    head = _patiently(place.url, lambda: client().head_object(**whole))
+    for at in range(0, head["ContentLength"], BLOCK_BYTES):
+        wanted = f"bytes={at}-{min(at + BLOCK_BYTES, head['ContentLength']) - 1}"
+        asked = {**whole, "Range": wanted, "IfMatch": head["ETag"]}
+        yield _patiently(place.url, functools.partial(_body, asked))
+
+
+def _body(asked: dict[str, Any]) -> bytes:
+    with client().get_object(**asked)["Body"] as body:
+        data: bytes = body.read()
+    return data
+
+
+def _patiently(url: str, call: Callable[[], T]) -> T:
+    def attempt() -> T:
+        with explained(url):
+            return call()
+
+    return persistently(attempt, PATIENCE_SECONDS, threading.Event())
 
 
 @contextmanager

@@ -253,6 +253,44 @@ def test_a_damaged_block_and_a_wrong_address_never_show(server: S3Server, tmp_pa
         assert statistics(tmp_path / "root" / "cache").damaged > 0
 
 
+def test_files_are_put_from_s3_one_or_all_below_a_prefix(
+    server: S3Server, daemon: Daemon, tmp_path: pathlib.Path
+) -> None:
+    client = s3servers.client(server)
+    files = {"a": b"1", "deep/er/b": b"2" * 9_000_000, "deep/c d": b""}
+    for path, data in files.items():
+        client.put_object(Bucket="data", Key=f"in/{path}", Body=data)
+    client.put_object(Bucket="data", Key="in/deep/", Body=b"")  # as consoles mark directories
+    daemon.create_repo("images")
+    daemon.pachctl("put-file", "images", "master", "-c", "-f", "s3://data/in/deep/er/b")
+    assert daemon.get(commit("images", "master"), "in/deep/er/b") == files["deep/er/b"]
+    daemon.pachctl("put-file", "images", "all", "to", "-c", "-r", "-f", "s3://data/in")
+    for path, data in files.items():
+        assert daemon.get(commit("images", "all"), f"to/{path}") == data
+    for url, options, says in (
+        ("s3://data/in/none", (), b"s3://data/in/none is not there"),
+        ("s3://data/none", ("-r",), b"there is nothing below s3://data/none"),
+        ("s3://nobody/none", ("-r",), b"there is no such bucket"),
+    ):
+        failed = daemon.pachctl("put-file", "images", "no", "x", "-c", *options, "-f", url, check=False)
+        assert failed.returncode == 1
+        assert says in failed.stderr
+
+
+def test_a_local_root_moves_to_s3(server: S3Server, tmp_path: pathlib.Path) -> None:
+    large = sample(1, 40 * MIB)
+    with running(tmp_path / "root", "--no-pipelines") as daemon:
+        daemon.create_repo("images")
+        at = daemon.commit_files("images", {"large": large})
+        daemon.stop()
+        moved = daemon.pachctl("migrate", "--root", str(tmp_path / "root"), "--object-store", URL)
+        assert moved.stdout == b"moved 1 packs\n"
+        assert not (tmp_path / "root" / "objects").exists()
+        assert len(packs(server)) == 1
+        daemon.start()
+        assert daemon.get(at, "large") == large
+
+
 # --- another machine
 
 

@@ -16,7 +16,7 @@ from pfsd.services import convert, listings, waiting
 from pfsd.services.convert import commit_ref
 from pfsd.services.settling import settled
 from pfsd.services.threads import in_thread
-from pfsd.services.urls import fetch
+from pfsd.services.urls import fetch, files_below
 from pfsd.split import Delimiter
 from pfsd.store import Store
 from pfsd.uploads import INLINE_BYTES, Upload
@@ -146,15 +146,19 @@ class PfsService:
                         upload = self._store.files.upload(self._resolve(request.file.commit))
                     elif first is not None and request.file.commit != first.file.commit:
                         raise InvalidError("all files of one PutFile stream have to be in the same commit")
-                    if first is None:
+                    if request.url and request.recursive:
+                        pass  # each of the files begins on its own
+                    elif first is None:
                         _begin(upload, request)  # nothing is stored yet
                     else:
                         await in_thread(_begin, upload, request)
                     first = request
                 if upload is None:
                     raise InvalidError("the first message of PutFile has to name a file")
-                if request.url:
-                    await in_thread(fetch, request.url, request.recursive, upload.write)
+                if request.url and request.recursive:
+                    await in_thread(_put_tree, upload, request)
+                elif request.url:
+                    await in_thread(fetch, request.url, upload.write)
                 if len(request.value) <= INLINE_BYTES:
                     upload.write(request.value)
                 else:
@@ -234,9 +238,16 @@ _DELIMITERS = {
 }
 
 
-def _begin(upload: Upload, request: pfs_pb2.PutFileRequest) -> None:
+def _put_tree(upload: Upload, request: pfs_pb2.PutFileRequest) -> None:
+    """Put all files below a URL at the same places below the path that the request names."""
+    for path, url in files_below(request.url):
+        _begin(upload, request, f"{request.file.path}/{path}")
+        fetch(url, upload.write)
+
+
+def _begin(upload: Upload, request: pfs_pb2.PutFileRequest, path: str | None = None) -> None:
     upload.begin(
-        request.file.path,
+        request.file.path if path is None else path,
         overwrite=request.overwrite,
         delimiter=_delimiter(request.delimiter),
         target_datums=request.target_file_datums,

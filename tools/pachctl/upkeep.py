@@ -87,6 +87,10 @@ def migrate(arguments: Arguments) -> None:
     from pfsd.migrate import migrate
 
     done = migrate(pathlib.Path(arguments.root))
+    if arguments.object_store:
+        from pfsd.relocate import move_packs
+
+        done.append(f"moved {move_packs(pathlib.Path(arguments.root), arguments.object_store)} packs")
     for step in done:
         print(format.printable(step))
     if not done:
@@ -100,6 +104,9 @@ def _fsck_options(parser: argparse.ArgumentParser) -> None:
 
 def _migrate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", metavar="DIR", default="", help="the root to migrate, which no daemon serves")
+    parser.add_argument(
+        "--object-store", metavar="s3://BUCKET/PREFIX", default="", help="move the root's packs there, too"
+    )
     parser.add_argument("--from", dest="source", metavar="VERSION", default="", help=argparse.SUPPRESS)
     parser.add_argument("--to", dest="target", metavar="VERSION", default="", help=argparse.SUPPRESS)
 
@@ -132,6 +139,10 @@ and commits that it touches. The exit status is 1 when a problem remains.""",
         description="""\
 Bring a root that an older version wrote to the present on-disk format. Stop the daemon that serves it, and make
 a backup, before. To take over the data of a running Pachyderm 1.5, copy it with put-file -r from pfs:// URLs.""",
-        examples=("pachctl migrate --root ~/pfsd-root",),
+        examples=(
+            "pachctl migrate --root ~/pfsd-root",
+            "# keep the packs in S3 from now on",
+            "pachctl migrate --root ~/pfsd-root --object-store s3://bucket/prefix",
+        ),
     ),
 }

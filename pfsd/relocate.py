@@ -1,0 +1,56 @@
+"""Moving the packs of a root that nobody serves from its own directory to a remote object store."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+
+from pfsd import root
+from pfsd.errors import FormatError, InvalidError, StateError
+from pfsd.objectstore import LocalObjectStore
+from pfsd.openstore import record_url, recorded_url
+
+
+def move_packs(directory: pathlib.Path, url: str) -> int:
+    """Move all sealed packs to an `s3://BUCKET/PREFIX` and let the root have them there; returns how many there were.
+
+    Cut off anywhere, the root has them where it had them, and this can be done again. Raises StateError while a daemon
+    serves the root, or when its packs are in a remote store, InvalidError and FormatError when it is not a root, and
+    what `S3ObjectStore.claim` raises.
+    """
+    if not directory.is_dir():
+        raise InvalidError(f"the root {directory} is not a directory that is there")
+    lock_fd = root.lock(directory)
+    try:
+        try:
+            identity = root.read_identity(directory)
+        except FileNotFoundError:
+            raise FormatError(f"{directory} is not a root of pfsd: it has no FORMAT") from None
+        known = recorded_url(directory)
+        if known and known != url.rstrip("/"):
+            raise StateError(f"the root {directory} has its packs in {known}: they can't be moved from there")
+        return _move(directory, url.rstrip("/"), identity.store)
+    finally:
+        os.close(lock_fd)
+
+
+def _move(directory: pathlib.Path, url: str, owner: str) -> int:
+    from pfsd.s3store import S3ObjectStore
+
+    store = S3ObjectStore(url)
+    local = LocalObjectStore(directory / "objects")
+    moving = directory / "objects" / "moving"
+    try:
+        store.claim(owner)
+        names = list(local.names("packs"))
+        for name in names:
+            moving.unlink(missing_ok=True)
+            os.link(directory / "objects" / name, moving)  # the pack itself stays until all are there
+            store.put_file(name, moving)
+        record_url(directory, url)
+    finally:
+        store.close()
+        local.close()
+    shutil.rmtree(directory / "objects")
+    return len(names)
