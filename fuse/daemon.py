@@ -16,7 +16,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from pachproto import pfs_pb2, pfsd_pb2
 from pfsd import errors
 from pfsd.rpc import CHANNEL_OPTIONS, Stub
-from pfsd.services.status import from_status
+from pfsd.services.status import from_status, is_said
 
 log = logging.getLogger(__name__)
 
@@ -214,7 +214,7 @@ def _status(address: str) -> Iterator[None]:
     try:
         yield
     except grpc.RpcError as error:
-        if error.code() in _AWAY:
+        if error.code() in _AWAY and not is_said(error):
             log.info("%s: %s", address, error.details())
             raise _AwayError(f"the daemon at {address} does not answer: start it, or set ADDRESS") from None
         raise from_status(error.code(), error.details() or "no reason was given") from None

@@ -43,6 +43,11 @@ def open_store(directory: pathlib.Path, owner: str, options: StorageOptions) -> 
     if known and wanted != known:
         raise StateError(f"the root {directory} has its packs in {known}, not in {wanted}: leave --object-store out")
     if not wanted:
+        if options.take_over or options.cache_directory:
+            raise InvalidError(
+                f"the root {directory} has its packs in its own directory: "
+                "--take-over and --cache-dir are for a remote object store"
+            )
         return LocalObjectStore(directory / "objects")
     if not wanted.startswith("s3://"):
         raise InvalidError(f"the object store {wanted} is not known to this version: write s3://BUCKET/PREFIX")

@@ -22,6 +22,7 @@ from pachproto import pfs_pb2
 from pfsd import fsck, s3
 from pfsd.blockcache import statistics
 from pfsd.fsck_findings import Problem
+from pfsd.services.status import is_said
 from tests import s3servers
 from tests.daemons import Daemon, commit, running
 from tests.s3servers import S3Server
@@ -32,15 +33,23 @@ URL = "s3://data/root"
 ON_S3 = ("--no-pipelines", "--object-store", URL)
 
 
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    """moto's server, where the environment finds it."""
+@pytest.fixture(scope="module")
+def moto() -> Iterator[S3Server]:
     with s3servers.moto() as started:
-        for name, value in started.environment.items():
-            monkeypatch.setenv(name, value)
-        s3.client.cache_clear()
         yield started
+
+
+@pytest.fixture
+def server(moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """moto's server, where the environment finds it, with an empty bucket."""
+    for name, value in moto.environment.items():
+        monkeypatch.setenv(name, value)
     s3.client.cache_clear()
+    yield moto
+    s3.client.cache_clear()
+    client = s3servers.client(moto)
+    for item in client.list_objects_v2(Bucket="data").get("Contents", ()):
+        client.delete_object(Bucket="data", Key=item["Key"])
 
 
 def packs(server: S3Server) -> dict[str, int]:
@@ -153,6 +162,7 @@ def test_finishing_waits_for_a_store_that_is_away_and_says_so(
             with pytest.raises(grpc.RpcError) as failure:
                 daemon.pfs.FinishCommit(pfs_pb2.FinishCommitRequest(commit=at), timeout=8)
             assert failure.value.code() == grpc.StatusCode.UNAVAILABLE
+            assert is_said(failure.value)
             assert re.search(
                 rf"commit images/{at.id} is not finished, and stays open: . packs are not in the object store yet, "
                 r"because s3://data/root .*: try again",

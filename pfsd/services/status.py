@@ -15,6 +15,9 @@ from pfsd import errors
 
 log = logging.getLogger(__name__)
 
+SAID_KEY = "pfsd-said"
+"""In the trailing metadata where pfsd itself says UNAVAILABLE, of something behind it: grpc says so of pfsd."""
+
 _CODES: dict[type[errors.PfsError], grpc.StatusCode] = {
     errors.NotFoundError: grpc.StatusCode.NOT_FOUND,
     errors.AlreadyExistsError: grpc.StatusCode.ALREADY_EXISTS,
@@ -41,6 +44,11 @@ def from_status(status: grpc.StatusCode, details: str) -> errors.PfsError:
         if mapped is status:
             return kind(details)
     return errors.UnavailableError(f"the call failed ({status.name}): {details}")
+
+
+def is_said(error: grpc.RpcError) -> bool:
+    """Whether a call's failure is what pfsd answered, not that it did not answer."""
+    return any(pair.key == SAID_KEY for pair in error.trailing_metadata() or ())
 
 
 def wrap(method: MethodDescriptor, function: Any) -> Any:
@@ -85,6 +93,8 @@ async def _whole(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[An
 
 
 async def _abort(context: Any, method: MethodDescriptor, error: Exception) -> None:
+    if isinstance(error, errors.UnavailableError):
+        await context.abort(code(error), str(error), ((SAID_KEY, "1"), *(context.trailing_metadata() or ())))
     if isinstance(error, errors.PfsError):
         await context.abort(code(error), str(error))
     if isinstance(error, grpc.aio.AbortError):
