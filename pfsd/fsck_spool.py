@@ -36,8 +36,12 @@ def check(directory: pathlib.Path, fix: bool) -> Iterator[Problem]:
     if not behind:
         return
     objects = open_store(directory, read_identity(directory).store, DEFAULTS)
+    try:
+        for pack in behind:
+            objects.put_file(pack_object(pack), directory / "spool" / pack)
+    finally:
+        objects.close()
     for pack, count in behind.items():
-        objects.put_file(pack_object(pack), directory / "spool" / pack)
         yield problem(
             f"pack {pack}, which was still growing, is damaged at byte {torn[pack]}, before {count} indexed chunks: "
             "it was put among the sealed packs, so that nothing in it is cut off",
