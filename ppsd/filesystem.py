@@ -104,6 +104,12 @@ class FileSystem(Protocol):
     async def delete_branch(self, repo: str, branch: str) -> None:
         """Remove a branch."""
 
+    async def read_file(self, commit: CommitRef, path: str) -> bytes:
+        """The content of a small file."""
+
+    async def put_file(self, commit: CommitRef, path: str, data: bytes) -> None:
+        """Make a small file's content `data`, in an open commit."""
+
     async def glob_entries(self, commit: CommitRef, pattern: str) -> list[tuple[str, bytes]]:
         """The paths that match in a commit, each with its tree entry."""
 
@@ -298,6 +304,14 @@ class GrpcFileSystem:
     async def delete_branch(self, repo: str, branch: str) -> None:
         await call(self._api.DeleteBranch, pfs_pb2.DeleteBranchRequest(repo=_repo(repo), branch=branch))
 
+    async def read_file(self, commit: CommitRef, path: str) -> bytes:
+        request = pfs_pb2.GetFileRequest(file=_file(commit, path))
+        return b"".join(await self._messages.collect(self._api.GetFile(request), lambda message: [message.value]))
+
+    async def put_file(self, commit: CommitRef, path: str, data: bytes) -> None:
+        request = pfs_pb2.PutFileRequest(file=_file(commit, path), value=data, overwrite=True)
+        await call(self._api.PutFile, iter([request]))
+
     async def glob_entries(self, commit: CommitRef, pattern: str) -> list[tuple[str, bytes]]:
         request = pfsd_pb2.GlobRequest(commit=to_commit(commit), pattern=pattern)
         return await self._messages.collect(self._store.GlobEntries(request), _matches)
@@ -394,6 +408,10 @@ def _parts(tags: Sequence[str]) -> Iterator[Sequence[str]]:
 
 def _repo(name: str) -> pfs_pb2.Repo:
     return pfs_pb2.Repo(name=name)
+
+
+def _file(commit: CommitRef, path: str) -> pfs_pb2.File:
+    return pfs_pb2.File(commit=to_commit(commit), path=path)
 
 
 def to_commit(ref: CommitRef) -> pfs_pb2.Commit:

@@ -11,7 +11,8 @@ from typing import TypeVar
 import trio
 
 from pfsd.errors import FullError, PfsError, UnavailableError
-from ppsd import inputs
+from ppsd import cron, inputs
+from ppsd.cron import Clock
 from ppsd.filesystem import CommitRef, FileSystem
 from ppsd.heads import Heads, Lineage
 from ppsd.inputs import Source
@@ -67,6 +68,8 @@ class Pipeline:
         """Set when `run` is over; None while it has not begun."""
         self._relaunch = trio.Lock()
         self._nursery: trio.Nursery | None = None
+        self._clocks = trio.CancelScope()
+        """Of the clocks that tick for its cron inputs."""
         self._barren = False
         """Whether its workers said that they can't work."""
 
@@ -85,6 +88,7 @@ class Pipeline:
             with self._scope:
                 async with trio.open_nursery() as self._nursery:
                     self.progress = await self._patiently(self._registry.progress, self.name)
+                    self._start_clocks()
                     if launch_now:
                         self.summon()
                     made = await self._patiently(self._registry.input_has_job, self.record.id)
@@ -112,7 +116,28 @@ class Pipeline:
     def revise(self, record: PipelineRecord) -> None:
         """Go on as a version that computes the same."""
         self.record = record
+        self._start_clocks()
         self.summon()
+
+    # --- cron inputs -------------------------------------------------------------------------------------
+
+    def _start_clocks(self) -> None:
+        """Let the clocks of this version tick, in the place of those of a former one."""
+        self._clocks.cancel()
+        clocks = [Clock(repo, one, self._files, self._say) for repo, one in cron.crons(self.record.spec).items()]
+        self._clocks = trio.CancelScope()
+        if clocks and self._nursery is not None:
+            self._nursery.start_soon(self._tick, clocks, self._clocks)
+
+    async def _tick(self, clocks: Sequence[Clock], scope: trio.CancelScope) -> None:
+        async def run(clock: Clock) -> None:
+            while True:
+                await self._patiently(clock.tick)
+
+        with scope:
+            async with trio.open_nursery() as nursery:
+                for clock in clocks:
+                    nursery.start_soon(run, clock)
 
     # --- jobs --------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ Keys, through the daemon's `Records` service (values are JSON, see `ppsd.codec`)
     pps/pipelines/NAME             PipelineRecord
     pps/progress/NAME              ProgressRecord
     pps/made-repos/NAME            empty: the repo was made as a pipeline's output
+    pps/clocks/NAME                the name of the pipeline to whose cron input the repo belongs
     pps/jobs/NAME/ID               JobRecord; ids ascend with time, so keys are in the order of creation
     pps/job-ids/ID                 the name of the job's pipeline
     pps/open-jobs/ID               empty: the job is not at its end
@@ -31,6 +32,7 @@ FORM = 2
 PIPELINES = "pps/pipelines/"
 PROGRESS = "pps/progress/"
 MADE_REPOS = "pps/made-repos/"
+CLOCKS = "pps/clocks/"
 JOBS = "pps/jobs/"
 JOB_IDS = "pps/job-ids/"
 OPEN_JOBS = "pps/open-jobs/"
@@ -244,6 +246,11 @@ def progress_key(name: str) -> str:
 def made_repo_key(name: str) -> str:
     """What says that a repo was made as a pipeline's output."""
     return MADE_REPOS + name
+
+
+def clock_key(repo: str) -> str:
+    """What says whose cron input a repo belongs to."""
+    return CLOCKS + repo
 
 
 def job_prefix(pipeline: str) -> str:

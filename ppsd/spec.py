@@ -96,7 +96,7 @@ def validate(request: pps_pb2.CreatePipelineRequest) -> PipelineSpec:
         raise InvalidError(f"pipeline.name {name!r} is invalid: use only ASCII letters, digits, '_' and '-'") from None
     _refuse_unsupported(request)
     given = request.input if request.HasField("input") else None
-    spec = inputs.from_request(given, request.inputs)
+    spec = inputs.from_request(name, given, request.inputs)
     if name in inputs.repos(spec):
         raise InvalidError(f"pipeline {name} can't have its own output repo as an input")
     inputs.check_branch(request.output_branch, "output_branch")
