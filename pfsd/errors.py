@@ -51,5 +51,9 @@ class UnavailableError(PfsError):
     """Something outside (an object store, a URL, the daemon) does not answer."""
 
 
+class RefusedError(UnavailableError):
+    """Something outside answers, and says no: trying again is of no use before settings or rights change."""
+
+
 class FormatError(PfsError):
     """A root that was written by a newer version, or that is not one."""

@@ -85,18 +85,20 @@ def pipeline_info(
         enable_stats=spec.enable_stats,
         batch=spec.batch,
     )
-    _add_scale(info, spec)
+    _add_optional(info, spec)
     if spec.scale_down_ns:
         info.scale_down_threshold.CopyFrom(_duration(spec.scale_down_ns))
     return info
 
 
-def _add_scale(info: pps_pb2.PipelineInfo | pps_pb2.JobInfo, spec: PipelineSpec) -> None:
+def _add_optional(info: pps_pb2.PipelineInfo | pps_pb2.JobInfo, spec: PipelineSpec) -> None:
     if spec.constant or spec.coefficient:
         info.parallelism_spec.constant = spec.constant
         info.parallelism_spec.coefficient = spec.coefficient
     if spec.cpu or spec.memory or spec.gpu:
         info.resource_spec.CopyFrom(pps_pb2.ResourceSpec(cpu=spec.cpu, memory=spec.memory, gpu=spec.gpu))
+    if spec.egress:
+        info.egress.URL = spec.egress
 
 
 def job_info(job: JobRecord, sessions: list[Session], queue_size: int) -> pps_pb2.JobInfo:
@@ -122,7 +124,7 @@ def job_info(job: JobRecord, sessions: list[Session], queue_size: int) -> pps_pb
         enable_stats=spec.enable_stats,
         batch=spec.batch,
     )
-    _add_scale(info, spec)
+    _add_optional(info, spec)
     if job.output is not None:
         info.output_commit.CopyFrom(to_commit(job.output))
     if job.finished_ns:

@@ -15,7 +15,7 @@ from dataclasses import replace
 import trio
 
 from pfsd.errors import FullError, NotFoundError, PfsError, StateError, UnavailableError
-from ppsd import datums, inputs
+from ppsd import datums, egress, inputs
 from ppsd.datums import Datum
 from ppsd.filesystem import CommitRef, CommitState, FileSystem
 from ppsd.logs import LogLine, Logs
@@ -73,7 +73,7 @@ class JobRun:
         """
         if self.job.verdict is None:
             with self._work:
-                await self._attempt(self._start_output, self._compute)
+                await self._attempt(self._start_output, self._compute, self._push_output)
             if self._stop_reason and self.job.verdict is None:
                 await self._attempt(self._start_output)  # which is then failed, so that nobody waits for it
                 await self.decide(JobState.KILLED, self._stop_reason)
@@ -217,6 +217,15 @@ class JobRun:
         if self._failure:
             return
         await self._files.merge_trees(output, tags)
+
+    async def _push_output(self) -> None:
+        """Push what was computed to where the spec's egress says."""
+        url, output = self.job.spec.egress, output_of(self.job)
+        if not url or (await self._files.inspect_commit(output)).finished:  # it is finished after it was pushed
+            return
+        self._say(f"job {self.job.id} pushes its output to {url}")
+        pushed = await egress.push(output, url, self._files)
+        self._say(f"job {self.job.id} has pushed {pushed.files} files, {pushed.size_bytes} bytes, to {url}")
 
     async def _count(self, found: Sequence[Datum], present: Sequence[bool]) -> None:
         """Record how much there is to do; once begun, what is done beyond the skipped was done by this job."""

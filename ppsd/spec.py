@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pachproto import pps_pb2
 from pfsd import paths
 from pfsd.errors import InvalidError
-from ppsd import inputs
+from ppsd import egress, inputs
 from ppsd.inputs import DEFAULT_BRANCH, InputSpec
 
 MAX_WORKERS = 1000
@@ -64,6 +64,8 @@ class PipelineSpec:
     cache_size: str = ""
     enable_stats: bool = False
     batch: bool = False
+    egress: str = ""
+    """Where a job's output is pushed to before it succeeds: s3://BUCKET/DIRECTORY; empty for nowhere."""
 
     def workers(self, nodes: int) -> int:
         """How many workers run where there are `nodes` machines."""
@@ -116,13 +118,13 @@ def validate(request: pps_pb2.CreatePipelineRequest) -> PipelineSpec:
         cache_size=request.cache_size,
         enable_stats=request.enable_stats,
         batch=request.batch,
+        egress=egress.check(request.egress.URL, "egress.URL") if request.HasField("egress") else "",
     )
 
 
 def _refuse_unsupported(request: pps_pb2.CreatePipelineRequest) -> None:
     transform = request.transform
     asked = {
-        "egress": request.HasField("egress"),
         "incremental": request.incremental,
         "transform.image_pull_secrets": bool(transform.image_pull_secrets),
         "transform.debug": transform.debug,
