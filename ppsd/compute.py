@@ -16,12 +16,12 @@ import trio
 from fuse.daemon import Daemon
 from fuse.jobview import JobInput, JobView
 from pachproto import pfs_pb2, pfsd_pb2, pps_pb2, ppsd_pb2
-from pfsd import entries, paths
+from pfsd import entries, paths, treeobjects
 from pfsd.entries import Entry
 from pfsd.errors import PfsError, UnavailableError
 from pfsd.rpc import Stub
-from ppsd import convert, output
-from ppsd.filesystem import call
+from ppsd import convert, output, resuming
+from ppsd.filesystem import Messages, call
 from ppsd.records import Stats
 from ppsd.runner import Finished, Runner
 from ppsd.userlog import UserLog
@@ -35,6 +35,8 @@ class Computer:
         self._view = view
         self._runner = runner
         self._store = Stub(channel, pfsd_pb2.DESCRIPTOR.services_by_name["Store"])
+        self._objects = Stub(channel, pfs_pb2.DESCRIPTOR.services_by_name["ObjectAPI"])
+        self._messages = Messages()
         self._scratch = scratch
         self._times: dict[tuple[str, str], int] = {}
 
@@ -45,8 +47,12 @@ class Computer:
         """
         began = time.monotonic_ns()
         await trio.to_thread.run_sync(empty_directory, Path(self._scratch))
-        self._view.show([await self._job_input(one) for one in assignment.inputs])
-        eager = self._view.eager_bytes()
+        shown_inputs = [await self._job_input(one) for one in assignment.inputs]
+        restored = 0
+        if assignment.former_tag:
+            shown_inputs, restored = await self._go_on(assignment, shown_inputs)
+        self._view.show(shown_inputs)
+        eager = self._view.eager_bytes() + restored
         shown = time.monotonic_ns()
         error = ""
         written = 0
@@ -80,6 +86,22 @@ class Computer:
             entry=entries.decode(one.entry),
             lazy=one.lazy,
         )
+
+    async def _go_on(self, assignment: ppsd_pb2.Assignment, inputs: list[JobInput]) -> tuple[list[JobInput], int]:
+        """Begin with a datum's former output: what is to be shown then, and how many bytes that output has.
+
+        Where something of the former datum is gone, all is shown, and nothing is there to begin with.
+        """
+        content = self._view.content
+        formers = [entries.decode(one.former_entry) for one in assignment.inputs]
+        news = await resuming.news(content, inputs, formers)
+        if news is None:
+            return inputs, 0
+        text = await self._messages.collect(
+            self._objects.GetTag(pfs_pb2.Tag(name=assignment.former_tag)), lambda message: [message.value]
+        )
+        root = treeobjects.parse(b"".join(text), f"tag {assignment.former_tag}")
+        return news, await resuming.restore(content, root, Path(self._scratch))
 
     async def _time_of(self, repo: str, commit: str) -> int:
         """When a commit was finished."""

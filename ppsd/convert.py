@@ -82,6 +82,7 @@ def pipeline_info(
         recent_error=recent_error,
         job_counts=job_counts,
         cache_size=spec.cache_size,
+        incremental=spec.incremental,
         enable_stats=spec.enable_stats,
         batch=spec.batch,
     )
@@ -121,6 +122,7 @@ def job_info(job: JobRecord, sessions: list[Session], queue_size: int) -> pps_pb
         data_processed=job.processed,
         stats=stats_to_wire(job.stats),
         worker_status=[_worker_status(session, queue_size) for session in sessions],
+        incremental=spec.incremental,
         enable_stats=spec.enable_stats,
         batch=spec.batch,
     )
@@ -184,6 +186,8 @@ def _assignment(given: HandOut) -> ppsd_pb2.Assignment:
     task: Task = given.task
     job = task.load.job
     atoms = inputs.atoms(job.spec.input)
+    former = task.former
+    entries = [one.entry for one in former.inputs] if former is not None else [b""] * len(task.datum.inputs)
     made = ppsd_pb2.Assignment(
         lease=given.lease,
         job_id=job.id,
@@ -196,10 +200,12 @@ def _assignment(given: HandOut) -> ppsd_pb2.Assignment:
                 path=one.path,
                 entry=one.entry,
                 lazy=atoms[one.atom].lazy,
+                former_entry=entry,
             )
-            for one in task.datum.inputs
+            for one, entry in zip(task.datum.inputs, entries, strict=True)
         ],
         transform=transform(job.spec.transform),
+        former_tag=datums.tag(job.salt, former.id) if former is not None else "",
     )
     if job.output is not None:
         made.output_commit.CopyFrom(to_commit(job.output))

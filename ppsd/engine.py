@@ -18,10 +18,11 @@ from pfsd.errors import InvalidError, NotFoundError, PfsError, StateError, Unava
 from ppsd import datums, inputs, spec
 from ppsd.changes import Changes
 from ppsd.datums import Datum
+from ppsd.enumeration import all_datums
 from ppsd.filesystem import CommitRef, FileSystem
 from ppsd.heads import Lineage
 from ppsd.inputs import Source
-from ppsd.jobs import datums_of, input_files
+from ppsd.jobs import input_files
 from ppsd.launcher import Launcher
 from ppsd.logs import LogLine, Logs
 from ppsd.pipelines import Pipeline
@@ -317,7 +318,7 @@ class Engine:
         """The datums of a job, in order, each with how it is."""
         await self._ready()
         job = await self._registry.job(job_id)
-        found = await datums_of(job, self._files)
+        found = await all_datums(job, self._files)
         todo = await self._registry.todo(job)
         present: Sequence[bool] = [True] * len(found)
         if job.state is not JobState.SUCCESS and found:

@@ -15,8 +15,9 @@ from dataclasses import replace
 import trio
 
 from pfsd.errors import FullError, NotFoundError, PfsError, StateError, UnavailableError
-from ppsd import datums, egress, inputs
+from ppsd import datums, egress, incremental
 from ppsd.datums import Datum
+from ppsd.enumeration import all_datums
 from ppsd.filesystem import CommitRef, CommitState, FileSystem
 from ppsd.logs import LogLine, Logs
 from ppsd.pool import Outcome, Pool, Session, Task
@@ -209,7 +210,7 @@ class JobRun:
         if (await self._files.inspect_commit(output)).finished:  # a former run got that far, and could not say so
             self.job = replace(self.job, processed=self.job.total - self.job.skipped)
             return
-        found = await datums_of(self.job, self._files)
+        found = await all_datums(self.job, self._files)
         tags = [datums.tag(self.job.salt, datum.id) for datum in found]
         present = await self._files.has_tags(tags) if tags else []
         await self._count(found, present)
@@ -244,7 +245,11 @@ class JobRun:
         await self._registry.update_job(self.job)
 
     async def _hand_out(self, found: Sequence[Datum], present: Sequence[bool]) -> None:
-        tasks = [Task(self, index, datum) for index, datum in enumerate(found) if not present[index]]
+        todo = [datum for datum, is_there in zip(found, present, strict=True) if not is_there]
+        formers = await incremental.formers(self.job, todo, self._registry, self._files)
+        tasks = [Task(self, index, datum, formers.get(datum.id)) for index, datum in enumerate(todo)]
+        if formers:
+            self._say(f"job {self.job.id}: {len(formers)} datums go on from their former output")
         self._left = len(tasks)
         if not tasks:
             return
@@ -318,14 +323,3 @@ class JobRun:
 def input_files(datum: Datum) -> tuple[tuple[str, bytes], ...]:
     """A datum's input files as log lines carry them: path and content hash."""
     return tuple((one.path, one.hash) for one in datum.inputs)
-
-
-async def datums_of(job: JobRecord, files: FileSystem) -> list[Datum]:
-    """All datums of a job, in order."""
-    matches: dict[tuple[CommitRef, str], Sequence[tuple[str, bytes]]] = {}
-    wanted = [(commit, atom.glob) for commit, atom in zip(job.inputs, inputs.atoms(job.spec.input), strict=True)]
-    for commit, glob in wanted:
-        if (commit, glob) not in matches:
-            matches[commit, glob] = await files.glob_entries(commit, glob)
-    found = [matches[one] for one in wanted]
-    return await trio.to_thread.run_sync(datums.enumerate_all, job.salt, job.spec.input, found)

@@ -66,6 +66,8 @@ class PipelineSpec:
     batch: bool = False
     egress: str = ""
     """Where a job's output is pushed to before it succeeds: s3://BUCKET/DIRECTORY; empty for nowhere."""
+    incremental: bool = False
+    """Whether a datum that changed begins with its former output, and sees only what is new."""
 
     def workers(self, nodes: int) -> int:
         """How many workers run where there are `nodes` machines."""
@@ -119,13 +121,13 @@ def validate(request: pps_pb2.CreatePipelineRequest) -> PipelineSpec:
         enable_stats=request.enable_stats,
         batch=request.batch,
         egress=egress.check(request.egress.URL, "egress.URL") if request.HasField("egress") else "",
+        incremental=request.incremental,
     )
 
 
 def _refuse_unsupported(request: pps_pb2.CreatePipelineRequest) -> None:
     transform = request.transform
     asked = {
-        "incremental": request.incremental,
         "transform.image_pull_secrets": bool(transform.image_pull_secrets),
         "transform.debug": transform.debug,
     }

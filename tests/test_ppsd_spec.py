@@ -188,7 +188,6 @@ def test_text_that_is_not_json_is_refused(text: str, complaint: str) -> None:
         (changed(egress={}), "egress.URL is missing"),
         (changed(egress={"URL": "gs://b/d"}), "egress.URL should be s3://BUCKET/DIRECTORY"),
         (changed(egress={"URL": "s3:///d"}), "egress.URL should be s3://BUCKET/DIRECTORY"),
-        (changed(incremental=True), "incremental is not supported"),
         (changed(parallelism_spec={"constant": 1, "coefficient": 1}), "not both"),
         (changed(output_branch="a/b"), "output_branch"),
         (changed(scale_down_threshold="0s"), "scale_down_threshold should be above 0"),
