@@ -17,13 +17,15 @@ from fuse.daemon import Daemon
 from fuse.jobview import JobInput, JobView
 from pachproto import pfs_pb2, pfsd_pb2, pps_pb2, ppsd_pb2
 from pfsd import entries, paths, treeobjects
-from pfsd.entries import Entry
+from pfsd.entries import DirEntry, Entry
 from pfsd.errors import PfsError, UnavailableError
 from pfsd.rpc import Stub
-from ppsd import convert, output, resuming
+from ppsd import account, output, resuming
+from ppsd.account import Tail
 from ppsd.filesystem import Messages, call
 from ppsd.records import Stats
 from ppsd.runner import Finished, Runner
+from ppsd.stats import to_wire
 from ppsd.userlog import UserLog
 
 
@@ -55,15 +57,16 @@ class Computer:
         eager = self._view.eager_bytes() + restored
         shown = time.monotonic_ns()
         error = ""
-        written = 0
+        stored = pfsd_pb2.TreeInfo()
         ran = shown
+        said = Tail()
         try:
             async with self._view.pipes.serving():
-                finished = await self._run(assignment, log)
+                finished = await self._run(assignment, log, said)
             ran = time.monotonic_ns()
             error = complaint(finished, assignment.transform)
             if not error:
-                written = await self._store_output(assignment.tag)
+                stored = await self._store_output(assignment.tag)
         except UnavailableError:
             raise
         except PfsError as failure:
@@ -72,8 +75,18 @@ class Computer:
             self._view.show([])
         # Eager inputs count as a whole: what the kernel had of them already can't be told from what was read.
         read = eager + self._view.pipes.streamed
-        stats = Stats(shown - began, ran - shown, time.monotonic_ns() - ran, read, written)
-        return ppsd_pb2.Outcome(lease=assignment.lease, error=error, stats=convert.stats_to_wire(stats))
+        stats = Stats(shown - began, ran - shown, time.monotonic_ns() - ran, read, stored.bytes_written)
+        outcome = ppsd_pb2.Outcome(lease=assignment.lease, error=error, stats=to_wire(stats))
+        if assignment.stats_tag:
+            output = await self._dir_entry(stored.root) if not error else None
+            writes = account.writes(assignment, outcome, said.text(), output)
+            request = pfsd_pb2.PutTreeRequest(tag=assignment.stats_tag, writes=writes)
+            await call(self._store.PutTree, iter([request]))
+        return outcome
+
+    async def _dir_entry(self, root: bytes) -> DirEntry:
+        content = self._view.content
+        return await content.run(lambda: entries.dir_entry(content.nodes, root))
 
     async def _job_input(self, one: ppsd_pb2.DatumInput) -> JobInput:
         repo, commit = one.commit.repo.name, one.commit.id
@@ -112,17 +125,21 @@ class Computer:
             self._times = {(repo, commit): known}
         return known
 
-    async def _run(self, assignment: ppsd_pb2.Assignment, log: UserLog) -> Finished:
+    async def _run(self, assignment: ppsd_pb2.Assignment, log: UserLog, said: Tail) -> Finished:
+        def take(stream: int, data: bytes) -> None:
+            log.feed(stream, data)
+            said.feed(data)
+
         return await self._runner.run(
             list(assignment.transform.cmd),
             env={**os.environ, **environment(assignment)},
             cwd="/",
             stdin=stdin_of(assignment.transform),
-            on_output=log.feed,
+            on_output=take,
         )
 
-    async def _store_output(self, tag: str) -> int:
-        """Store what is in the scratch directory as the tree `tag`; returns how many bytes that took."""
+    async def _store_output(self, tag: str) -> pfsd_pb2.TreeInfo:
+        """Store what is in the scratch directory as the tree `tag`."""
         failures: list[BaseException] = []
         token = trio.lowlevel.current_trio_token()
 
@@ -143,7 +160,7 @@ class Computer:
             if failures and isinstance(failures[0], Exception):
                 raise failures[0] from None
             raise
-        return info.bytes_written
+        return info
 
 
 def environment(assignment: ppsd_pb2.Assignment) -> dict[str, str]:

@@ -122,3 +122,8 @@ def tag_prefix(salt: str) -> str:
 def tag(salt: str, datum_id: str) -> str:
     """The tag of a datum's output tree."""
     return tag_prefix(salt) + datum_id
+
+
+def stats_tag(salt: str, datum_id: str) -> str:
+    """The tag of the tree that tells how a datum went; it goes with the datum's own."""
+    return f"{tag(salt, datum_id)}/stats"

@@ -15,7 +15,7 @@ from io import BytesIO, RawIOBase
 import trio
 
 from pfsd import s3
-from pfsd.errors import InvalidError, PfsError, RefusedError
+from pfsd.errors import InvalidError, PfsError, RefusedError, leaves
 from ppsd.filesystem import CommitRef, FileSystem, ListedFile
 
 logger = logging.getLogger(__name__)
@@ -151,9 +151,5 @@ class _Watched:
 
 def _first(group: BaseExceptionGroup[PfsError]) -> PfsError:
     """The error that counts: the object store's refusal rather than the file system's silence."""
-    found: list[BaseException] = [group]
-    for error in found:
-        if isinstance(error, BaseExceptionGroup):
-            found.extend(error.exceptions)
-    plain = [error for error in found if isinstance(error, PfsError)]
+    plain = [error for error in leaves(group) if isinstance(error, PfsError)]
     return next((error for error in plain if isinstance(error, EgressError)), plain[0])

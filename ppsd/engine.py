@@ -14,8 +14,8 @@ import outcome
 import trio
 
 from pachproto import pps_pb2
-from pfsd.errors import InvalidError, NotFoundError, PfsError, StateError, UnavailableError
-from ppsd import datums, inputs, spec
+from pfsd.errors import InvalidError, NotFoundError, PfsError, StateError, UnavailableError, leaves
+from ppsd import datums, inputs, spec, stats
 from ppsd.changes import Changes
 from ppsd.datums import Datum
 from ppsd.enumeration import all_datums
@@ -27,7 +27,7 @@ from ppsd.launcher import Launcher
 from ppsd.logs import LogLine, Logs
 from ppsd.pipelines import Pipeline
 from ppsd.pool import Line, Outcome, Session
-from ppsd.records import DatumState, JobRecord, JobState, PipelineRecord, PipelineState
+from ppsd.records import DatumState, JobRecord, JobState, PipelineRecord, PipelineState, Stats
 from ppsd.registry import Registry
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ class Engine:
                 async with files.hold_lease(LEASE, self._holder):
                     await self._lead(files, make_launcher)
             except* (UnavailableError, StateError) as group:
-                logger.warning("the pipelines stand still: %s", _first(group))
+                logger.warning("the pipelines stand still: %s", leaves(group)[0])
             await trio.sleep(RETRY_SECONDS)
 
     async def _lead(self, files: FileSystem, make_launcher: Callable[[trio.Nursery], Launcher]) -> None:
@@ -139,7 +139,7 @@ class Engine:
                             if not repos or repos.intersection(inputs.repos(pipeline.record.spec.input)):
                                 pipeline.notify()
             except* UnavailableError as group:
-                logger.warning("changes are not seen for the moment: %s", _first(group))
+                logger.warning("changes are not seen for the moment: %s", leaves(group)[0])
             await trio.sleep(RETRY_SECONDS)
 
     # --- for the services --------------------------------------------------------------------------------
@@ -326,6 +326,11 @@ class Engine:
         pairs = zip(found, present, strict=True)
         return [(datum, _datum_state(job, datum, is_there, todo)) for datum, is_there in pairs]
 
+    async def datum_stats(self, job_id: str, datums: Sequence[Datum]) -> dict[str, Stats]:
+        """What datums cost, by their ids, where that is kept: for at most `stats.MOST_READ` of them."""
+        job = await self._registry.job(job_id)
+        return await stats.read(job, datums, self._files)
+
     async def restart_datums(self, job_id: str, wanted: Callable[[Datum], bool]) -> int:
         """Begin anew the datums of a job that are being computed and wanted; gives how many they are."""
         await self._ready()
@@ -415,14 +420,6 @@ class Engine:
             found.workers_hopeless(reason)
         else:
             found.worker_died(reason)
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """One of the errors in a group."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _datum_state(job: JobRecord, datum: Datum, is_computed: bool, todo: set[str]) -> DatumState:

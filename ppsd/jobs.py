@@ -15,7 +15,7 @@ from dataclasses import replace
 import trio
 
 from pfsd.errors import FullError, NotFoundError, PfsError, StateError, UnavailableError
-from ppsd import datums, egress, incremental
+from ppsd import datums, egress, incremental, stats
 from ppsd.datums import Datum
 from ppsd.enumeration import all_datums
 from ppsd.filesystem import CommitRef, CommitState, FileSystem
@@ -119,12 +119,25 @@ class JobRun:
         elif job.output is not None and state is not JobState.SUCCESS:
             await self._tolerant(self._files.fail_commit, job.output, job.reason)
             await self._move_branch_back(job.output)
+        await self._keep_stats()
         progress = replace(progress, counts=progress.counted(state))
-        self.job = ended(job, state, time.time_ns())
+        self.job = ended(self.job, state, time.time_ns())
         await self._registry.update_job(self.job, progress)
         if state is JobState.SUCCESS:
             self._say(f"job {job.id} succeeded: {job.processed} datums computed, {job.skipped} skipped")
         return progress
+
+    async def _keep_stats(self) -> None:
+        """Commit how the datums went, if the spec asks for it."""
+        job = self.job
+        if not job.spec.enable_stats or not job.counted or job.discard or job.stats_commit is not None:
+            return
+        try:
+            self.job = replace(job, stats_commit=await stats.commit(job, self._files))
+        except (UnavailableError, FullError):
+            raise
+        except PfsError as error:
+            self._say(f"the stats of job {job.id} can't be kept: {error}")
 
     async def _finish(self) -> None:
         """Finish the output commit, unless that was done before."""
@@ -280,8 +293,8 @@ class JobRun:
             return
         if not outcome.error:
             self._left -= 1
-            stats = self.job.stats + outcome.stats
-            self.job = replace(self.job, processed=self.job.processed + 1, stats=stats)
+            total = self.job.stats + outcome.stats
+            self.job = replace(self.job, processed=self.job.processed + 1, stats=total)
             self._registry.note_job(self.job)
             if not self._left:
                 self._settled.set()

@@ -198,6 +198,8 @@ class JobRecord:
     """Id of the datum that made it fail, if one did."""
     requested: bool = False
     """Whether somebody asked for it, rather than a new set of commits."""
+    stats_commit: CommitRef | None = None
+    """Where it is kept how its datums went (`ppsd.stats`)."""
     stats: Stats = field(default_factory=Stats)
 
     @classmethod

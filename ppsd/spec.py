@@ -16,6 +16,8 @@ from ppsd import egress, inputs
 from ppsd.inputs import DEFAULT_BRANCH, InputSpec
 
 MAX_WORKERS = 1000
+STATS_BRANCH = "stats"
+"""Of the output repo: where `enable_stats` keeps how the datums of each job went."""
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
@@ -80,7 +82,6 @@ class PipelineSpec:
         asked = {
             "resource_spec": bool(self.cpu or self.memory or self.gpu),
             "cache_size": bool(self.cache_size),
-            "enable_stats": self.enable_stats,
             "batch": self.batch,
         }
         return [f"{name} is not applied by this version" for name, given in asked.items() if given]
@@ -104,6 +105,8 @@ def validate(request: pps_pb2.CreatePipelineRequest) -> PipelineSpec:
     if name in inputs.repos(spec):
         raise InvalidError(f"pipeline {name} can't have its own output repo as an input")
     inputs.check_branch(request.output_branch, "output_branch")
+    if request.enable_stats and request.output_branch == STATS_BRANCH:
+        raise InvalidError(f"output_branch can't be {STATS_BRANCH} with enable_stats, which keeps the stats there")
     constant, coefficient = _parallelism(request)
     return PipelineSpec(
         name=name,
