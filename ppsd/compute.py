@@ -22,6 +22,7 @@ from pfsd.errors import PfsError, UnavailableError
 from pfsd.rpc import Stub
 from ppsd import account, output, resuming
 from ppsd.account import Tail
+from ppsd.cgroups import Group
 from ppsd.filesystem import Messages, call
 from ppsd.records import Stats
 from ppsd.runner import Finished, Runner
@@ -32,7 +33,9 @@ from ppsd.userlog import UserLog
 class Computer:
     """Computes datums, one at a time, in a worker whose /pfs is `view` and whose /pfs/out is `scratch`."""
 
-    def __init__(self, daemon: Daemon, view: JobView, runner: Runner, channel: grpc.Channel, scratch: str) -> None:
+    def __init__(
+        self, daemon: Daemon, view: JobView, runner: Runner, channel: grpc.Channel, scratch: str, group: Group
+    ) -> None:
         self._daemon = daemon
         self._view = view
         self._runner = runner
@@ -40,6 +43,7 @@ class Computer:
         self._objects = Stub(channel, pfs_pb2.DESCRIPTOR.services_by_name["ObjectAPI"])
         self._messages = Messages()
         self._scratch = scratch
+        self._group = group
         self._times: dict[tuple[str, str], int] = {}
 
     async def compute(self, assignment: ppsd_pb2.Assignment, log: UserLog) -> ppsd_pb2.Outcome:
@@ -60,11 +64,15 @@ class Computer:
         stored = pfsd_pb2.TreeInfo()
         ran = shown
         said = Tail()
+        kills = self._group.memory_kills()
         try:
             async with self._view.pipes.serving():
                 finished = await self._run(assignment, log, said)
             ran = time.monotonic_ns()
             error = complaint(finished, assignment.transform)
+            if error and self._group.memory_kills() > kills:
+                allowed = self._group.memory_bytes()
+                error += f": it took more than the {allowed} bytes of memory that resource_spec.memory allows"
             if not error:
                 stored = await self._store_output(assignment.tag)
         except UnavailableError:

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import trio
+from blake3 import blake3
 
 from pfsd.errors import UnavailableError
+from ppsd.cgroups import Limits, Maker
 from ppsd.launcher import Reports
 from ppsd.processes import Child
 from ppsd.spec import PipelineSpec
@@ -29,8 +31,9 @@ HOPELESS_STARTS = 5
 class _Place:
     """Where one worker of a pipeline runs, and is replaced when it dies."""
 
-    def __init__(self, worker_id: str) -> None:
+    def __init__(self, worker_id: str, limits: Limits) -> None:
         self.worker_id = worker_id
+        self.limits = limits
         self.scope = trio.CancelScope()
         self.vacant = trio.Event()
 
@@ -47,14 +50,20 @@ class LocalLauncher:
         self._secrets = secrets
         self._nursery = nursery
         self._reports = reports
+        self._groups = Maker(f"pfsd-{blake3(os.fsencode(scratch.absolute())).hexdigest(4)}-")
         self._places: dict[str, list[_Place]] = {}
         self._lock = trio.Lock()
 
     async def launch(self, spec: PipelineSpec, salt: str, count: int) -> None:
         pipeline = spec.name
         places = self._places.setdefault(pipeline, [])
+        limits = spec.limits()
+        if any(place.limits != limits for place in places):
+            stale = places.copy()
+            places.clear()
+            await _vacate(stale)
         while len(places) < count:
-            place = _Place(f"{pipeline}-{salt[:8]}-{len(places)}")
+            place = _Place(f"{pipeline}-{salt[:8]}-{len(places)}", limits)
             places.append(place)
             self._nursery.start_soon(self._keep, spec, salt, place)
         excess = places[count:]
@@ -68,11 +77,21 @@ class LocalLauncher:
         return len(self._places.get(pipeline, ()))
 
     def notices(self, spec: PipelineSpec) -> list[str]:
-        if not spec.transform.image:
-            return []
-        return [
-            f'image "{spec.transform.image}" is not used: workers of the local launcher run in the host\'s file system'
+        found = []
+        image = spec.transform.image
+        if image:
+            found.append(f'image "{image}" is not used: workers of the local launcher run in the host\'s file system')
+        if spec.transform.image_pull_secrets:
+            found.append("image_pull_secrets are not used: the local launcher pulls no images")
+        if spec.gpu:
+            found.append(
+                "resource_spec.gpu is not enforced: workers of the local launcher see all of the machine's GPUs"
+            )
+        found += [
+            f"resource_spec.{name} is not enforced: there is no control group that this process may use for it"
+            for name in self._groups.missing(spec.limits())
         ]
+        return found
 
     async def _keep(self, spec: PipelineSpec, salt: str, place: _Place) -> None:
         """Run a worker in a place, and another one when it dies, until the place is given up."""
@@ -83,7 +102,7 @@ class LocalLauncher:
                 failed_starts = 0
                 while failed_starts < HOPELESS_STARTS:
                     began = trio.current_time()
-                    reason = await self._live(spec, salt, place.worker_id, scratch)
+                    reason = await self._live(spec, salt, place, scratch)
                     failed_starts = 0 if trio.current_time() - began > HEALTHY_SECONDS else failed_starts + 1
                     self._report(pipeline, reason, failed_starts >= HOPELESS_STARTS)
                     pause = FIRST_PAUSE_SECONDS * 2.0 ** max(0, failed_starts - 1)
@@ -93,8 +112,9 @@ class LocalLauncher:
                 await trio.to_thread.run_sync(_remove, scratch)
             place.vacant.set()
 
-    async def _live(self, spec: PipelineSpec, salt: str, worker_id: str, scratch: Path) -> str:
+    async def _live(self, spec: PipelineSpec, salt: str, place: _Place, scratch: Path) -> str:
         """Run one worker to its end; returns how it ended."""
+        worker_id = place.worker_id
         command = [sys.executable, "-m", "ppsd.worker"]
         command += ["--address", self._address, "--pipeline", spec.name, "--salt", salt]
         command += ["--worker-id", worker_id, "--scratch", str(scratch), "--parent", str(os.getpid())]
@@ -102,6 +122,9 @@ class LocalLauncher:
             command += ["--secret", str(self._secrets / secret.name), secret.mount_path]
         try:
             await trio.to_thread.run_sync(_make_empty, scratch)
+            group = self._groups.make(worker_id, place.limits)
+            for directory in group.directories:
+                command += ["--cgroup", str(directory)]
             child = Child(command)
         except (OSError, UnavailableError) as error:
             return f"worker {worker_id} can't be started: {error}"
@@ -110,6 +133,8 @@ class LocalLauncher:
             status = await child.wait()
         finally:
             await child.stop(STOP_PATIENCE_SECONDS)
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(group.remove)
         how = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
         words = child.last_words
         if "\n" in words:

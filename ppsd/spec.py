@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pachproto import pps_pb2
 from pfsd import paths
 from pfsd.errors import InvalidError
-from ppsd import egress, inputs
+from ppsd import egress, inputs, quantities
+from ppsd.cgroups import Limits
 from ppsd.inputs import DEFAULT_BRANCH, InputSpec
 
 MAX_WORKERS = 1000
+MIN_MEMORY_BYTES = 4 << 20
+MIN_CPU = 0.01
+MEMORY_FIELD = "resource_spec.memory"
 STATS_BRANCH = "stats"
 """Of the output repo: where `enable_stats` keeps how the datums of each job went."""
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -43,6 +47,8 @@ class TransformSpec:
     accept_return_code: tuple[int, ...] = ()
     """Exit statuses beside 0 that count as success."""
     secrets: tuple[SecretSpec, ...] = ()
+    image_pull_secrets: tuple[str, ...] = ()
+    """Names of secrets with which images are pulled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +83,13 @@ class PipelineSpec:
             return self.constant
         return max(1, math.floor((self.coefficient or 1.0) * nodes))
 
+    def limits(self) -> Limits:
+        """What user code of one worker may take."""
+        return Limits(quantities.parse(self.memory, MEMORY_FIELD) if self.memory else 0, self.cpu)
+
     def unapplied(self) -> list[str]:
         """Sentences for the job's log: what was asked for and has no effect in this version."""
         asked = {
-            "resource_spec": bool(self.cpu or self.memory or self.gpu),
             "cache_size": bool(self.cache_size),
             "batch": self.batch,
         }
@@ -117,8 +126,8 @@ def validate(request: pps_pb2.CreatePipelineRequest) -> PipelineSpec:
         constant=constant,
         coefficient=coefficient,
         scale_down_ns=_scale_down(request),
-        cpu=_not_negative(request.resource_spec.cpu, "resource_spec.cpu"),
-        memory=request.resource_spec.memory,
+        cpu=_cpu(request.resource_spec.cpu),
+        memory=_memory(request.resource_spec.memory),
         gpu=int(_not_negative(request.resource_spec.gpu, "resource_spec.gpu")),
         cache_size=request.cache_size,
         enable_stats=request.enable_stats,
@@ -129,14 +138,8 @@ def validate(request: pps_pb2.CreatePipelineRequest) -> PipelineSpec:
 
 
 def _refuse_unsupported(request: pps_pb2.CreatePipelineRequest) -> None:
-    transform = request.transform
-    asked = {
-        "transform.image_pull_secrets": bool(transform.image_pull_secrets),
-        "transform.debug": transform.debug,
-    }
-    for field, given in asked.items():
-        if given:
-            raise InvalidError(f"{field} is not supported by this version yet: leave it out")
+    if request.transform.debug:
+        raise InvalidError("transform.debug is not supported: get-logs has all that user code prints, leave it out")
 
 
 def _transform(request: pps_pb2.CreatePipelineRequest) -> TransformSpec:
@@ -159,7 +162,17 @@ def _transform(request: pps_pb2.CreatePipelineRequest) -> TransformSpec:
         env=tuple(sorted(transform.env.items())),
         accept_return_code=tuple(transform.accept_return_code),
         secrets=_secrets(transform),
+        image_pull_secrets=_pull_secrets(transform),
     )
+
+
+def _pull_secrets(transform: pps_pb2.Transform) -> tuple[str, ...]:
+    for index, name in enumerate(transform.image_pull_secrets):
+        if not _SECRET_NAME.fullmatch(name):
+            raise InvalidError(
+                f"transform.image_pull_secrets[{index}] should be letters, digits, '.', '_' and '-', not {name!r}"
+            )
+    return tuple(transform.image_pull_secrets)
 
 
 def _secrets(transform: pps_pb2.Transform) -> tuple[SecretSpec, ...]:
@@ -204,6 +217,18 @@ def _scale_down(request: pps_pb2.CreatePipelineRequest) -> int:
     return nanoseconds
 
 
+def _memory(text: str) -> str:
+    if text and quantities.parse(text, MEMORY_FIELD) < MIN_MEMORY_BYTES:
+        raise InvalidError(f'{MEMORY_FIELD} should be at least "4Mi", and is {text!r}: did you forget its unit?')
+    return text
+
+
+def _cpu(value: float) -> float:
+    if _not_negative(value, "resource_spec.cpu") and value < MIN_CPU:
+        raise InvalidError(f"resource_spec.cpu should be at least {MIN_CPU}, and is {value:g}")
+    return value
+
+
 def _not_negative(value: float, field: str) -> float:
     if not math.isfinite(value) or value < 0:
         raise InvalidError(f"{field} should not be negative")
@@ -213,13 +238,14 @@ def _not_negative(value: float, field: str) -> float:
 def same_computation(one: PipelineSpec, other: PipelineSpec) -> bool:
     """Whether two versions of a pipeline give the same output for the same commits.
 
-    They do when only parallelism, resources, thresholds, description, output branch or `from_commit` differ.
+    They do when only parallelism, resources, thresholds, description, output branch, egress, pull secrets, schedules,
+    `from_commit`, or whether it is incremental or keeps stats, differ.
     """
     return _computation(one) == _computation(other)
 
 
 def _computation(spec: PipelineSpec) -> tuple[TransformSpec, InputSpec]:
-    return spec.transform, inputs.without_starts(spec.input)
+    return replace(spec.transform, image_pull_secrets=()), inputs.without_starts(spec.input)
 
 
 def starts_after_commit(spec: PipelineSpec) -> bool:

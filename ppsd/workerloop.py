@@ -23,6 +23,7 @@ from fuse.serve import mounted
 from pachproto import ppsd_pb2
 from pfsd.errors import StateError, UnavailableError
 from pfsd.rpc import Stub
+from ppsd.cgroups import Group
 from ppsd.compute import Computer
 from ppsd.filesystem import Messages, open_channel
 from ppsd.output import OUT
@@ -72,12 +73,14 @@ async def _work(options: Options, trouble: str) -> None:
                         await stack.enter_async_context(view.pipes.running(PFS))
                         await trio.to_thread.run_sync(bind, str(options.scratch), OUT)
                         runner = await stack.enter_async_context(Runner.open())
+                        group = Group(options.groups)
+                        group.add(runner.pid)
                     except (UnavailableError, StateError) as error:
                         trouble = str(error)
                 if trouble:
                     await _tell(channel, options, trouble)
                     raise UnavailableError(trouble)
-                computer = Computer(daemon, view, runner, channel, str(options.scratch))
+                computer = Computer(daemon, view, runner, channel, str(options.scratch), group)
                 await _serve(channel, options, computer)
     finally:
         daemon.close()
