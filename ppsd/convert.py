@@ -70,6 +70,10 @@ def _add_optional(info: pps_pb2.PipelineInfo | pps_pb2.JobInfo, spec: PipelineSp
         info.parallelism_spec.coefficient = spec.coefficient
     if spec.cpu or spec.memory or spec.gpu:
         info.resource_spec.CopyFrom(pps_pb2.ResourceSpec(cpu=spec.cpu, memory=spec.memory, gpu=spec.gpu))
+    if spec.service is not None:
+        ports = spec.service
+        info.service.internal_port = ports.internal_port
+        info.service.external_port = ports.external_port or ports.internal_port
     if spec.egress:
         info.egress.URL = spec.egress
 

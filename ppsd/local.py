@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import shutil
@@ -12,10 +13,11 @@ import trio
 from blake3 import blake3
 
 from pfsd.errors import UnavailableError
+from ppsd import ports
 from ppsd.cgroups import Limits, Maker
 from ppsd.launcher import Reports
 from ppsd.processes import Child
-from ppsd.spec import PipelineSpec
+from ppsd.spec import PipelineSpec, ServiceSpec
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ class LocalLauncher:
         self._reports = reports
         self._groups = Maker(f"pfsd-{blake3(os.fsencode(scratch.absolute())).hexdigest(4)}-")
         self._places: dict[str, list[_Place]] = {}
-        self._lock = trio.Lock()
+        self._open_ports: dict[str, tuple[ServiceSpec, trio.CancelScope]] = {}
 
     async def launch(self, spec: PipelineSpec, salt: str, count: int) -> None:
         pipeline = spec.name
@@ -70,7 +72,28 @@ class LocalLauncher:
         del places[count:]
         await _vacate(excess)
 
+        self._open_port(spec)
+
+    def _open_port(self, spec: PipelineSpec) -> None:
+        """Let a service be reached, if it is one."""
+        service, open_now = spec.service, self._open_ports.get(spec.name)
+        if open_now is not None and open_now[0] == service:
+            return
+        self._close_port(spec.name)
+        if service is not None and service.external_port:
+            scope = trio.CancelScope()
+            self._open_ports[spec.name] = (service, scope)
+            host = self._address.rpartition(":")[0]
+            complain = functools.partial(self._reports.worker_died, spec.name, hopeless=False)
+            self._nursery.start_soon(ports.serve, scope, host, service.external_port, service.internal_port, complain)
+
+    def _close_port(self, pipeline: str) -> None:
+        open_now = self._open_ports.pop(pipeline, None)
+        if open_now is not None:
+            open_now[1].cancel()
+
     async def stop(self, pipeline: str) -> None:
+        self._close_port(pipeline)
         await _vacate(self._places.pop(pipeline, []))
 
     def count(self, pipeline: str) -> int:

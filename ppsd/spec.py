@@ -19,6 +19,7 @@ from ppsd.inputs import DEFAULT_BRANCH, InputSpec
 MAX_WORKERS = 1000
 MIN_MEMORY_BYTES = 4 << 20
 MIN_CPU = 0.01
+MAX_PORT = 65535
 MEMORY_FIELD = "resource_spec.memory"
 STATS_BRANCH = "stats"
 """Of the output repo: where `enable_stats` keeps how the datums of each job went."""
@@ -52,6 +53,16 @@ class TransformSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceSpec:
+    """A pipeline whose command runs on, over the newest commits, and is reached through a port."""
+
+    internal_port: int
+    """Where the command listens."""
+    external_port: int = 0
+    """Where it is reached; 0 where that is the same."""
+
+
+@dataclass(frozen=True, slots=True)
 class PipelineSpec:
     """A pipeline as a user asked for it, with the defaults filled in."""
 
@@ -76,9 +87,12 @@ class PipelineSpec:
     """Where a job's output is pushed to before it succeeds: s3://BUCKET/DIRECTORY; empty for nowhere."""
     incremental: bool = False
     """Whether a datum that changed begins with its former output, and sees only what is new."""
+    service: ServiceSpec | None = None
 
     def workers(self, nodes: int) -> int:
         """How many workers run where there are `nodes` machines."""
+        if self.service is not None:
+            return 1
         if self.constant:
             return self.constant
         return max(1, math.floor((self.coefficient or 1.0) * nodes))
@@ -134,6 +148,7 @@ def validate(request: pps_pb2.CreatePipelineRequest) -> PipelineSpec:
         batch=request.batch,
         egress=egress.check(request.egress.URL, "egress.URL") if request.HasField("egress") else "",
         incremental=request.incremental,
+        service=_service(request),
     )
 
 
@@ -217,6 +232,21 @@ def _scale_down(request: pps_pb2.CreatePipelineRequest) -> int:
     return nanoseconds
 
 
+def _service(request: pps_pb2.CreatePipelineRequest) -> ServiceSpec | None:
+    if not request.HasField("service"):
+        return None
+    ports = request.service
+    if not 1 <= ports.internal_port <= MAX_PORT:
+        raise InvalidError(f"service.internal_port should be from 1 to {MAX_PORT}, and is {ports.internal_port}")
+    if not 0 <= ports.external_port <= MAX_PORT:
+        raise InvalidError(f"service.external_port should be from 1 to {MAX_PORT}, and is {ports.external_port}")
+    for field in ("egress", "incremental", "enable_stats", "parallelism_spec", "scale_down_threshold"):
+        if getattr(request, field) if isinstance(getattr(request, field), bool) else request.HasField(field):
+            raise InvalidError(f"{field} can't be given to a service, which puts nothing out and has one worker")
+    same = ports.external_port == ports.internal_port
+    return ServiceSpec(ports.internal_port, 0 if same else ports.external_port)
+
+
 def _memory(text: str) -> str:
     if text and quantities.parse(text, MEMORY_FIELD) < MIN_MEMORY_BYTES:
         raise InvalidError(f'{MEMORY_FIELD} should be at least "4Mi", and is {text!r}: did you forget its unit?')
@@ -244,8 +274,8 @@ def same_computation(one: PipelineSpec, other: PipelineSpec) -> bool:
     return _computation(one) == _computation(other)
 
 
-def _computation(spec: PipelineSpec) -> tuple[TransformSpec, InputSpec]:
-    return replace(spec.transform, image_pull_secrets=()), inputs.without_starts(spec.input)
+def _computation(spec: PipelineSpec) -> tuple[TransformSpec, InputSpec, ServiceSpec | None]:
+    return replace(spec.transform, image_pull_secrets=()), inputs.without_starts(spec.input), spec.service
 
 
 def starts_after_commit(spec: PipelineSpec) -> bool:

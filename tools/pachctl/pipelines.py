@@ -38,6 +38,8 @@ def block(info: pps_pb2.PipelineInfo) -> list[str]:
     lines += ["Transform:", as_json(info.transform, field_names=True)]
     if info.HasField("egress"):
         lines.append(f"Egress: {info.egress.URL}")
+    if info.HasField("service"):
+        lines.append(f"Service: port {info.service.internal_port}, reached at port {info.service.external_port}")
     counts = "  ".join(f"{word}: {info.job_counts.get(state, 0)}" for state, word in JOB_STATES.items())
     return [*lines, "Job Counts:", counts]
 
