@@ -20,6 +20,7 @@ from ppsd.jobs import input_files
 from ppsd.logs import LogLine
 from ppsd.pipelines import Pipeline
 from ppsd.records import JobRecord
+from ppsd.spec import PipelineSpec
 
 
 class PipelineService:
@@ -86,7 +87,11 @@ class PipelineService:
 
     async def CreateJob(self, request: pps_pb2.CreateJobRequest, _context: Any) -> pps_pb2.Job:
         commits = requests.commits_of_job(request)
-        job = await self._bridge.in_trio(self._engine.run_pipeline, request.pipeline.name, commits)
+
+        def change(wanted: PipelineSpec) -> PipelineSpec:
+            return requests.overridden(wanted, request)
+
+        job = await self._bridge.in_trio(self._engine.run_pipeline, request.pipeline.name, commits, change)
         return pps_pb2.Job(id=job.id)
 
     async def InspectJob(self, request: pps_pb2.InspectJobRequest, _context: Any) -> pps_pb2.JobInfo:

@@ -29,6 +29,7 @@ from ppsd.pipelines import Pipeline
 from ppsd.pool import Line, Outcome, Session
 from ppsd.records import DatumState, JobRecord, JobState, PipelineRecord, PipelineState, Stats
 from ppsd.registry import Registry
+from ppsd.spec import PipelineSpec
 
 T = TypeVar("T")
 
@@ -238,14 +239,18 @@ class Engine:
             self._find(pipeline)
         return [job for job in found if all(commit in job.inputs for commit in wanted)]
 
-    async def run_pipeline(self, name: str, commits: Mapping[str, str]) -> JobRecord:
+    async def run_pipeline(
+        self, name: str, commits: Mapping[str, str], change: Callable[[PipelineSpec], PipelineSpec]
+    ) -> JobRecord:
         """A new job for the last set of commits that a pipeline ran on, or with other commits for some inputs.
 
-        `commits` gives an id or branch for each of those inputs, by name.
+        `commits` gives an id or branch for each of those inputs, by name; `change` the job's spec for the pipeline's.
         """
-        return await self._detached(self._run_again, name, commits)
+        return await self._detached(self._run_again, name, commits, change)
 
-    async def _run_again(self, name: str, commits: Mapping[str, str]) -> JobRecord:
+    async def _run_again(
+        self, name: str, commits: Mapping[str, str], change: Callable[[PipelineSpec], PipelineSpec]
+    ) -> JobRecord:
         pipeline = self._startable(name)
         sources = inputs.sources(pipeline.record.spec.input)
         chosen = dict(zip(sources, pipeline.progress.heads, strict=False))
@@ -262,7 +267,7 @@ class Engine:
             if not commit_state.finished:
                 raise StateError(f"commit {commit_state.ref} is not finished: finish it first")
             found.append(commit_state.ref)
-        return await self._request(pipeline, found)
+        return await self._request(pipeline, found, change(pipeline.record.spec))
 
     def _startable(self, name: str) -> Pipeline:
         pipeline = self._find(name)
@@ -270,8 +275,10 @@ class Engine:
             raise StateError(f"pipeline {name} does not run: start it first")
         return pipeline
 
-    async def _request(self, pipeline: Pipeline, commits: Sequence[CommitRef]) -> JobRecord:
-        job = pipeline.new_job(commits, requested=True)
+    async def _request(
+        self, pipeline: Pipeline, commits: Sequence[CommitRef], wanted: PipelineSpec | None = None
+    ) -> JobRecord:
+        job = pipeline.new_job(commits, requested=True, wanted=wanted)
         await self._registry.add_job(job)
         pipeline.notify()
         return job

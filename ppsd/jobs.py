@@ -120,6 +120,8 @@ class JobRun:
             await self._tolerant(self._files.fail_commit, job.output, job.reason)
             await self._move_branch_back(job.output)
         await self._keep_stats()
+        if job.computes_alone:
+            await self._files.delete_tag_prefix(datums.tag_prefix(job.salt))
         progress = replace(progress, counts=progress.counted(state))
         self.job = ended(self.job, state, time.time_ns())
         await self._registry.update_job(self.job, progress)

@@ -11,7 +11,7 @@ from typing import TypeVar
 import trio
 
 from pfsd.errors import FullError, PfsError, UnavailableError
-from ppsd import cron, inputs
+from ppsd import cron, inputs, spec
 from ppsd.cron import Clock
 from ppsd.filesystem import CommitRef, FileSystem
 from ppsd.heads import Heads, InputSet, Lineage
@@ -23,6 +23,7 @@ from ppsd.pool import Pool
 from ppsd.records import JobRecord, JobState, PipelineRecord, PipelineState, ProgressRecord
 from ppsd.registry import Registry
 from ppsd.servicejobs import ServiceRun
+from ppsd.spec import PipelineSpec
 
 T = TypeVar("T")
 
@@ -180,15 +181,20 @@ class Pipeline:
         for job in self._registry.open_jobs(self.name):
             await self._run_job(job)
 
-    def new_job(self, commits: Sequence[CommitRef], requested: bool = False) -> JobRecord:
-        """A job of this version for a set of commits, one of each source."""
+    def new_job(
+        self, commits: Sequence[CommitRef], requested: bool = False, wanted: PipelineSpec | None = None
+    ) -> JobRecord:
+        """A job of this version for a set of commits, one of each source; `wanted` is its spec, if it is another."""
+        own = wanted or self.record.spec
+        job_id = self._registry.draw_job_id()
+        alone = not spec.same_computation(own, self.record.spec)
         source_commits = dict(zip(inputs.sources(self.record.spec.input), commits, strict=True))
         return JobRecord(
-            id=self._registry.draw_job_id(),
-            spec=self.record.spec,
+            id=job_id,
+            spec=own,
             pipeline_id=self.record.id,
             pipeline_version=self.record.version,
-            salt=self.record.salt,
+            salt=f"{self.record.salt}-{job_id}" if alone else self.record.salt,
             inputs=tuple(source_commits[inputs.source_of(atom)] for atom in inputs.atoms(self.record.spec.input)),
             started_ns=time.time_ns(),
             requested=requested,

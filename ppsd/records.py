@@ -169,6 +169,7 @@ class JobRecord:
     pipeline_id: str
     pipeline_version: int
     salt: str
+    """The pipeline's; followed by a hyphen and the job's id where it computes something else."""
     inputs: tuple[CommitRef, ...]
     """The commit that each atom of the input reads."""
     started_ns: int
@@ -207,6 +208,11 @@ class JobRecord:
         """The fields of a record of form 1 as form 2 has them."""
         given = fields.pop("input")
         return {**fields, "inputs": [given]}
+
+    @property
+    def computes_alone(self) -> bool:
+        """Whether it computes something else than its pipeline: then nothing of it is kept for other jobs."""
+        return "-" in self.salt
 
     @property
     def provenance(self) -> tuple[CommitRef, ...]:

@@ -133,7 +133,7 @@ def validate(request: pps_pb2.CreatePipelineRequest) -> PipelineSpec:
     constant, coefficient = _parallelism(request)
     return PipelineSpec(
         name=name,
-        transform=_transform(request),
+        transform=transform_of(request.transform),
         input=spec,
         output_branch=request.output_branch or DEFAULT_BRANCH,
         description=request.description,
@@ -157,8 +157,8 @@ def _refuse_unsupported(request: pps_pb2.CreatePipelineRequest) -> None:
         raise InvalidError("transform.debug is not supported: get-logs has all that user code prints, leave it out")
 
 
-def _transform(request: pps_pb2.CreatePipelineRequest) -> TransformSpec:
-    transform = request.transform
+def transform_of(transform: pps_pb2.Transform) -> TransformSpec:
+    """What a transform asks for; raises InvalidError naming the field at fault."""
     if not transform.cmd or not transform.cmd[0]:
         raise InvalidError("transform.cmd is missing: give the program to run and its arguments")
     for field, texts in (("cmd", transform.cmd), ("stdin", transform.stdin)):
