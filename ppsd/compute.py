@@ -6,7 +6,6 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,11 @@ from pfsd.rpc import Stub
 from ppsd import account, output, resuming
 from ppsd.account import Tail
 from ppsd.cgroups import Group
-from ppsd.filesystem import Messages, call
+from ppsd.filesystem import Messages
 from ppsd.records import Stats
 from ppsd.runner import Finished, Runner
 from ppsd.stats import to_wire
+from ppsd.treeuploads import TreeUploads
 from ppsd.userlog import UserLog
 
 
@@ -34,12 +34,19 @@ class Computer:
     """Computes datums, one at a time, in a worker whose /pfs is `view` and whose /pfs/out is `scratch`."""
 
     def __init__(
-        self, daemon: Daemon, view: JobView, runner: Runner, channel: grpc.Channel, scratch: str, group: Group
+        self,
+        daemon: Daemon,
+        view: JobView,
+        runner: Runner,
+        channel: grpc.Channel,
+        trees: TreeUploads,
+        scratch: str,
+        group: Group,
     ) -> None:
         self._daemon = daemon
         self._view = view
         self._runner = runner
-        self._store = Stub(channel, pfsd_pb2.DESCRIPTOR.services_by_name["Store"])
+        self._trees = trees
         self._objects = Stub(channel, pfs_pb2.DESCRIPTOR.services_by_name["ObjectAPI"])
         self._messages = Messages()
         self._scratch = scratch
@@ -88,8 +95,8 @@ class Computer:
         if assignment.stats_tag:
             output = await self._dir_entry(stored.root) if not error else None
             writes = account.writes(assignment, outcome, said.text(), output)
-            request = pfsd_pb2.PutTreeRequest(tag=assignment.stats_tag, writes=writes)
-            await call(self._store.PutTree, iter([request]))
+            request = pfsd_pb2.PutTreeRequest(tag=assignment.stats_tag, writes=writes, last=True)
+            await self._trees.put(iter([request]))
         return outcome
 
     async def _dir_entry(self, root: bytes) -> DirEntry:
@@ -148,27 +155,12 @@ class Computer:
 
     async def _store_output(self, tag: str) -> pfsd_pb2.TreeInfo:
         """Store what is in the scratch directory as the tree `tag`."""
-        failures: list[BaseException] = []
         token = trio.lowlevel.current_trio_token()
 
         def lookup(path: str) -> Entry | None:
             return trio.from_thread.run(self._view.lookup_path, path, trio_token=token)
 
-        def requests() -> Iterator[pfsd_pb2.PutTreeRequest]:
-            # gRPC takes these in a thread of its own and says of an exception only that there was one.
-            try:
-                yield from output.requests(tag, self._scratch, lookup)
-            except BaseException as error:
-                failures.append(error)
-                raise
-
-        try:
-            info: pfsd_pb2.TreeInfo = await call(self._store.PutTree, requests())
-        except PfsError:
-            if failures and isinstance(failures[0], Exception):
-                raise failures[0] from None
-            raise
-        return info
+        return await self._trees.put(output.requests(tag, self._scratch, lookup))
 
 
 def environment(assignment: ppsd_pb2.Assignment) -> dict[str, str]:

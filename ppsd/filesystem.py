@@ -134,14 +134,24 @@ class FileSystem(Protocol):
     async def glob_entries(self, commit: CommitRef, pattern: str) -> list[tuple[str, bytes]]:
         """The paths that match in a commit, each with its tree entry."""
 
+    async def glob_changes(self, old: CommitRef, new: CommitRef, pattern: str) -> list[tuple[str, bytes, bytes]]:
+        """The paths at which a pattern matches something else in a new commit than in an old one.
+
+        Each with its old and its new tree entry; empty where nothing matches.
+        """
+
     async def has_tags(self, tags: Sequence[str]) -> list[bool]:
         """Which tags there are."""
 
     async def delete_tag_prefix(self, prefix: str) -> None:
         """Remove all tags that begin with `prefix`."""
 
-    async def merge_trees(self, commit: CommitRef, tags: Sequence[str]) -> None:
-        """Set an open commit's content to the merge of tagged trees, in order."""
+    async def merge_trees(self, commit: CommitRef, changes: Mapping[str, str], base: str, result: str) -> None:
+        """Set an open commit's content to a merge of tagged trees: to that kept under the tag `base`, with changes.
+
+        `changes` gives for an order (the trees are merged in that of these texts) the tag of its tree, or an empty text
+        where it has none any more. An empty `base` has no trees. The merge is kept under the tag `result`.
+        """
 
     async def collect_garbage(self) -> None:
         """Have what nothing can reach any more removed; returns when that is done."""
@@ -346,6 +356,10 @@ class GrpcFileSystem:
         request = pfsd_pb2.GlobRequest(commit=to_commit(commit), pattern=pattern)
         return await self._messages.collect(self._store.GlobEntries(request), _matches)
 
+    async def glob_changes(self, old: CommitRef, new: CommitRef, pattern: str) -> list[tuple[str, bytes, bytes]]:
+        request = pfsd_pb2.GlobChangesRequest(old=to_commit(old), new=to_commit(new), pattern=pattern)
+        return await self._messages.collect(self._store.GlobChanges(request), _path_changes)
+
     async def has_tags(self, tags: Sequence[str]) -> list[bool]:
         present: list[bool] = []
         for part in _parts(tags):
@@ -356,10 +370,14 @@ class GrpcFileSystem:
     async def delete_tag_prefix(self, prefix: str) -> None:
         await call(self._store.DeleteTagPrefix, pfsd_pb2.DeleteTagPrefixRequest(prefix=prefix))
 
-    async def merge_trees(self, commit: CommitRef, tags: Sequence[str]) -> None:
-        requests = [pfsd_pb2.MergeTreesRequest(commit=to_commit(commit))]
-        requests += [pfsd_pb2.MergeTreesRequest(tags=part) for part in _parts(tags)]
-        await call(self._store.MergeTrees, iter(requests))
+    async def merge_trees(self, commit: CommitRef, changes: Mapping[str, str], base: str, result: str) -> None:
+        def requests() -> Iterator[pfsd_pb2.MergeTreesRequest]:
+            yield pfsd_pb2.MergeTreesRequest(commit=to_commit(commit), base=base, result=result)
+            for part in _parts(list(changes)):
+                some = [pfsd_pb2.TreeChange(order=order, tag=changes[order]) for order in part]
+                yield pfsd_pb2.MergeTreesRequest(changes=some)
+
+        await call(self._store.MergeTrees, requests())
 
     async def collect_garbage(self) -> None:
         await call(self._admin.CollectGarbage, Empty())
@@ -499,6 +517,10 @@ def _listed(batch: pfsd_pb2.FileBatch) -> list[ListedFile]:
         for index, info in enumerate(batch.files)
         if info.file_type == pfs_pb2.FILE
     ]
+
+
+def _path_changes(batch: pfsd_pb2.PathChangeBatch) -> Iterator[tuple[str, bytes, bytes]]:
+    return ((item.path, item.old_entry, item.new_entry) for item in batch.changes)
 
 
 def _matches(batch: pfsd_pb2.PathEntryBatch) -> Iterator[tuple[str, bytes]]:

@@ -37,6 +37,8 @@ class _Place:
         self.worker_id = worker_id
         self.limits = limits
         self.scope = trio.CancelScope()
+        self.life = trio.CancelScope()
+        """Of the worker that is there now."""
         self.vacant = trio.Event()
 
 
@@ -96,6 +98,11 @@ class LocalLauncher:
         self._close_port(pipeline)
         await _vacate(self._places.pop(pipeline, []))
 
+    async def replace(self, pipeline: str, worker_id: str) -> None:
+        for place in self._places.get(pipeline, ()):
+            if place.worker_id == worker_id:
+                place.life.cancel()
+
     def count(self, pipeline: str) -> int:
         return len(self._places.get(pipeline, ()))
 
@@ -152,12 +159,16 @@ class LocalLauncher:
         except (OSError, UnavailableError) as error:
             return f"worker {worker_id} can't be started: {error}"
         logger.info("worker %s started, process %d", worker_id, child.pid)
+        status = None
         try:
-            status = await child.wait()
+            with trio.CancelScope() as place.life:
+                status = await child.wait()
         finally:
             await child.stop(STOP_PATIENCE_SECONDS)
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(group.remove)
+        if status is None:
+            return f"worker {worker_id} did not answer any more and was ended"
         how = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
         words = child.last_words
         if "\n" in words:

@@ -45,8 +45,8 @@ def requests(tag: str, scratch: str, lookup: Lookup) -> Iterator[pfsd_pb2.PutTre
         if size >= MESSAGE_BYTES:
             yield request
             request, size = pfsd_pb2.PutTreeRequest(), 0
-    if request.tag or request.writes:
-        yield request
+    request.last = True
+    yield request
 
 
 class Output:

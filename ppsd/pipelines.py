@@ -244,7 +244,17 @@ class Pipeline:
 
     def _job_run(self, job: JobRecord) -> JobRun:
         notices = [*job.spec.unapplied(), *self._launcher.notices(job.spec)]
-        parts = (job, self._files, self._registry, self._logs, self.pool, self.summon, notices, self.under_way.set)
+        parts = (
+            job,
+            self._files,
+            self._registry,
+            self._logs,
+            self.pool,
+            self.summon,
+            self.dismiss,
+            notices,
+            self.under_way.set,
+        )
         return JobRun(*parts) if job.spec.service is None else ServiceRun(*parts, newer=self._newer)
 
     async def kill_open_jobs(self, reason: str) -> None:
@@ -281,6 +291,12 @@ class Pipeline:
         """Make sure that all workers are there, or on their way."""
         if self._nursery is not None:
             self._nursery.start_soon(self._launch)
+
+    def dismiss(self, worker_id: str) -> None:
+        """A worker does not answer any more: end it, so that another one takes its place."""
+        self._say(f"worker {worker_id} does not answer: what it had goes to another one")
+        if self._nursery is not None:
+            self._nursery.start_soon(self._launcher.replace, self.name, worker_id)
 
     async def _launch(self) -> None:
         async with self._relaunch:

@@ -23,7 +23,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ppsd.datums import tag_prefix
 from ppsd.filesystem import CommitRef
+from ppsd.inputs import InputSpec, without_starts
 from ppsd.spec import PipelineSpec
 
 FORM = 2
@@ -117,6 +119,25 @@ class PipelineRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class MergeRecord:
+    """The merge of the output of all datums of a job that succeeded, which the daemon keeps for a later one."""
+
+    tag: str
+    input: InputSpec
+    """What made the datums, without `from_commit`."""
+    inputs: tuple[CommitRef, ...]
+    """The commit that each atom of the input read."""
+    total: int
+    """How many datums there were."""
+    stats_tag: str = ""
+    """The merge of what is kept of how they went; empty where nothing is."""
+
+    def fits(self, job: JobRecord) -> bool:
+        """Whether the datums of a job may be told by what differs."""
+        return self.tag.startswith(tag_prefix(job.salt)) and self.input == without_starts(job.spec.input)
+
+
+@dataclass(frozen=True, slots=True)
 class ProgressRecord:
     """How far a pipeline is; rewritten together with the job that moves it."""
 
@@ -126,6 +147,8 @@ class ProgressRecord:
     """For each source its commit in the last set that a job was made for; none before the first."""
     counts: tuple[tuple[int, int], ...] = ()
     """How many jobs came to each final state: (state, count)."""
+    merge: MergeRecord | None = None
+    """What the next job begins with."""
 
     @classmethod
     def upgraded(cls, fields: dict[str, Any], _form: int) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from dataclasses import replace
 import trio
 
 from pfsd.errors import PfsError, leaves
-from ppsd.enumeration import all_datums
+from ppsd.enumeration import Difference, all_datums
 from ppsd.filesystem import FileSystem
-from ppsd.jobs import JobRun
+from ppsd.jobs import CHECKPOINT_SECONDS, JobRun
 from ppsd.logs import Logs
 from ppsd.pool import Outcome, Pool, Session, Task
 from ppsd.records import JobRecord
@@ -38,11 +38,12 @@ class ServiceRun(JobRun):
         logs: Logs,
         pool: Pool,
         summon: Callable[[], None],
+        dismiss: Callable[[str], None],
         notices: Sequence[str],
         begun: Callable[[], None],
         newer: trio.Event,
     ) -> None:
-        super().__init__(job, files, registry, logs, pool, summon, notices, begun)
+        super().__init__(job, files, registry, logs, pool, summon, dismiss, notices, begun)
         self._newer = newer
         self._handed_out = trio.Event()
         self._ended = trio.Event()
@@ -53,13 +54,13 @@ class ServiceRun(JobRun):
         if len(found) != 1:
             self._failure = f"a service shows one datum, and its input makes {len(found)}: use the glob /"
             return
-        await self._count(found, [False])
+        await self._count(Difference("", (), found, 1), [False])
         pause = FIRST_PAUSE_SECONDS
         while not self._newer.is_set() and not self._failure:
             self._handed_out, self._ended = trio.Event(), trio.Event()
             began = trio.current_time()
             self._summon()
-            self._pool.submit([Task(self, 0, found[0])])
+            self._pool.submit([Task(self, found[0])])
             try:
                 await self._any_of(self._serve, self._newer.wait, self._settled.wait)
             finally:
@@ -80,7 +81,10 @@ class ServiceRun(JobRun):
         output = output_of(self.job)
         if not (await self._files.inspect_commit(output)).finished:
             await self._files.finish_commit(output)
-        await self._ended.wait()
+        while not self._ended.is_set():
+            with trio.move_on_after(CHECKPOINT_SECONDS):
+                await self._ended.wait()
+            self._dismiss_silent()
 
     async def _any_of(self, *waits: Callable[[], Awaitable[object]]) -> None:
         """Return when one of them does."""

@@ -13,11 +13,10 @@ from google.protobuf import json_format
 
 from pachproto import pps_pb2
 from pfsd.errors import CorruptError, NotFoundError, PfsError, leaves
-from ppsd import datums, durations
+from ppsd import datums, durations, enumeration
 from ppsd.datums import Datum
-from ppsd.enumeration import all_datums
 from ppsd.filesystem import CommitRef, FileSystem
-from ppsd.records import JobRecord, Stats
+from ppsd.records import JobRecord, MergeRecord, Stats
 from ppsd.spec import STATS_BRANCH
 
 MOST_READ = 1000
@@ -25,15 +24,26 @@ MOST_READ = 1000
 _PARALLEL = 16
 
 
-async def commit(job: JobRecord, files: FileSystem) -> CommitRef:
-    """Commit how the datums of a job that has ended went."""
-    found = await all_datums(job, files)
-    tags = [datums.stats_tag(job.salt, datum.id) for datum in found]
+async def commit(job: JobRecord, former: MergeRecord | None, files: FileSystem) -> tuple[CommitRef, str]:
+    """Commit how the datums of a job that has ended went; gives the commit, and the tag under which the merge is kept.
+
+    `former` is the last job's merge: where it has stats too, only what differs from them costs.
+    """
+    base = former.stats_tag if former is not None else ""
+    if base and not all(await files.has_tags([base])):
+        base = ""
+    found = await enumeration.difference(job, former if base else None, files)
+    if not found.base:
+        base = ""
+    tags = [datums.stats_tag(job.salt, datum.id) for datum in found.added]
     present = await files.has_tags(tags) if tags else []
+    changes = {datum.order: "" for datum in found.removed}
+    changes |= {datum.order: one for datum, one, is_there in zip(found.added, tags, present, strict=True) if is_there}
     made = await _open_commit(job.pipeline, files)
-    await files.merge_trees(made, [one for one, is_there in zip(tags, present, strict=True) if is_there])
+    result = min({f"{datums.tag_prefix(job.salt)}stats-{place}" for place in "ab"} - {base})
+    await files.merge_trees(made, changes, base, result)
     await files.finish_commit(made)
-    return made
+    return made, result
 
 
 async def _open_commit(repo: str, files: FileSystem) -> CommitRef:

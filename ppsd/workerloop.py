@@ -20,7 +20,7 @@ from fuse.groups import ungrouped
 from fuse.jobview import MOUNT_OPTIONS, JobView
 from fuse.namespace import PFS, bind
 from fuse.serve import mounted
-from pachproto import ppsd_pb2
+from pachproto import pfsd_pb2, ppsd_pb2
 from pfsd.errors import StateError, UnavailableError
 from pfsd.rpc import Stub
 from ppsd.cgroups import Group
@@ -28,6 +28,7 @@ from ppsd.compute import Computer
 from ppsd.filesystem import Messages, open_channel
 from ppsd.output import OUT
 from ppsd.runner import Runner
+from ppsd.treeuploads import TreeUploads
 from ppsd.userlog import UserLog
 from ppsd.worker import Options
 
@@ -37,6 +38,9 @@ KEEPALIVE_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.keepalive_permit_without_calls", 1),
 ]
 FAREWELL_SECONDS = 5.0
+
+SIGN_SECONDS = 2.0
+"""How often a worker that computes something shows that it lives."""
 
 
 def run(options: Options, trouble: str) -> None:
@@ -80,7 +84,9 @@ async def _work(options: Options, trouble: str) -> None:
                 if trouble:
                     await _tell(channel, options, trouble)
                     raise UnavailableError(trouble)
-                computer = Computer(daemon, view, runner, channel, str(options.scratch), group)
+                store = Stub(channel, pfsd_pb2.DESCRIPTOR.services_by_name["Store"])
+                trees = await stack.enter_async_context(TreeUploads.open(store.PutTrees))
+                computer = Computer(daemon, view, runner, channel, trees, str(options.scratch), group)
                 await _serve(channel, options, computer)
     finally:
         daemon.close()
@@ -101,6 +107,7 @@ async def _serve(channel: Any, options: Options, computer: Computer) -> None:
         outgoing.put(ppsd_pb2.FromWorker(hello=_hello(options)))
         async with trio.open_nursery() as nursery:
             at_work = _AtWork(computer, outgoing)
+            nursery.start_soon(at_work.show_life)
             async for order in orders:
                 if order.HasField("assignment"):
                     nursery.start_soon(at_work.compute, order.assignment)
@@ -117,17 +124,27 @@ class _AtWork:
         self._computer = computer
         self._outgoing = outgoing
         self._lease = 0
+        self._busy = False
         self._scope = trio.CancelScope()
 
     async def compute(self, assignment: ppsd_pb2.Assignment) -> None:
         """Compute a datum and send its outcome; its log goes first."""
         self._lease, self._scope = assignment.lease, trio.CancelScope()
+        self._busy = True
         outcome = ppsd_pb2.Outcome(lease=assignment.lease, error="it was called off")
         log = UserLog(assignment.job_id, assignment.datum_id, self._outgoing)
         with self._scope:
             async with log.sending():
                 outcome = await self._computer.compute(assignment, log)
+        self._busy = False
         self._outgoing.put(ppsd_pb2.FromWorker(outcome=outcome))
+
+    async def show_life(self) -> None:
+        """Send signs of life while something is computed. They come from the loop that everything depends on."""
+        while True:
+            await trio.sleep(SIGN_SECONDS)
+            if self._busy:
+                self._outgoing.put(ppsd_pb2.FromWorker())
 
     def call_off(self, lease: int) -> None:
         """Stop computing, if it is this lease's datum."""

@@ -94,6 +94,32 @@ class PathEntryBatch(_message.Message):
     entries: _containers.RepeatedCompositeFieldContainer[PathEntry]
     def __init__(self, entries: _Optional[_Iterable[_Union[PathEntry, _Mapping]]] = ...) -> None: ...
 
+class GlobChangesRequest(_message.Message):
+    __slots__ = ("old", "new", "pattern")
+    OLD_FIELD_NUMBER: _ClassVar[int]
+    NEW_FIELD_NUMBER: _ClassVar[int]
+    PATTERN_FIELD_NUMBER: _ClassVar[int]
+    old: _pfs_pb2.Commit
+    new: _pfs_pb2.Commit
+    pattern: str
+    def __init__(self, old: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., new: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., pattern: _Optional[str] = ...) -> None: ...
+
+class PathChange(_message.Message):
+    __slots__ = ("path", "old_entry", "new_entry")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    OLD_ENTRY_FIELD_NUMBER: _ClassVar[int]
+    NEW_ENTRY_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    old_entry: bytes
+    new_entry: bytes
+    def __init__(self, path: _Optional[str] = ..., old_entry: _Optional[bytes] = ..., new_entry: _Optional[bytes] = ...) -> None: ...
+
+class PathChangeBatch(_message.Message):
+    __slots__ = ("changes",)
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    changes: _containers.RepeatedCompositeFieldContainer[PathChange]
+    def __init__(self, changes: _Optional[_Iterable[_Union[PathChange, _Mapping]]] = ...) -> None: ...
+
 class TreeWrite(_message.Message):
     __slots__ = ("path", "data", "entry", "directory")
     PATH_FIELD_NUMBER: _ClassVar[int]
@@ -107,12 +133,14 @@ class TreeWrite(_message.Message):
     def __init__(self, path: _Optional[str] = ..., data: _Optional[bytes] = ..., entry: _Optional[bytes] = ..., directory: _Optional[bool] = ...) -> None: ...
 
 class PutTreeRequest(_message.Message):
-    __slots__ = ("tag", "writes")
+    __slots__ = ("tag", "writes", "last")
     TAG_FIELD_NUMBER: _ClassVar[int]
     WRITES_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
     tag: str
     writes: _containers.RepeatedCompositeFieldContainer[TreeWrite]
-    def __init__(self, tag: _Optional[str] = ..., writes: _Optional[_Iterable[_Union[TreeWrite, _Mapping]]] = ...) -> None: ...
+    last: bool
+    def __init__(self, tag: _Optional[str] = ..., writes: _Optional[_Iterable[_Union[TreeWrite, _Mapping]]] = ..., last: _Optional[bool] = ...) -> None: ...
 
 class TreeInfo(_message.Message):
     __slots__ = ("object", "root", "size_bytes", "files", "bytes_written")
@@ -146,13 +174,25 @@ class DeleteTagPrefixRequest(_message.Message):
     prefix: str
     def __init__(self, prefix: _Optional[str] = ...) -> None: ...
 
+class TreeChange(_message.Message):
+    __slots__ = ("order", "tag")
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    TAG_FIELD_NUMBER: _ClassVar[int]
+    order: str
+    tag: str
+    def __init__(self, order: _Optional[str] = ..., tag: _Optional[str] = ...) -> None: ...
+
 class MergeTreesRequest(_message.Message):
-    __slots__ = ("commit", "tags")
+    __slots__ = ("commit", "base", "result", "changes")
     COMMIT_FIELD_NUMBER: _ClassVar[int]
-    TAGS_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
     commit: _pfs_pb2.Commit
-    tags: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., tags: _Optional[_Iterable[str]] = ...) -> None: ...
+    base: str
+    result: str
+    changes: _containers.RepeatedCompositeFieldContainer[TreeChange]
+    def __init__(self, commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., base: _Optional[str] = ..., result: _Optional[str] = ..., changes: _Optional[_Iterable[_Union[TreeChange, _Mapping]]] = ...) -> None: ...
 
 class FailCommitRequest(_message.Message):
     __slots__ = ("commit", "reason")
