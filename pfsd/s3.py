@@ -6,6 +6,7 @@ Endpoint, region and credentials come from where boto3 takes them: the AWS varia
 from __future__ import annotations
 
 import functools
+import os
 import threading
 import urllib.parse
 from collections.abc import Iterator
@@ -69,7 +70,7 @@ def client() -> Any:
     try:
         with _making:
             session = boto3.session.Session()
-            region = session.region_name or "us-east-1"
+            region = os.environ.get("AWS_REGION") or session.region_name or "us-east-1"
             made = session.client("s3", region_name=region, config=Config(**common))
             if "amazonaws.com" not in made.meta.endpoint_url:  # other stores rarely have a host name for each bucket
                 made = session.client(
@@ -91,7 +92,7 @@ def explained(url: str) -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        raise refused(url, error) from error
+        raise refused(url, error.response) from error
     except BotoCoreError as error:
         raise unreachable(url, error) from error
     except OSError as error:  # urllib3's errors reach here as botocore's, all but those of a broken connection
@@ -114,14 +115,15 @@ _PASSING = (408, 409, 425, 429)
 _ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
 
 
-def refused(url: str, error: Any) -> PfsError:
-    """What a store's error answer (a botocore ClientError) means, for a user."""
-    answer = error.response.get("Error", {})
+def refused(url: str, response: Any) -> PfsError:
+    """What a store's error answer, as botocore gives it, means for a user."""
+    answer = response.get("Error", {})
     code = str(answer.get("Code", ""))
     if code in _REFUSED:
         return RefusedError(f"{url} {_REFUSED[code]}")
-    if code in _ELSEWHERE:
-        headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    said = str(answer.get("Message") or "no reason was given").rstrip(".")
+    if code in _ELSEWHERE or (code == "AuthorizationQueryParametersError" and "region" in said):
+        headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
         region = answer.get("Region") or headers.get("x-amz-bucket-region")
         where = f"is in the region {region}" if region else "is in another region"
         return RefusedError(f"{url} {where}: set AWS_REGION")
@@ -129,8 +131,7 @@ def refused(url: str, error: Any) -> PfsError:
         return NotFoundError(f"{url}: there is no such bucket")
     if code in ("NoSuchKey", "404"):
         return NotFoundError(f"{url} is not there")
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
-    said = str(answer.get("Message") or "no reason was given").rstrip(".")
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
     lasts = isinstance(status, int) and 400 <= status < 500 and status not in _PASSING
     kind = RefusedError if lasts else UnavailableError
     return kind(f"{url} answers {status or code}: {said}")

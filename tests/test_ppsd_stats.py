@@ -7,10 +7,10 @@ import json
 import grpc
 import pytest
 
-from pachproto import pps_pb2
+from pachproto import pfs_pb2, pps_pb2
 from ppsd import account
 from tests.daemons import Daemon
-from tests.pipelines import ended, flush, inspect, jobs, spec, until
+from tests.pipelines import ended, flush, inspect, jobs, spec, until, update
 
 LINES = ["n=$(basename /pfs/in/*)", "echo saw $n", "if [ $n = bad ]; then exit 3; fi", "cp /pfs/in/* /pfs/out/"]
 
@@ -54,6 +54,42 @@ def test_a_job_keeps_how_its_datums_went(pipeline_daemon: Daemon) -> None:
     assert f"{top}/job:{job.job.id}" in daemon.list(later.stats_commit, top)
     text = daemon.pachctl("inspect-datum", job.job.id, top).stdout
     assert b"Data Downloaded: 5B" in text
+
+
+def test_stats_follow_the_datums_also_those_that_were_computed_without(pipeline_daemon: Daemon) -> None:
+    daemon = pipeline_daemon
+    daemon.create_repo("in")
+    daemon.pps.CreatePipeline(spec(stdin=LINES))
+    flush(daemon, daemon.commit_files("in", {"old": b"x"}))
+    update(daemon, spec(stdin=LINES, enable_stats=True))
+
+    def kept() -> set[str]:
+        """The files whose datums are in the last job's stats commit."""
+        job = jobs(daemon)[-1]
+        known = {info.datum.id: path for path, info in datums(daemon, job).items()}
+        return {known.get(name.strip("/"), "gone") for name in daemon.list(job.stats_commit)}
+
+    flush(daemon, daemon.commit_files("in", {"a": b"x", "b": b"x"}))
+    assert kept() == {"/a", "/b"}
+    at = daemon.start_commit("in")
+    for path in ("old", "a"):
+        daemon.pfs.DeleteFile(pfs_pb2.DeleteFileRequest(file=pfs_pb2.File(commit=at, path=path)))
+    daemon.put(at, "b", b"more")
+    daemon.put(at, "c", b"x")
+    daemon.finish_commit(at)
+    flush(daemon, at)
+    assert kept() == {"/b", "/c"}
+
+    # A job that fails in between leaves its own; the next one goes on from the last that succeeded.
+    daemon.commit_files("in", {"bad": b"x", "d": b"x"})
+    until(lambda: len(jobs(daemon)) == 4)
+    ended(daemon, jobs(daemon)[-1])
+    assert kept() >= {"/b", "/c", "/bad"}
+    at = daemon.start_commit("in")
+    daemon.pfs.DeleteFile(pfs_pb2.DeleteFileRequest(file=pfs_pb2.File(commit=at, path="bad")))
+    daemon.finish_commit(at)
+    flush(daemon, at)
+    assert kept() == {"/b", "/c", "/d"}
 
 
 def test_a_job_that_fails_keeps_why(pipeline_daemon: Daemon) -> None:
