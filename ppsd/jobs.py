@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 MAX_TRIES = 4
 """A datum that failed so often makes its job fail."""
 
-SILENT_SECONDS = 10
+SILENT_SECONDS = 15
 """After this long a worker that was handed a datum, and of which nothing is heard, has lost it."""
 
 CHECKPOINT_SECONDS = 1.0

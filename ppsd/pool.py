@@ -179,12 +179,13 @@ class Pool:
                 self._hand_out()
 
     def silent(self, load: Workload, limit: int) -> list[Session]:
-        """To be called regularly: the workers that hold a job's tasks and of which nothing came during `limit` calls.
+        """To be called regularly while a job runs: the busy workers of which nothing came during `limit` calls.
 
         They are out of the pool, and their tasks go to others. Counting calls rather than seconds bears with a service
         that was suspended.
         """
-        found = [one for one in self._sessions if one.task is not None and one.task.load is load]
+        busy = [one for one in self._sessions if one not in self._idle]  # some with what was called off
+        found = [one for one in busy if one.task is None or one.task.load is load]
         for session in found:
             session.silence += 1
         lost = [one for one in found if one.silence > limit]

@@ -37,7 +37,10 @@ class _Call:
 
     def tell(self, answer: pfsd_pb2.TreeInfo | None, failure: BaseException | None) -> None:
         """Take in what came, in the trio thread."""
-        self.answer, self.failure = answer, failure
+        if answer is not None:
+            self.answer = answer
+        else:
+            self.failure = failure
         self.news.set()
 
     def _messages(self) -> Requests:
@@ -74,7 +77,9 @@ class TreeUploads:
     async def put(self, requests: Requests) -> pfsd_pb2.TreeInfo:
         """Store a tree. Raises the classes of `pfsd.errors`, and what `requests` raises; then nothing is stored."""
         assert self._nursery is not None
-        if self._call is None or self._call.failure is not None:
+        if self._call is not None and self._call.failure is not None:  # it broke meanwhile
+            self._end()
+        if self._call is None:
             self._call = _Call(self._method)
             self._nursery.start_soon(self._run, self._call)
         call = self._call
@@ -85,8 +90,9 @@ class TreeUploads:
             self._end()
             raise
         call.news = trio.Event()
-        if call.answer is not None:
-            return call.answer
+        answer, call.answer = call.answer, None
+        if answer is not None:
+            return answer
         self._end()
         assert call.failure is not None
         raise call.failure

@@ -29,7 +29,7 @@ from ppsd.filesystem import Messages, open_channel
 from ppsd.output import OUT
 from ppsd.runner import Runner
 from ppsd.treeuploads import TreeUploads
-from ppsd.userlog import UserLog
+from ppsd.userlog import FLUSH_SECONDS, UserLog
 from ppsd.worker import Options
 
 KEEPALIVE_OPTIONS: list[tuple[str, Any]] = [
@@ -107,7 +107,7 @@ async def _serve(channel: Any, options: Options, computer: Computer) -> None:
         outgoing.put(ppsd_pb2.FromWorker(hello=_hello(options)))
         async with trio.open_nursery() as nursery:
             at_work = _AtWork(computer, outgoing)
-            nursery.start_soon(at_work.show_life)
+            nursery.start_soon(at_work.attend)
             async for order in orders:
                 if order.HasField("assignment"):
                     nursery.start_soon(at_work.compute, order.assignment)
@@ -124,27 +124,41 @@ class _AtWork:
         self._computer = computer
         self._outgoing = outgoing
         self._lease = 0
-        self._busy = False
+        self._log: UserLog | None = None
+        """Of the datum that is being computed."""
+        self._begun = trio.Event()
+        """Set while there is one."""
         self._scope = trio.CancelScope()
 
     async def compute(self, assignment: ppsd_pb2.Assignment) -> None:
         """Compute a datum and send its outcome; its log goes first."""
         self._lease, self._scope = assignment.lease, trio.CancelScope()
-        self._busy = True
         outcome = ppsd_pb2.Outcome(lease=assignment.lease, error="it was called off")
-        log = UserLog(assignment.job_id, assignment.datum_id, self._outgoing)
-        with self._scope:
-            async with log.sending():
+        self._log = log = UserLog(assignment.job_id, assignment.datum_id, self._outgoing)
+        self._begun.set()
+        try:
+            with self._scope:
                 outcome = await self._computer.compute(assignment, log)
-        self._busy = False
+        finally:
+            self._log, self._begun = None, trio.Event()
+            log.finish()
         self._outgoing.put(ppsd_pb2.FromWorker(outcome=outcome))
 
-    async def show_life(self) -> None:
-        """Send signs of life while something is computed. They come from the loop that everything depends on."""
+    async def attend(self) -> None:
+        """While something is computed, send its log bit by bit, and signs of life.
+
+        One task for all datums, because one for each costs more than most have to say; and in the loop on which
+        everything depends, so that the signs end when it hangs.
+        """
+        shown = trio.current_time()
         while True:
-            await trio.sleep(SIGN_SECONDS)
-            if self._busy:
-                self._outgoing.put(ppsd_pb2.FromWorker())
+            await self._begun.wait()
+            await trio.sleep(FLUSH_SECONDS)
+            if self._log is not None:
+                self._log.flush()
+                if trio.current_time() - shown >= SIGN_SECONDS:
+                    shown = trio.current_time()
+                    self._outgoing.put(ppsd_pb2.FromWorker())
 
     def call_off(self, lease: int) -> None:
         """Stop computing, if it is this lease's datum."""

@@ -238,6 +238,17 @@ def test_a_worker_of_which_nothing_is_heard_loses_its_task_and_one_that_shows_li
     assert load.ended == []
 
 
+def test_a_worker_that_does_not_stop_what_was_called_off_is_given_up() -> None:
+    load, pool = Load(), Pool()
+    hung = Session("1")
+    pool.join(hung)
+    pool.submit(tasks(load, 1))
+    pool.restart(hung)
+    assert pool.queue_size == 1
+    assert [pool.silent(load, 1) for _ in range(2)] == [[], [hung]]
+    assert pool.sessions == []
+
+
 class PoolMachine(RuleBasedStateMachine):
     """Workers that come, go, finish and fail in any order lose no task and end none twice."""
 
