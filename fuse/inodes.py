@@ -161,6 +161,10 @@ class InodeTable:
     def __getitem__(self, ino: int) -> Inode:
         return self._inodes[ino]
 
+    def find(self, ino: int) -> Inode | None:
+        """The inode of a number, if it is here."""
+        return self._inodes.get(ino)
+
     def number(self, parent: int, key: bytes) -> tuple[int, Inode | None]:
         """The number of the inode with this key below `parent`, and the inode if it is here."""
         digest = blake2b(key, digest_size=8, salt=parent.to_bytes(8, "little")).digest()

@@ -14,13 +14,14 @@ from typing import Protocol
 
 import trio
 
-from fuse import kept, writes
-from fuse.commits import BUSY_FRESH_SECONDS, BUSY_SECONDS
+from fuse import kept, kernelcache, writes
+from fuse.commits import CommitRecord
 from fuse.content import Content
 from fuse.errnos import ClosedError
 from fuse.inodes import Inode, InodeTable, Snapshot
+from fuse.kernelcache import TooManyError
 from fuse.opennodes import OpenDir, OpenFile
-from fuse.sending import SMALL_BYTES, Sent, large_file, small_files, take, unchanged_chunks
+from fuse.sending import SMALL_BYTES, Sent, large_file, small_files, small_value, take, unchanged_chunks
 from fuse.writes import EditStep, Writer
 from pachproto import pfs_pb2
 from pfsd import entries
@@ -30,8 +31,8 @@ from pfsd.paths import join
 
 log = logging.getLogger(__name__)
 
-FRESH_SECONDS = 0.02
-"""How much later than at once walks that begin inside the commit may see what other clients put."""
+CONTENDED_SECONDS = 1.0
+"""For which the kernel keeps nothing of a commit after another client has changed it."""
 
 BEHIND_SECONDS = 0.05
 """How long a closed file may wait to be sent."""
@@ -44,11 +45,18 @@ _AGAIN_SECONDS = 1.0
 class CommitSource(Protocol):
     """What tells how an open commit is now (`fuse.commits.Commits`)."""
 
-    async def root_of_open(self, repo: str, commit_id: str) -> tuple[bytes, bool]:
-        """The root hash of its tree, and whether it is finished. Raises NotFoundError when it is deleted."""
+    async def tree_of_open(self, repo: str, commit_id: str) -> CommitRecord:
+        """The commit, which may be finished. Raises NotFoundError when it is deleted."""
 
-    def note_write(self, commit_id: str) -> None:
-        """This mount has written to it just now."""
+
+class Registry(Protocol):
+    """Makes this mount's writes part of what others finish (`fuse.attachment.Attachment`)."""
+
+    async def writes(self, commit: str) -> None:
+        """Return when the daemon knows that this mount writes to an open commit, or can't be told in time."""
+
+    def rests(self, commit: str) -> None:
+        """Nothing more is written to a commit, and the daemon has it all."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,7 @@ class Services:
     inodes: InodeTable
     writer: Writer
     commits: CommitSource
+    registry: Registry
     directory: str
     """Where scratch files are."""
     start: Callable[[OpenCommit], None]
@@ -85,8 +94,20 @@ class OpenCommit:
         """The branch under which it was found, if any."""
         self.top = OpenDir(repo_dir, b"/open/" + snapshot.commit.encode(), self, snapshot=snapshot)
         self._services = services
-        self._asked = trio.current_time()
-        self._written = -1e9
+        self._asked = -1.0
+        self._until = -1.0
+        """Until when `root` is the commit's tree, by trio's clock."""
+        self._contended = -1.0
+        """Until when the kernel may keep nothing."""
+        self._shown = -1.0
+        """Until when the kernel may keep something ..."""
+        self._shown_root = root
+        """... of this tree, or ..."""
+        self._touched: set[tuple[int, bytes]] = set()
+        """... under these names in directories, which were changed through this mount meanwhile."""
+        self.recalls = 0
+        """How often another client has changed it."""
+        self._registered = False
         self._lock = trio.Lock()
         self._files: dict[OpenFile, None] = {}
         self._directories: dict[OpenDir, None] = {}
@@ -106,38 +127,72 @@ class OpenCommit:
 
     @property
     def timeout(self) -> float:
-        """Seconds for which the kernel may keep names and attributes."""
-        if self.is_closed or trio.current_time() - self._written > BUSY_SECONDS:
+        """Seconds for which the kernel may keep names, also those of nothing, and attributes, if it is told now."""
+        now = trio.current_time()
+        if self.is_closed or now < self._contended or self._until <= now:
             return 0.0
-        return BUSY_FRESH_SECONDS
+        if now >= self._shown:
+            self._shown_root = self.root
+            self._touched.clear()
+        self._shown = max(self._shown, self._until)
+        return self._until - now
 
-    def install(self, root: bytes, asked: float) -> None:
-        """The commit's tree as it was told to a call that began at `asked`."""
+    def install(self, root: bytes, asked: float, until: float = -1.0) -> None:
+        """The commit's tree as it was told to a call that began at `asked`, and until when it is that."""
         if asked >= self._asked and not self.is_closed:
             self.root, self._asked = root, asked
+            self._until = max(self._until, until)
 
-    def note_write(self) -> None:
-        """Something changes through this mount."""
-        self._written = trio.current_time()
-        self._services.commits.note_write(self.snapshot.commit)
+    def touch(self, directory: OpenDir, name: bytes) -> None:
+        """A name, or what it stands for, is changed through this mount."""
+        if len(self._touched) <= kernelcache.MOST_NAMES:
+            self._touched.add((directory.ino, name))
+
+    async def begin(self) -> None:
+        """To be called before something is written."""
+        self.check_open()
+        if not self._registered:
+            await self._services.registry.writes(self.snapshot.commit)
+            self._registered = True
 
     async def freshen(self) -> None:
-        """Ask for the commit's tree unless it was told a moment ago."""
-        now = trio.current_time()
-        limit = BUSY_FRESH_SECONDS if now - self._written <= BUSY_SECONDS else FRESH_SECONDS
-        if not self.is_closed and now - self._asked > limit:
+        """Ask for the commit's tree unless what was told holds."""
+        if not self.is_closed and trio.current_time() >= self._until:
             await self._refresh()
 
     async def _refresh(self) -> None:
-        asked = trio.current_time()
         try:
-            root, finished = await self._services.commits.root_of_open(self.snapshot.repo, self.snapshot.commit)
+            commit = await self._services.commits.tree_of_open(self.snapshot.repo, self.snapshot.commit)
         except NotFoundError:
             self.close()
             return
-        self.install(root, asked)
-        if finished:
+        if commit.finished:
+            self.install(commit.root or self.root, trio.current_time())
             self.close()
+        else:
+            self.install(commit.root or self.root, commit.asked, commit.until)
+
+    def lapse(self) -> None:
+        """What was told of it holds no longer."""
+        self._until = -1.0
+
+    async def recall(self) -> None:
+        """Another client has changed it: have the kernel forget what it keeps of that."""
+        now = trio.current_time()
+        self.lapse()
+        self.recalls += 1
+        self._contended = now + CONTENDED_SECONDS
+        if now >= self._shown:
+            return
+        before, touched = self._shown_root, list(self._touched)
+        try:
+            await self._refresh()
+            changed = await kernelcache.changes(self.content, self.top, before, self.root, touched)
+        except (PfsError, TooManyError) as error:
+            log.info("%s: what the kernel keeps runs out: %s", self, error)
+            await trio.sleep_until(self._shown)
+        else:
+            await kernelcache.forget(changed, self.inodes)
 
     def close(self) -> None:
         """It is finished or deleted."""
@@ -145,6 +200,9 @@ class OpenCommit:
 
     def ended(self) -> None:
         """Neither the kernel nor anything else refers to it any more."""
+        if not self.pending:
+            self._services.registry.rests(self.snapshot.commit)
+            self._registered = False
         self._services.ended(self)
 
     async def current(self, node: OpenFile) -> None:
@@ -174,6 +232,10 @@ class OpenCommit:
         error, self._error = self._error, None
         if error is not None:
             raise error
+
+    def note_error(self, error: PfsError) -> None:
+        """Something went wrong that the next `raise_error` is to raise."""
+        self._error = error
 
     async def send_file(self, node: OpenFile) -> None:
         """A closed file is to be sent: at once when it is large, else soon."""
@@ -461,6 +523,8 @@ class OpenCommit:
         for file in sent:
             file.node.sent = file.changes
             file.node.is_new = False
+            if file.size <= SMALL_BYTES and file.node.changes == file.changes:
+                file.node.opened_value = small_value(file)
         for node in files:
             node.handles -= 1
             if node.handles == 0 and not node.is_dirty:

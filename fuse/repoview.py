@@ -14,11 +14,13 @@ import time
 
 import trio
 
+from fuse import kernelcache
+from fuse.attachment import Attachment
 from fuse.commits import CommitRecord, Commits, nanoseconds, parse_ancestor
 from fuse.content import Content
 from fuse.daemon import Daemon
 from fuse.groups import ungrouped
-from fuse.inodes import ChangingDir, Found, Inode, Snapshot
+from fuse.inodes import ROOT, ChangingDir, Found, Inode, Snapshot
 from fuse.kept import kept_directory
 from fuse.mounts import FLUSH
 from fuse.opencommit import OpenCommit, Services
@@ -54,24 +56,74 @@ class RepositoryView(WritableView):
 
     def __init__(self, content: Content, daemon: Daemon, scratch: str, *, all_commits: bool = False) -> None:
         self._daemon = daemon
-        self._commits = Commits(daemon)
+        self._state = _State(daemon, content, all_commits)
+        self._commits = self._state.commits
         self._scratch = scratch
-        self._state = _State(daemon, self._commits, content, all_commits)
         super().__init__(content, _MountRoot(self._state))
         self._state.services = Services(
-            content, self.inodes, self._state.writer, self._commits, scratch, self._start, self._state.ended
+            content,
+            self.inodes,
+            self._state.writer,
+            self._commits,
+            self._state.attachment,
+            scratch,
+            self._start,
+            self._state.ended,
         )
         self._nursery: trio.Nursery | None = None
 
     async def watch(self) -> None:
-        """Run it beside the mount: it sends what is written, and makes walks through branches cheap."""
+        """Run it beside the mount: it sends what is written, and keeps the mount attached to the daemon."""
         with ungrouped():
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 try:
-                    await self._commits.watch()
+                    await self._state.attachment.run(self)
                 finally:
                     self._nursery = None
+
+    async def recall(self, repo: str, commit: str) -> None:
+        if commit:
+            known = self._state.open_commits.get(commit)
+            if known is not None:
+                await known.recall()
+            return
+        await self._forget_names(repo, self._commits.forget(repo))
+        for known in self._of_repo(repo):
+            known.lapse()
+            if self._nursery is not None:
+                self._nursery.start_soon(self._look, known)
+
+    async def _forget_names(self, repo: str, names: list[str]) -> None:
+        _, inode = self.inodes.number(ROOT, repo.encode())
+        if inode is not None:
+            await kernelcache.expire([(inode.ino, name.encode()) for name in names])
+
+    def _of_repo(self, repo: str) -> list[OpenCommit]:
+        return [commit for commit in self._state.open_commits.values() if commit.snapshot.repo == repo]
+
+    async def _look(self, commit: OpenCommit) -> None:
+        """It may be finished or deleted: what is written to it is then refused at once."""
+        try:
+            await commit.freshen()
+        except PfsError as error:
+            log.info("%s: %s", commit, error)
+
+    async def send(self, commit: str) -> None:
+        known = self._state.open_commits.get(commit)
+        if known is not None:
+            try:
+                await known.flush_all()
+            except PfsError as error:
+                known.note_error(error)
+                log.error("%s: not all that was written is in the commit: %s", known, error)
+
+    def lapse(self) -> None:
+        for commit in self._state.open_commits.values():
+            commit.lapse()
+        for repo, names in self._commits.forget_all().items():
+            if self._nursery is not None:
+                self._nursery.start_soon(self._forget_names, repo, names)
 
     def _start(self, commit: OpenCommit) -> None:
         if self._nursery is not None:
@@ -106,14 +158,14 @@ class RepositoryView(WritableView):
         elif name == FINISH and isinstance(inode, OpenDir) and inode is inode.commit.top:
             inode.commit.check_open()
             await inode.commit.finish()
-            self._commits.forget(inode.commit.snapshot.repo)
+            await self.recall(inode.commit.snapshot.repo, "")
         elif name == DELETE and isinstance(inode, OpenDir) and inode is inode.commit.top:
             inode.commit.check_open()
             await inode.commit.delete()
-            self._commits.forget(inode.commit.snapshot.repo)
+            await self.recall(inode.commit.snapshot.repo, "")
         elif name == START and isinstance(inode, _CommitRoot) and inode.snapshot and inode.snapshot.branch:
             await self._state.writer.start_commit(inode.snapshot.repo, inode.snapshot.branch)
-            self._commits.forget(inode.snapshot.repo)
+            await self.recall(inode.snapshot.repo, "")
         elif name == START and isinstance(inode, OpenDir) and inode is inode.commit.top:
             raise AlreadyExistsError(f"commit {inode.commit} is open already")
         else:
@@ -137,10 +189,11 @@ async def _write_behind(commit: OpenCommit) -> None:
 class _State:
     """What the changing directories share."""
 
-    def __init__(self, daemon: Daemon, commits: Commits, content: Content, all_commits: bool) -> None:
+    def __init__(self, daemon: Daemon, content: Content, all_commits: bool) -> None:
         self.daemon = daemon
-        self.writer = Writer(daemon)
-        self.commits = commits
+        self.writer = writer = Writer(daemon)
+        self.attachment = Attachment(daemon, lambda: writer.progress)
+        self.commits = Commits(daemon, self.attachment)
         self.content = content
         self.all_commits = all_commits
         self.open_commits: dict[str, OpenCommit] = {}
@@ -153,8 +206,8 @@ class _State:
             snapshot = Snapshot(commit.repo, commit.id, commit.time_ns, commit.provenance)
             known = OpenCommit(repo_dir, snapshot, commit.root or tree.EMPTY, self.services)
             self.open_commits[commit.id] = known
-        elif commit.root is not None:
-            known.install(commit.root, commit.asked)
+        if commit.root is not None:
+            known.install(commit.root, commit.asked, commit.until)
         return known
 
     def ended(self, commit: OpenCommit) -> None:
@@ -261,7 +314,7 @@ class _Repo(ChangingDir):
             found = self._state.open_commit(self, commit)
             if not is_commit_id(name):
                 found.branch = name
-            return Found(found.top, 0.0, name.encode())
+            return Found(found.top, timeout, name.encode())
         if is_commit_id(name):
             timeout = _COMMIT_TIMEOUT
         return Found(_CommitRoot(self, name, commit, self._state), timeout)

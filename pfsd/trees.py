@@ -59,6 +59,14 @@ class TreeUpload:
         self._bytes += len(data)
 
     @noted
+    def zeros(self, path: str, count: int) -> None:
+        """Append so many zero bytes to the file at a path, like `write`."""
+        self.write(path, b"")
+        if self._sink is not None:
+            self._sink.zeros(count)
+        self._bytes += count
+
+    @noted
     def put(self, path: str, entry: Entry) -> None:
         """Put existing content at a path: a file's is appended to what is there, a directory's is merged in."""
         self._end()
@@ -130,7 +138,7 @@ class Trees:
             merged = self._merge(roots, ())
             object_hash = treeobjects.put(self._root.chunks, merged)
             with staging.lock:
-                self._commits.set_tree(commit, merged)
+                self._commits.replace_tree(commit, merged)
         return StoredTree(object_hash, entries.dir_entry(self._root.nodes, merged))
 
     def _merge(self, roots: Sequence[bytes], path: Path) -> bytes:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import mmap
 import os
 import pathlib
 import random
 import re
 import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 
 import grpc
@@ -111,6 +114,17 @@ def test_a_large_file_changes_in_the_middle_at_the_end_and_by_mapping(daemon: Da
         file.write(b"the end")
     finish(master)
     assert stored(daemon)["/big"] == data + b"the end"
+
+
+def test_the_holes_of_a_sparse_file_cost_nothing(daemon: Daemon, master: pathlib.Path) -> None:
+    with (master / "sparse").open("wb") as file:
+        file.truncate(40 << 30)
+        file.seek(9 << 30)
+        file.write(b"data")
+    finish(master)
+    assert (master / "sparse").stat().st_size == 40 << 30
+    assert daemon.get(commit("r", "master"), "sparse", (9 << 30) - 2, 8) == b"\0\0data\0\0"
+    assert sum(path.stat().st_size for path in daemon.root.rglob("*") if path.is_file()) < 32 << 20
 
 
 def test_two_handles_an_unlinked_file_and_a_renamed_one(daemon: Daemon, master: pathlib.Path) -> None:
@@ -272,18 +286,112 @@ def test_the_mount_and_other_clients_write_one_commit(daemon: Daemon, master: pa
     assert len(stored(daemon)) == 24
 
 
-def test_a_commit_that_another_client_finished_takes_nothing_and_what_it_lacks_is_kept(
-    daemon: Daemon, master: pathlib.Path, tmp_path: pathlib.Path
+def test_a_finish_by_another_client_has_all_that_was_written_through_any_mount(
+    daemon: Daemon, mounted: Mounted, master: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    want = {"/old": b"old content", "/dir/a": b"a", "/dir/b": b"b"}
+    with mounting(daemon, tmp_path / "other") as other, (master / "still open").open("wb", buffering=0) as file:
+        second = other.path / "r/master"
+        for number in range(60):
+            (master / f"one{number}").write_bytes(b"one")
+            (second / f"two{number}").write_bytes(b"two")
+            want |= {f"/one{number}": b"one", f"/two{number}": b"two"}
+        (master / "large").write_bytes(bytes(3 << 20))
+        (second / "made").mkdir()
+        (second / "dir/a").unlink()
+        file.write(b"so far")
+        daemon.finish_commit(commit("r", "master"))
+        want |= {"/large": bytes(3 << 20), "/still open": b"so far"}
+        del want["/dir/a"]
+        assert stored(daemon) == want
+        assert "/made" in daemon.list(commit("r", "master"), "/")
+        fails_with(errno.EROFS, lambda: file.write(b"more"))
+        fails_with(errno.EROFS, lambda: (second / "x").write_bytes(b""))
+        os.setxattr(second, "user.pfs.start", b"")
+        (master / "again").write_bytes(b"again")
+        os.setxattr(second, "user.pfs.finish", b"")
+        assert stored(daemon)["/again"] == b"again"
+
+
+def test_a_mount_that_stands_still_holds_up_a_finish_for_a_moment_and_keeps_what_came_too_late(
+    daemon: Daemon, mounted: Mounted, master: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     with (master / "late").open("wb", buffering=0) as file:
         file.write(b"too late")
-        daemon.finish_commit(commit("r", "master"))
+        mounted.process.send_signal(signal.SIGSTOP)
+        try:
+            before = time.monotonic()
+            daemon.finish_commit(commit("r", "master"))
+            assert time.monotonic() - before < 10
+        finally:
+            mounted.process.send_signal(signal.SIGCONT)
         fails_with(errno.EROFS, lambda: os.fsync(file.fileno()))
         fails_with(errno.EROFS, lambda: file.write(b"more"))
     fails_with(errno.EROFS, lambda: (master / "x").write_bytes(b""))
     (kept,) = (tmp_path / "state").rglob("late")
     assert kept.read_bytes() == b"too late"
     assert "/late" not in stored(daemon)
+
+
+def test_a_killed_mount_does_not_hold_up_a_finish(daemon: Daemon, tmp_path: pathlib.Path) -> None:
+    daemon.create_repo("r")
+    daemon.start_commit("r")
+    with mounting(daemon, tmp_path / "other") as other:
+        path = other.path / "r/master"
+        (path / "sent").write_bytes(b"sent")
+        os.setxattr(path, "user.pfs.flush", b"")
+        file = (path / "lost").open("wb", buffering=0)
+        file.write(b"lost with its mount")
+        other.process.kill()
+        other.process.wait()
+        with pytest.raises(OSError, match="Errno"):
+            file.close()
+        daemon.finish_commit(commit("r", "master"))
+    assert stored(daemon) == {"/sent": b"sent"}
+
+
+def test_what_another_client_puts_shows_at_once_in_a_commit_that_the_mount_reads_and_writes(
+    daemon: Daemon, mounted: Mounted, master: pathlib.Path
+) -> None:
+    at = commit("r", "master")
+    held = os.open(master / "dir", os.O_PATH)
+    try:
+        for number in range(20):
+            (master / f"mine{number}").write_bytes(b"mine")
+            (master / "dir" / f"mine{number}").write_bytes(b"mine")
+            assert not (master / f"put{number}").exists()
+            assert (master / "old").stat().st_size == 11 + number
+            os.listdir(master / "dir")
+            daemon.put(at, f"/put{number}", b"put")
+            daemon.put(at, "/old", b"+")
+            daemon.put(at, f"/dir/put{number}", b"put")
+            assert (master / f"put{number}").read_bytes() == b"put"
+            assert (master / "old").stat().st_size == 12 + number
+            os.stat(f"put{number}", dir_fd=held)
+            daemon.pfs.DeleteFile(pfs_pb2.DeleteFileRequest(file=pfs_pb2.File(commit=at, path=f"/put{number}")))
+            daemon.pfs.DeleteFile(pfs_pb2.DeleteFileRequest(file=pfs_pb2.File(commit=at, path=f"/dir/put{number}")))
+            assert not (master / f"put{number}").exists()
+            fails_with(errno.ENOENT, functools.partial(os.stat, f"put{number}", dir_fd=held))
+    finally:
+        os.close(held)
+
+
+def test_two_mounts_that_write_one_commit_see_each_others_files_once_they_are_sent(
+    daemon: Daemon, mounted: Mounted, master: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    with mounting(daemon, tmp_path / "other") as other:
+        second = other.path / "r/master"
+        for number in range(10):
+            for here, there in ((master, second), (second, master)):
+                name = f"{number}{here == master}"
+                assert not (there / name).exists()
+                with (here / name).open("wb", buffering=0) as file:
+                    file.write(b"x" * number)
+                    os.fsync(file.fileno())
+                assert (there / name).stat().st_size == number
+                (there / name).unlink()
+                os.setxattr(there, "user.pfs.flush", b"")
+                assert not (here / name).exists()
 
 
 # --- control ---------------------------------------------------------------------------------------------------
