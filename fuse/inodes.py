@@ -18,6 +18,9 @@ from pfsd.errors import NotADirectoryPfsError, StateError
 ROOT = 1
 """The kernel's number for the root of a mount."""
 
+FOREVER = 1e6
+"""Seconds for which the kernel may keep what never changes."""
+
 _SEPARATOR = b"/"
 
 

@@ -18,7 +18,7 @@ from fuse import kept, kernelcache, writes
 from fuse.commits import CommitRecord
 from fuse.content import Content
 from fuse.errnos import ClosedError
-from fuse.inodes import Inode, InodeTable, Snapshot
+from fuse.inodes import FOREVER, Inode, InodeTable, Snapshot
 from fuse.kernelcache import TooManyError
 from fuse.opennodes import OpenDir, OpenFile
 from fuse.sending import SMALL_BYTES, Sent, large_file, small_files, small_value, take, unchanged_chunks
@@ -108,6 +108,8 @@ class OpenCommit:
         self.recalls = 0
         """How often another client has changed it."""
         self._registered = False
+        self._is_final = False
+        self._time_ns = snapshot.time_ns
         self._lock = trio.Lock()
         self._files: dict[OpenFile, None] = {}
         self._directories: dict[OpenDir, None] = {}
@@ -128,6 +130,8 @@ class OpenCommit:
     @property
     def timeout(self) -> float:
         """Seconds for which the kernel may keep names, also those of nothing, and attributes, if it is told now."""
+        if self._is_final:
+            return FOREVER
         now = trio.current_time()
         if self.is_closed or now < self._contended or self._until <= now:
             return 0.0
@@ -193,6 +197,17 @@ class OpenCommit:
             await trio.sleep_until(self._shown)
         else:
             await kernelcache.forget(changed, self.inodes)
+
+    def conclude(self, commit: CommitRecord) -> bool:
+        """Whether this is exactly the commit that is finished now: nothing that was written is missing from it."""
+        if not self._is_final and not self.unwritten and not self.pending and not self._dirty(self.top):
+            self.root, self._time_ns, self._is_final = commit.root or self.root, commit.time_ns, True
+            self.close()
+        return self._is_final
+
+    def time_of(self, changed_ns: int) -> int:
+        """The time that a node shows which this mount has changed then, if it has (else 0)."""
+        return self._time_ns if self._is_final or not changed_ns else changed_ns
 
     def close(self) -> None:
         """It is finished or deleted."""

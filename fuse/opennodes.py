@@ -66,7 +66,7 @@ class OpenFile(Inode):
 
     @property
     def time_ns(self) -> int:
-        return self._changed_ns or super().time_ns
+        return self.commit.time_of(self._changed_ns)
 
     @time_ns.setter
     def time_ns(self, value: int) -> None:
@@ -156,7 +156,7 @@ class OpenDir(ChangingDir):
 
     @property
     def time_ns(self) -> int:
-        return self._changed_ns or self.commit.snapshot.time_ns
+        return self.commit.time_of(self._changed_ns)
 
     @time_ns.setter
     def time_ns(self, value: int) -> None:

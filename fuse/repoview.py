@@ -11,6 +11,8 @@ import logging
 import os
 import re
 import time
+from collections import OrderedDict
+from collections.abc import Callable
 
 import trio
 
@@ -20,7 +22,7 @@ from fuse.commits import CommitRecord, Commits, nanoseconds, parse_ancestor
 from fuse.content import Content
 from fuse.daemon import Daemon
 from fuse.groups import ungrouped
-from fuse.inodes import ROOT, ChangingDir, Found, Inode, Snapshot
+from fuse.inodes import ROOT, ChangingDir, Found, Inode, InodeTable, Snapshot
 from fuse.kept import kept_directory
 from fuse.mounts import FLUSH
 from fuse.opencommit import OpenCommit, Services
@@ -44,6 +46,10 @@ _REPO_TIMEOUT = 1.0
 _COMMIT_TIMEOUT = 60.0
 """A finished commit goes only with its repo."""
 _PARALLEL = 8
+_COMMIT_KEY = b"/commit/"
+_KEPT_NAMES = 1024
+_MOVE_SECONDS = 1.0
+_MOVE_AGAIN_SECONDS = (0.0, 0.05, 0.5)
 
 _REPO_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -51,11 +57,14 @@ _REPO_NAME = re.compile(r"[A-Za-z0-9_-]+")
 class RepositoryView(WritableView):
     """All repos of a daemon; with `all_commits`, repos list every commit beside their branches.
 
-    `scratch` is a directory for what is written and not sent yet.
+    It is mounted at `mountpoint`; `scratch` is a directory for what is written and not sent yet.
     """
 
-    def __init__(self, content: Content, daemon: Daemon, scratch: str, *, all_commits: bool = False) -> None:
+    def __init__(
+        self, content: Content, daemon: Daemon, mountpoint: str, scratch: str, *, all_commits: bool = False
+    ) -> None:
         self._daemon = daemon
+        self._mountpoint = os.path.abspath(mountpoint)
         self._state = _State(daemon, content, all_commits)
         self._commits = self._state.commits
         self._scratch = scratch
@@ -70,6 +79,7 @@ class RepositoryView(WritableView):
             self._start,
             self._state.ended,
         )
+        self._state.left = self._left
         self._nursery: trio.Nursery | None = None
 
     async def watch(self) -> None:
@@ -95,9 +105,39 @@ class RepositoryView(WritableView):
                 self._nursery.start_soon(self._look, known)
 
     async def _forget_names(self, repo: str, names: list[str]) -> None:
+        """Have the kernel ask again for names in a repo."""
         _, inode = self.inodes.number(ROOT, repo.encode())
-        if inode is not None:
-            await kernelcache.expire([(inode.ino, name.encode()) for name in names])
+        if inode is None:
+            return
+        with trio.move_on_after(_MOVE_SECONDS):
+            for name in names:
+                if commit := self._state.led.get((repo, name)):
+                    await self._move_to_id(repo, commit)
+        await kernelcache.expire([(inode.ino, name.encode()) for name in names])
+
+    async def _move_to_id(self, repo: str, commit: str) -> None:
+        """Have the kernel know a commit's root directory by the commit's id.
+
+        The kernel drops the name of a directory when it leads elsewhere: `getcwd` would fail there from then on. A
+        directory that it finds under another name it moves to that.
+        """
+        path = os.path.join(self._mountpoint, repo, commit)
+        try:
+            await trio.to_thread.run_sync(os.stat, path, abandon_on_cancel=True)
+        except OSError as error:
+            log.debug("%s: %s", path, error)
+
+    def _left(self, repo: Inode, name: str, commit: str) -> None:
+        """A name leads elsewhere now than to this commit, whose directory someone may be in."""
+        known = self._state.open_commits.get(commit)
+        used = known.top if known else self.inodes.number(repo.ino, _COMMIT_KEY + commit.encode())[1]
+        if used is not None and used.lookups > 0 and self._nursery is not None:
+            self._nursery.start_soon(self._move_when_left, repo.name.decode(), commit)
+
+    async def _move_when_left(self, repo: str, commit: str) -> None:
+        for seconds in _MOVE_AGAIN_SECONDS:  # the kernel may be slow to take in where the name leads now
+            await trio.sleep(seconds)
+            await self._move_to_id(repo, commit)
 
     def _of_repo(self, repo: str) -> list[OpenCommit]:
         return [commit for commit in self._state.open_commits.values() if commit.snapshot.repo == repo]
@@ -163,20 +203,30 @@ class RepositoryView(WritableView):
             inode.commit.check_open()
             await inode.commit.delete()
             await self.recall(inode.commit.snapshot.repo, "")
-        elif name == START and isinstance(inode, _CommitRoot) and inode.snapshot and inode.snapshot.branch:
-            await self._state.writer.start_commit(inode.snapshot.repo, inode.snapshot.branch)
-            await self.recall(inode.snapshot.repo, "")
-        elif name == START and isinstance(inode, OpenDir) and inode is inode.commit.top:
+        elif name == START and isinstance(inode, OpenDir) and inode is inode.commit.top and not inode.commit.is_closed:
             raise AlreadyExistsError(f"commit {inode.commit} is open already")
+        elif name == START and inode.snapshot and _is_top(inode) and (branch := self.branch_of(inode)):
+            await self._state.writer.start_commit(inode.snapshot.repo, branch)
+            await self.recall(inode.snapshot.repo, "")
         else:
             return False
         return True
+
+    def branch_of(self, inode: Inode) -> str:
+        here: Inode | None = inode
+        while here is not None and not isinstance(here, _CommitRoot):
+            here = here.parent
+        return here.branch if here is not None else super().branch_of(inode)
 
     async def _flush(self, inode: Inode) -> None:
         one = inode.commit if isinstance(inode, OpenDir | OpenFile) else None
         for commit in [one] if one else list(self._state.open_commits.values()):
             await commit.flush_all()
             commit.raise_error()
+
+
+def _is_top(inode: Inode) -> bool:
+    return isinstance(inode, _CommitRoot) or (isinstance(inode, OpenDir) and inode is inode.commit.top)
 
 
 async def _write_behind(commit: OpenCommit) -> None:
@@ -198,6 +248,19 @@ class _State:
         self.all_commits = all_commits
         self.open_commits: dict[str, OpenCommit] = {}
         self.services: Services
+        self.led: OrderedDict[tuple[str, str], str] = OrderedDict()
+        """The commits to which names in repos led last."""
+        self.left: Callable[[Inode, str, str], None]
+
+    def leads(self, repo: Inode, name: str, commit_id: str) -> None:
+        """A name in a repo leads to this commit now."""
+        key = (repo.name.decode(), name)
+        before = self.led.pop(key, commit_id)
+        self.led[key] = commit_id
+        if len(self.led) > _KEPT_NAMES:
+            self.led.popitem(last=False)
+        if before != commit_id:
+            self.left(repo, name, before)
 
     def open_commit(self, repo_dir: Inode, commit: CommitRecord) -> OpenCommit:
         """The open commit of a record that was just asked for."""
@@ -310,30 +373,39 @@ class _Repo(ChangingDir):
         return [self._found(name, found[name]) for name in sorted(found, key=str.encode)]
 
     def _found(self, name: str, commit: CommitRecord, timeout: float = 0.0) -> Found:
+        is_id = is_commit_id(name)
+        branch = "" if is_id or parse_ancestor(name) else name
+        if not is_id:
+            self._state.leads(self, name, commit.id)
+        known = self._state.open_commits.get(commit.id)
         if not commit.finished:
-            found = self._state.open_commit(self, commit)
-            if not is_commit_id(name):
-                found.branch = name
-            return Found(found.top, timeout, name.encode())
-        if is_commit_id(name):
+            known = self._state.open_commit(self, commit)
+        elif is_id:
             timeout = _COMMIT_TIMEOUT
-        return Found(_CommitRoot(self, name, commit, self._state), timeout)
+        if known is not None and (not commit.finished or known.conclude(commit)):
+            known.branch = branch or known.branch
+            return Found(known.top, timeout, name.encode())
+        return Found(_CommitRoot(self, commit, branch, self._state), timeout, name.encode())
 
 
 class _CommitRoot(Inode):
-    """The root directory of a commit under one of its names.
+    """The root directory of a finished commit, whatever names lead to it: the kernel moves it between them."""
 
-    Each name has an inode of its own, because the kernel knows a directory under one name only.
-    """
+    __slots__ = ("_commit", "_state", "branch")
 
-    __slots__ = ("_commit", "_state")
-
-    def __init__(self, parent: Inode, name: str, commit: CommitRecord, state: _State) -> None:
-        branch = "" if is_commit_id(name) or parse_ancestor(name) else name
-        snapshot = Snapshot(commit.repo, commit.id, commit.time_ns, commit.provenance, branch)
-        super().__init__(parent, name.encode() + b"/" + commit.id.encode(), snapshot, b"\x02")
+    def __init__(self, parent: _Repo, commit: CommitRecord, branch: str, state: _State) -> None:
+        snapshot = Snapshot(commit.repo, commit.id, commit.time_ns, commit.provenance)
+        super().__init__(parent, _COMMIT_KEY + commit.id.encode(), snapshot, b"\x02")
         self._commit = commit
         self._state = state
+        self.branch = branch
+        """The branch that led to it last, unless another name did."""
+
+    def settle_in(self, inodes: InodeTable) -> Inode:
+        settled = super().settle_in(inodes)
+        if isinstance(settled, _CommitRoot):
+            settled.branch = self.branch
+        return settled
 
     async def directory(self) -> DirEntry:
         if self._entry is None:

@@ -19,16 +19,13 @@ from pyfuse3 import EntryAttributes, FUSEError
 
 from fuse.content import SMALL_BYTES, Content, Place
 from fuse.errnos import answers
-from fuse.inodes import ROOT, ChangingDir, Found, Inode, InodeTable
+from fuse.inodes import FOREVER, ROOT, ChangingDir, Found, Inode, InodeTable
 from fuse.mounts import KEPT
 from pfsd import entries, paths, varint
 from pfsd.entries import DirEntry, FileEntry
 from pfsd.tree import Pair
 
 log = logging.getLogger(__name__)
-
-FOREVER = 1e6
-"""Seconds for which the kernel may keep what never changes."""
 
 _PAGE = 1024
 """Entries of a directory that are read at a time."""

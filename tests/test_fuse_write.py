@@ -394,6 +394,50 @@ def test_two_mounts_that_write_one_commit_see_each_others_files_once_they_are_se
                 assert not (here / name).exists()
 
 
+def test_a_working_directory_has_a_path_also_when_its_branch_has_moved_on(
+    daemon: Daemon, mounted: Mounted, master: pathlib.Path
+) -> None:
+    repo, home = mounted.path / "r", os.getcwd()
+    known: list[tuple[int, pathlib.Path, bytes]] = []
+    try:
+        for number in range(4):
+            text = b"%d" % number
+            (master / "number").write_bytes(text)
+            at = daemon.pfs.InspectCommit(pfs_pb2.InspectCommitRequest(commit=commit("r", "master"))).commit
+            known.append((os.open(master, os.O_RDONLY), repo / at.id, text))
+            os.setxattr(master, "user.pfs.finish", b"")
+            assert (master / "number").read_bytes() == text
+            if number % 2:
+                daemon.start_commit("r")
+            else:
+                os.setxattr(master, "user.pfs.start", b"")
+            assert (master / "number").read_bytes() == text
+            os.chdir(known[-1][0])
+            wait_for_path(known[-1][1])
+        for descriptor, path, text in known:
+            os.chdir(descriptor)
+            wait_for_path(path)
+            assert pathlib.Path("number").read_bytes() == text
+            assert os.getxattr(".", "user.pfs.state") == b"finished"
+    finally:
+        os.chdir(home)
+        for descriptor, _, _ in known:
+            os.close(descriptor)
+
+
+def wait_for_path(path: pathlib.Path) -> None:
+    """Wait until the working directory has this path: the mount has it moved there just after a branch has left it."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            if pathlib.Path(os.getcwd()) == path:
+                return
+        except FileNotFoundError:
+            pass
+        time.sleep(0.01)
+    raise AssertionError(f"not {path}: {os.readlink('/proc/self/cwd')}")
+
+
 # --- control ---------------------------------------------------------------------------------------------------
 
 
