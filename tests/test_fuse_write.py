@@ -165,7 +165,11 @@ def test_names_of_all_kinds(daemon: Daemon, master: pathlib.Path) -> None:
     raw = os.fsencode(master)
     for call in (lambda: os.mkdir(raw + b"/\xff"), lambda: os.open(raw + b"/\xff", os.O_CREAT | os.O_WRONLY)):
         fails_with(errno.EILSEQ, call)
-    fails_with(errno.ENAMETOOLONG, lambda: (master / ("y" * 1025)).write_bytes(b""))
+    fails_with(errno.EILSEQ, lambda: os.rename(raw + b"/old", raw + b"/\xff"))
+    fails_with(errno.ENOENT, lambda: os.stat(raw + b"/\xff"))
+    for call in ((master / ("y" * 1025)).mkdir, lambda: (master / ("y" * 1025)).write_bytes(b"")):
+        fails_with(errno.ENAMETOOLONG, call)
+    fails_with(errno.ENAMETOOLONG, lambda: os.rename(master / "old", master / ("y" * 1025)))
     finish(master)
     assert {name: stored(daemon)["/" + name] for name in names} == {name: name.encode() for name in names}
 
@@ -234,6 +238,43 @@ def test_what_is_not_kept_is_accepted_or_refused(master: pathlib.Path) -> None:
     fails_with(errno.EPERM, lambda: os.mkfifo(master / "fifo"))
     fails_with(errno.EOPNOTSUPP, lambda: os.setxattr(file, "user.mine", b""))
     assert os.access(file, os.W_OK)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to become another user")
+def test_other_users_read_where_they_are_let_and_never_write(daemon: Daemon, tmp_path: pathlib.Path) -> None:
+    daemon.create_repo("r")
+    daemon.commit_files("r", {"/f": b"f", "/d/g": b"g"}, "finished")
+    at = daemon.start_commit("r", "open")
+    daemon.put(at, "/f", b"open f")
+    for above in (tmp_path, *tmp_path.parents[:2]):
+        above.chmod(0o755)
+
+    def as_nobody(command: str, path: pathlib.Path) -> tuple[int, bytes]:
+        result = subprocess.run(
+            ["sh", "-c", command],
+            cwd="/",
+            env={"M": str(path)},
+            user=65534,
+            group=65534,
+            capture_output=True,
+            check=False,
+        )
+        return result.returncode, result.stdout
+
+    with mounting(daemon, tmp_path / "shared", "--allow-other") as shared:
+        found = as_nobody('cat "$M"/r/*/f "$M"/r/finished/d/g; stat -c %u:%g:%a "$M"/r/*/f; ls "$M"', shared.path)
+        assert found == (0, b"fopen fg0:0:444\n0:0:644\nr\n")
+        for attempt in (
+            'echo > "$M/r/open/f"', 'echo > "$M/r/open/new"', 'rm -f "$M/r/open/f"', 'mkdir "$M/r/new"',
+            'mv "$M/r/open/f" "$M/r/open/g"', 'setfattr -n user.pfs.finish "$M/r/open"', 'truncate -s 0 "$M/r/open/f"',
+        ):  # fmt: skip
+            assert as_nobody(attempt, shared.path)[0] != 0, attempt
+        assert (shared.path / "r/open/f").read_bytes() == b"open f"
+        assert os.getxattr(shared.path / "r/open", "user.pfs.state") == b"open"
+        (shared.path / "r/open/f").write_bytes(b"by its user")
+        assert as_nobody('cat "$M/r/open/f"', shared.path) == (0, b"by its user")
+    with mounting(daemon, tmp_path / "own") as own:
+        assert as_nobody('ls "$M"', own.path)[0] != 0
 
 
 # --- ordinary tools --------------------------------------------------------------------------------------------
