@@ -26,6 +26,8 @@ _KNOWN_SECONDS = 2.0
 """How long a write may wait until the daemon knows of it."""
 _SIGN_SECONDS = 1.0
 _KEPT_RECALLS = 4096
+_SHARE = 0.9
+"""Of a lease's time, what is made use of: the kernel counts from when it takes an answer in."""
 
 
 class Holder(Protocol):
@@ -116,7 +118,7 @@ class Attachment:
             if request.lease_ms:
                 self._recalls.clear()
                 self._forgotten = 0
-                self._lease_seconds, self._attached = request.lease_ms / 1000, asked
+                self._lease_seconds, self._attached = request.lease_ms / 1000 * _SHARE, asked
                 for commit, known in self._writes.items():
                     if commit in told:
                         known.set()

@@ -13,7 +13,6 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from fuse.daemon import Daemon
 from pachproto import pfs_pb2, pfsd_pb2
 from pfsd.errors import InvalidError, NotFoundError
-from pfsd.paths import is_commit_id
 
 _KEPT = 1 << 16
 _KEPT_HEADS = 1024
@@ -105,8 +104,6 @@ class Commits:
 
         `name` is a branch, a commit id, or either followed by any of `^` and `~N`. Raises NotFoundError.
         """
-        if is_commit_id(name) and (known := self._finished.get((repo, name))) is not None and known.root is not None:
-            return known, 0.0
         names = self._names_in(repo)
         asked = trio.current_time()
         head = names.heads.get(name)

@@ -14,13 +14,13 @@ from typing import Protocol
 
 import trio
 
-from fuse import kept, kernelcache, writes
+from fuse import kept, writes
 from fuse.commits import CommitRecord
 from fuse.content import Content
 from fuse.errnos import ClosedError
-from fuse.inodes import FOREVER, Inode, InodeTable, Snapshot
-from fuse.kernelcache import TooManyError
+from fuse.inodes import Inode, InodeTable, Snapshot
 from fuse.opennodes import OpenDir, OpenFile
+from fuse.opentree import CommitSource, OpenTree
 from fuse.sending import SMALL_BYTES, Sent, large_file, small_files, small_value, take, unchanged_chunks
 from fuse.writes import EditStep, Writer
 from pachproto import pfs_pb2
@@ -31,22 +31,12 @@ from pfsd.paths import join
 
 log = logging.getLogger(__name__)
 
-CONTENDED_SECONDS = 1.0
-"""For which the kernel keeps nothing of a commit after another client has changed it."""
-
-BEHIND_SECONDS = 0.05
+BEHIND_SECONDS = 0.1
 """How long a closed file may wait to be sent."""
 BEHIND_COUNT = 1000
 BEHIND_BYTES = 8 << 20
 """How many files, removals and directories may wait, and bytes in them, before they are sent without delay."""
 _AGAIN_SECONDS = 1.0
-
-
-class CommitSource(Protocol):
-    """What tells how an open commit is now (`fuse.commits.Commits`)."""
-
-    async def tree_of_open(self, repo: str, commit_id: str) -> CommitRecord:
-        """The commit, which may be finished. Raises NotFoundError when it is deleted."""
 
 
 class Registry(Protocol):
@@ -76,17 +66,11 @@ class Services:
     """The kernel and the programs are done with a commit."""
 
 
-class OpenCommit:
+class OpenCommit(OpenTree):
     """One open commit, or one that was open when a program began to use it."""
 
     def __init__(self, repo_dir: Inode, snapshot: Snapshot, root: bytes, services: Services) -> None:
-        self.snapshot = snapshot
-        self.root = root
-        """Root hash of its tree, as it was last told."""
-        self.is_closed = False
-        """Whether it is finished or deleted: nothing can be written any more."""
-        self.content = services.content
-        self.inodes = services.inodes
+        super().__init__(snapshot, root, services.content, services.inodes, services.commits)
         self.directory = services.directory
         self.unwritten: dict[str, str] = {}
         """What could not be written, and where it is kept."""
@@ -94,22 +78,8 @@ class OpenCommit:
         """The branch under which it was found, if any."""
         self.top = OpenDir(repo_dir, b"/open/" + snapshot.commit.encode(), self, snapshot=snapshot)
         self._services = services
-        self._asked = -1.0
-        self._until = -1.0
-        """Until when `root` is the commit's tree, by trio's clock."""
-        self._contended = -1.0
-        """Until when the kernel may keep nothing."""
-        self._shown = -1.0
-        """Until when the kernel may keep something ..."""
-        self._shown_root = root
-        """... of this tree, or ..."""
-        self._touched: set[tuple[int, bytes]] = set()
-        """... under these names in directories, which were changed through this mount meanwhile."""
-        self.recalls = 0
-        """How often another client has changed it."""
         self._registered = False
-        self._is_final = False
-        self._time_ns = snapshot.time_ns
+        """Whether the daemon knows that this mount writes to it."""
         self._lock = trio.Lock()
         self._files: dict[OpenFile, None] = {}
         self._directories: dict[OpenDir, None] = {}
@@ -122,36 +92,6 @@ class OpenCommit:
         self._behind = False
         self._error: PfsError | None = None
 
-    def __str__(self) -> str:
-        return f"{self.snapshot.repo}/{self.snapshot.commit}"
-
-    # --- what it shows -----------------------------------------------------------------------------------
-
-    @property
-    def timeout(self) -> float:
-        """Seconds for which the kernel may keep names, also those of nothing, and attributes, if it is told now."""
-        if self._is_final:
-            return FOREVER
-        now = trio.current_time()
-        if self.is_closed or now < self._contended or self._until <= now:
-            return 0.0
-        if now >= self._shown:
-            self._shown_root = self.root
-            self._touched.clear()
-        self._shown = max(self._shown, self._until)
-        return self._until - now
-
-    def install(self, root: bytes, asked: float, until: float = -1.0) -> None:
-        """The commit's tree as it was told to a call that began at `asked`, and until when it is that."""
-        if asked >= self._asked and not self.is_closed:
-            self.root, self._asked = root, asked
-            self._until = max(self._until, until)
-
-    def touch(self, directory: OpenDir, name: bytes) -> None:
-        """A name, or what it stands for, is changed through this mount."""
-        if len(self._touched) <= kernelcache.MOST_NAMES:
-            self._touched.add((directory.ino, name))
-
     async def begin(self) -> None:
         """To be called before something is written."""
         self.check_open()
@@ -159,59 +99,11 @@ class OpenCommit:
             await self._services.registry.writes(self.snapshot.commit)
             self._registered = True
 
-    async def freshen(self) -> None:
-        """Ask for the commit's tree unless what was told holds."""
-        if not self.is_closed and trio.current_time() >= self._until:
-            await self._refresh()
-
-    async def _refresh(self) -> None:
-        try:
-            commit = await self._services.commits.tree_of_open(self.snapshot.repo, self.snapshot.commit)
-        except NotFoundError:
-            self.close()
-            return
-        if commit.finished:
-            self.install(commit.root or self.root, trio.current_time())
-            self.close()
-        else:
-            self.install(commit.root or self.root, commit.asked, commit.until)
-
-    def lapse(self) -> None:
-        """What was told of it holds no longer."""
-        self._until = -1.0
-
-    async def recall(self) -> None:
-        """Another client has changed it: have the kernel forget what it keeps of that."""
-        now = trio.current_time()
-        self.lapse()
-        self.recalls += 1
-        self._contended = now + CONTENDED_SECONDS
-        if now >= self._shown:
-            return
-        before, touched = self._shown_root, list(self._touched)
-        try:
-            await self._refresh()
-            changed = await kernelcache.changes(self.content, self.top, before, self.root, touched)
-        except (PfsError, TooManyError) as error:
-            log.info("%s: what the kernel keeps runs out: %s", self, error)
-            await trio.sleep_until(self._shown)
-        else:
-            await kernelcache.forget(changed, self.inodes)
-
     def conclude(self, commit: CommitRecord) -> bool:
         """Whether this is exactly the commit that is finished now: nothing that was written is missing from it."""
         if not self._is_final and not self.unwritten and not self.pending and not self._dirty(self.top):
-            self.root, self._time_ns, self._is_final = commit.root or self.root, commit.time_ns, True
-            self.close()
+            self._finalize(commit)
         return self._is_final
-
-    def time_of(self, changed_ns: int) -> int:
-        """The time that a node shows which this mount has changed then, if it has (else 0)."""
-        return self._time_ns if self._is_final or not changed_ns else changed_ns
-
-    def close(self) -> None:
-        """It is finished or deleted."""
-        self.is_closed = True
 
     def ended(self) -> None:
         """Neither the kernel nor anything else refers to it any more."""
@@ -219,16 +111,6 @@ class OpenCommit:
             self._services.registry.rests(self.snapshot.commit)
             self._registered = False
         self._services.ended(self)
-
-    async def current(self, node: OpenFile) -> None:
-        """Make sure that a file's entry is what the tree has."""
-        while node.is_stale and node.is_linked and node.parent is not None:
-            root, parent = self.root, node.parent
-            assert isinstance(parent, OpenDir)
-            value = await self.content.child(DirEntry(await parent.tree_root()), node.key)
-            if root == self.root and not node.is_local:
-                # what another client has removed meanwhile stays as it was for those who have it open
-                node.set_value(value if value is not None and value[:1] == node.value[:1] else node.value)
 
     # --- what waits to be sent ---------------------------------------------------------------------------
 
@@ -486,7 +368,7 @@ class OpenCommit:
             self._taken += [*directories, *removals]
             directories, removals = [], {}
             await self._send(files, sent)
-            await self._refresh()
+            await self.refresh()
             await self._rebase(sent)
         except BaseException as error:
             for node in files:
@@ -563,7 +445,7 @@ class OpenCommit:
                 log.error("%s: %s", self, error)
 
     async def _check_alive(self) -> None:
-        await self._refresh()
+        await self.refresh()
         self.check_open()
 
     async def _send(self, files: list[OpenFile], sent: list[Sent]) -> None:
