@@ -1,7 +1,8 @@
-"""Having the kernel forget what it keeps of an open commit that another client has changed."""
+"""What the kernel keeps: giving it a file's bytes, and having it forget what another client has changed."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,6 +16,8 @@ from fuse.inodes import InodeTable
 from fuse.opennodes import OpenDir
 from pfsd import entries, tree
 from pfsd.entries import DirEntry
+
+log = logging.getLogger(__name__)
 
 MOST_NAMES = 4000
 """Changes up to which the kernel is told of each."""
@@ -81,6 +84,18 @@ async def forget(changed: Changed, inodes: InodeTable) -> None:
         except OSError:  # it does not know it
             continue
     await expire(changed.names)
+
+
+def hand_over(ino: int, data: bytes) -> None:
+    """Give the kernel all bytes of a file, which spares the request to read them.
+
+    Only while no program has the file open, or before its first open is answered: later the kernel could hold the
+    file's pages locked while it waits for a read, which could not be answered while this call waits for the pages.
+    """
+    try:
+        pyfuse3.notify_store(ino, 0, data)
+    except OSError as error:
+        log.debug("the kernel did not take a file's bytes: %s", error)
 
 
 async def expire(names: list[tuple[int, bytes]]) -> None:

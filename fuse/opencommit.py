@@ -21,7 +21,7 @@ from fuse.errnos import ClosedError
 from fuse.inodes import Inode, InodeTable, Snapshot
 from fuse.opennodes import OpenDir, OpenFile
 from fuse.opentree import CommitSource, OpenTree
-from fuse.sending import SMALL_BYTES, Sent, large_file, small_files, small_value, take, unchanged_chunks
+from fuse.sending import SMALL_BYTES, Sent, large_file, small_entry, small_files, take, unchanged_chunks
 from fuse.writes import EditStep, Writer
 from pachproto import pfs_pb2
 from pfsd import entries
@@ -421,11 +421,19 @@ class OpenCommit(OpenTree):
             file.node.sent = file.changes
             file.node.is_new = False
             if file.size <= SMALL_BYTES and file.node.changes == file.changes:
-                file.node.opened_value = small_value(file)
+                self._keep_small(file)
         for node in files:
             node.handles -= 1
             if node.handles == 0 and not node.is_dirty:
                 self._let_go(node)
+
+    def _keep_small(self, file: Sent) -> None:
+        """Have at hand what a small file holds: it is often read soon."""
+        data = file.scratch.local(0, file.size)
+        entry = small_entry(data)
+        file.node.opened_value = entries.encode(entry)
+        if data:
+            self.content.chunks.keep(entry.chunks[0].hash, data)
 
     async def _take_steps(self, steps: list[EditStep]) -> None:
         if not steps:

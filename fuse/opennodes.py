@@ -118,6 +118,7 @@ class OpenFile(Inode):
         """Its content was changed."""
         self.changes += 1
         self.opened_value = b""
+        self.opened = False
         self._changed_ns = time.time_ns()
         if isinstance(self.parent, OpenDir):
             self.commit.touch(self.parent, self.key)

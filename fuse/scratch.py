@@ -114,6 +114,12 @@ class Scratch:
             merged[start - offset : stop - offset] = await content.read(base, start, stop - start)
         return bytes(merged)
 
+    def whole(self) -> bytes | None:
+        """All the content, if no byte of it has to be read from the store."""
+        if next(self._present.missing(0, min(self._kept, self.size)), None) is not None:
+            return None
+        return self.local(0, self.size)
+
     async def fill(self, content: BaseReader, start: int) -> None:
         """Fetch what is not here of everything from `start` on."""
         while (gap := next(self._present.missing(start, self._kept), None)) is not None:

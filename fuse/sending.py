@@ -61,11 +61,11 @@ def small_files(commit: pfs_pb2.Commit, files: Sequence[Sent]) -> list[pfsd_pb2.
     return messages
 
 
-def small_value(file: Sent) -> bytes:
-    """The encoded entry that the store makes of a small file, if it is what was sent that is there."""
-    if not file.size:
-        return entries.encode(entries.EMPTY_FILE)
-    return entries.encode_chunk(Chunk(blake3(file.scratch.local(0, file.size)).digest(), file.size))
+def small_entry(data: bytes) -> FileEntry:
+    """What the store makes of a small file that holds this."""
+    if not data:
+        return entries.EMPTY_FILE
+    return FileEntry(len(data), (Chunk(blake3(data).digest(), len(data)),), None, 1)
 
 
 async def unchanged_chunks(content: Content, base: FileEntry, changed: int, size: int) -> tuple[list[Chunk], int]:

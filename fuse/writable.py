@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import pyfuse3
 from pyfuse3 import EntryAttributes, FUSEError
 
+from fuse import kernelcache
 from fuse.content import SMALL_BYTES, Place
 from fuse.errnos import answers
 from fuse.inodes import ChangingDir, Inode
@@ -357,14 +358,27 @@ class WritableView(View):
         if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
             await node.commit.begin()
         await node.commit.current(node)
+        # Local content came through the kernel, whose pages agree with it.
+        keep = self._hand_over_whole(node) or node.is_local or node.opened_value == node.value
         node.handles += 1
         if flags & os.O_TRUNC:
             self._truncate(node, 0)
-        # Local content came through the kernel, whose pages agree with it.
-        keep = node.is_local or node.opened_value == node.value
         if not node.is_local:
             node.opened_value = node.value
         return pyfuse3.FileInfo(fh=node.ino, keep_cache=keep)
+
+    def _hand_over_whole(self, node: OpenFile) -> bool:
+        """Give the kernel all of a small file that no program has open; whether that was done, now or before."""
+        if node.opened and node.opened_value == node.value:
+            return True
+        if node.handles or not 0 < node.size <= SMALL_BYTES:
+            return False
+        data = node.scratch.whole() if node.scratch is not None else self.content.read_now(node.file, 0, node.size)
+        if not isinstance(data, bytes):
+            return False
+        kernelcache.hand_over(node.ino, data)
+        node.opened = True
+        return True
 
     def _truncate(self, node: OpenFile, size: int) -> None:
         if size != node.size:
