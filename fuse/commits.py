@@ -79,19 +79,19 @@ class Commits:
         self._finished: OrderedDict[tuple[str, str], CommitRecord] = OrderedDict()
         self._names: OrderedDict[str, _Names] = OrderedDict()
 
-    def forget(self, repo: str) -> list[str]:
-        """Something changed in a repo. Returns the names that the kernel may go on answering by itself."""
+    def forget(self, repo: str) -> dict[str, float]:
+        """Something changed in a repo. Returns the names that the kernel may still answer by itself, and until when."""
         names = self._names.get(repo)
         if names is None:
-            return []
+            return {}
         now = trio.current_time()
-        shown = [name for name, until in names.shown.items() if until > now]
+        shown = {name: until for name, until in names.shown.items() if until > now}
         names.heads.clear()
         names.shown.clear()
         names.changes += 1
         return shown
 
-    def forget_all(self) -> dict[str, list[str]]:
+    def forget_all(self) -> dict[str, dict[str, float]]:
         """The same for every repo."""
         return {repo: self.forget(repo) for repo in self._names}
 

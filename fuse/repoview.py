@@ -12,16 +12,16 @@ import os
 
 import trio
 
-from fuse import kernelcache
 from fuse.content import Content
 from fuse.daemon import Daemon
 from fuse.groups import ungrouped
-from fuse.inodes import ROOT, Inode
+from fuse.inodes import Inode
 from fuse.kept import kept_directory
 from fuse.mounts import FLUSH
 from fuse.opencommit import OpenCommit, Services
 from fuse.opennodes import OpenDir, OpenFile
 from fuse.repodirs import COMMIT_KEY, CommitRoot, MountRoot, ViewState
+from fuse.walker import Walker
 from fuse.writable import WritableView
 from pfsd.errors import AlreadyExistsError, PfsError
 
@@ -48,6 +48,7 @@ class RepositoryView(WritableView):
     ) -> None:
         self._daemon = daemon
         self._mountpoint = os.path.abspath(mountpoint)
+        self._walker = Walker()
         self._state = ViewState(daemon, content, all_commits)
         self._commits = self._state.commits
         self._scratch = scratch
@@ -67,7 +68,7 @@ class RepositoryView(WritableView):
 
     async def watch(self) -> None:
         """Run it beside the mount: it sends what is written, and keeps the mount attached to the daemon."""
-        with ungrouped():
+        with ungrouped(), self._walker:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 try:
@@ -87,28 +88,24 @@ class RepositoryView(WritableView):
             if self._nursery is not None:
                 self._nursery.start_soon(self._look, known)
 
-    async def _forget_names(self, repo: str, names: list[str]) -> None:
-        """Have the kernel ask again for names in a repo."""
-        _, inode = self.inodes.number(ROOT, repo.encode())
-        if inode is None:
-            return
+    async def _forget_names(self, repo: str, names: dict[str, float]) -> None:
+        """Return when the kernel asks again for names in a repo, each with the time until which it need not."""
+        left = dict(names)
         with trio.move_on_after(_MOVE_SECONDS):
             for name in names:
-                if commit := self._state.led.get((repo, name)):
-                    await self._move_to_id(repo, commit)
-        await kernelcache.expire([(inode.ino, name.encode()) for name in names])
+                commit = self._state.led.get((repo, name))
+                if commit is not None and await self._move_to_id(repo, commit):
+                    del left[name]
+        if left:
+            await trio.sleep_until(max(left.values()))
 
-    async def _move_to_id(self, repo: str, commit: str) -> None:
-        """Have the kernel know a commit's root directory by the commit's id.
+    async def _move_to_id(self, repo: str, commit: str) -> bool:
+        """Have the kernel know a commit's root directory by the commit's id alone; whether that could be done.
 
         The kernel drops the name of a directory when it leads elsewhere: `getcwd` would fail there from then on. A
         directory that it finds under another name it moves to that.
         """
-        path = os.path.join(self._mountpoint, repo, commit)
-        try:
-            await trio.to_thread.run_sync(os.stat, path, abandon_on_cancel=True)
-        except OSError as error:
-            log.debug("%s: %s", path, error)
+        return await self._walker.look_up(os.path.join(self._mountpoint, repo, commit))
 
     def _left(self, repo: Inode, name: str, commit: str) -> None:
         """A name leads elsewhere now than to this commit, whose directory someone may be in."""
