@@ -57,3 +57,10 @@ class RefusedError(UnavailableError):
 
 class FormatError(PfsError):
     """A root that was written by a newer version, or that is not one."""
+
+
+def leaves(group: BaseException) -> list[BaseException]:
+    """The errors in a group, and in the groups in it."""
+    if not isinstance(group, BaseExceptionGroup):
+        return [group]
+    return [leaf for error in group.exceptions for leaf in leaves(error)]

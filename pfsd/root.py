@@ -18,6 +18,7 @@ from pfsd.nodestore import DatabaseNodes
 from pfsd.objectstore import fsync_directory
 from pfsd.openstore import DEFAULTS, OBJECTS, StorageOptions, open_store
 from pfsd.references import References
+from pfsd.sessions import Sessions
 
 FORMAT = 2
 
@@ -61,7 +62,8 @@ class Root:
             self.spool = directory / "spool"
             self.chunks = ChunkStore(self.db, self.objects, self.spool, self.references)
             undo.pop_all()
-        self.changes = Changes()
+        self.sessions = Sessions()
+        self.changes = Changes(self.sessions.changed)
         self.lock = threading.RLock()
         """Held while repo, commit and branch records are read and changed. Taken after a staging area's lock."""
 

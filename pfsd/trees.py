@@ -70,6 +70,14 @@ class TreeUpload:
         self._bytes += len(data)
 
     @noted
+    def zeros(self, path: str, count: int) -> None:
+        """Append so many zero bytes to the file at a path, like `write`."""
+        self.write(path, b"")
+        if self._sink is not None:
+            self._sink.zeros(count)
+        self._bytes += count
+
+    @noted
     def put(self, path: str, entry: Entry) -> None:
         """Put existing content at a path: a file's is appended to what is there, a directory's is merged in."""
         self._end()
@@ -153,7 +161,7 @@ class Trees:
             nodes.flush()
             object_hash = treeobjects.put(self._root.chunks, merged.top.root)
             with staging.lock:
-                self._commits.set_tree(commit, merged.top.root)
+                self._commits.replace_tree(commit, merged.top.root)
             if kept is not None:
                 batch = self._root.db.batch()
                 batch.put("tags", result.encode(), kept)

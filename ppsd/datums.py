@@ -165,6 +165,11 @@ def tag(salt: str, datum_id: str) -> str:
     return tag_prefix(salt) + datum_id
 
 
+def stats_tag(salt: str, datum_id: str) -> str:
+    """The tag of the tree that tells how a datum went; it goes with the datum's own."""
+    return f"{tag(salt, datum_id)}/stats"
+
+
 # --- the parts of an input
 
 _Shown = tuple[str, tuple[DatumInput, ...]]

@@ -15,7 +15,7 @@ from dataclasses import replace
 import trio
 
 from pfsd.errors import FullError, NotFoundError, PfsError, StateError, UnavailableError
-from ppsd import datums, enumeration, inputs
+from ppsd import datums, egress, enumeration, incremental, inputs, stats
 from ppsd.datums import Datum
 from ppsd.enumeration import Difference
 from ppsd.filesystem import CommitRef, CommitState, FileSystem
@@ -84,7 +84,7 @@ class JobRun:
         self._progress = progress
         if self.job.verdict is None:
             with self._work:
-                await self._attempt(self._start_output, self._compute)
+                await self._attempt(self._start_output, self._compute, self._push_output)
             if self._stop_reason and self.job.verdict is None:
                 await self._attempt(self._start_output)  # which is then failed, so that nobody waits for it
                 await self.decide(JobState.KILLED, self._stop_reason)
@@ -130,12 +130,33 @@ class JobRun:
             await self._tolerant(self._files.fail_commit, job.output, job.reason)
             await self._move_branch_back(job.output)
         merge = self._merged if state is JobState.SUCCESS else None
+        kept = await self._keep_stats()
+        if job.computes_alone:
+            await self._files.delete_tag_prefix(datums.tag_prefix(job.salt))
+            merge = None
+        if merge is not None:
+            merge = replace(merge, stats_tag=kept)
         progress = replace(progress, counts=progress.counted(state), merge=merge or progress.merge)
-        self.job = ended(job, state, time.time_ns())
+        self.job = ended(self.job, state, time.time_ns())
         await self._registry.update_job(self.job, progress)
         if state is JobState.SUCCESS:
             self._say(f"job {job.id} succeeded: {job.processed} datums computed, {job.skipped} skipped")
         return progress
+
+    async def _keep_stats(self) -> str:
+        """Commit how the datums went, if the spec asks for it; gives the tag that the next job may go on from."""
+        job = self.job
+        if not job.spec.enable_stats or not job.counted or job.discard:
+            return ""
+        try:
+            made, tag = await stats.commit(job, self._progress.merge, self._files)
+            self.job = replace(job, stats_commit=made)
+            return tag
+        except (UnavailableError, FullError):
+            raise
+        except PfsError as error:
+            self._say(f"the stats of job {job.id} can't be kept: {error}")
+            return ""
 
     async def _finish(self) -> None:
         """Finish the output commit, unless that was done before."""
@@ -226,7 +247,7 @@ class JobRun:
         tags = [datums.tag(self.job.salt, datum.id) for datum in found.added]
         present = await self._files.has_tags(tags) if tags else []
         await self._count(found, present)
-        await self._hand_out(found.added, present)
+        await self._hand_out(found, present)
         if self._failure:
             return
         result = datums.merge_tag(self.job.salt, former.tag if former else "")
@@ -234,6 +255,15 @@ class JobRun:
         changes |= {datum.order: tag for datum, tag in zip(found.added, tags, strict=True)}
         await self._files.merge_trees(output, changes, found.base, result)
         self._merged = MergeRecord(result, inputs.without_starts(self.job.spec.input), self.job.inputs, found.total)
+
+    async def _push_output(self) -> None:
+        """Push what was computed to where the spec's egress says."""
+        url, output = self.job.spec.egress, output_of(self.job)
+        if not url or (await self._files.inspect_commit(output)).finished:  # it is finished after it was pushed
+            return
+        self._say(f"job {self.job.id} pushes its output to {url}")
+        pushed = await egress.push(output, url, self._files)
+        self._say(f"job {self.job.id} has pushed {pushed.files} files, {pushed.size_bytes} bytes, to {url}")
 
     async def _count(self, found: Difference, present: Sequence[bool]) -> None:
         """Record how much there is to do; once begun, what is done beyond the skipped was done by this job."""
@@ -251,8 +281,12 @@ class JobRun:
         self.job = replace(self.job, state=JobState.RUNNING)
         await self._registry.update_job(self.job)
 
-    async def _hand_out(self, found: Sequence[Datum], present: Sequence[bool]) -> None:
-        tasks = [Task(self, datum) for datum, is_there in zip(found, present, strict=True) if not is_there]
+    async def _hand_out(self, found: Difference, present: Sequence[bool]) -> None:
+        todo = [datum for datum, is_there in zip(found.added, present, strict=True) if not is_there]
+        formers = await incremental.formers(self.job, todo, found.removed, self._files)
+        tasks = [Task(self, datum, formers.get(datum.id)) for datum in todo]
+        if formers:
+            self._say(f"job {self.job.id}: {len(formers)} datums go on from their former output")
         self._left = len(tasks)
         if not tasks:
             return
@@ -263,13 +297,17 @@ class JobRun:
             while not self._settled.is_set():
                 with trio.move_on_after(CHECKPOINT_SECONDS):
                     await self._settled.wait()
-                for session in self._pool.silent(self, int(SILENT_SECONDS / CHECKPOINT_SECONDS)):
-                    self._dismiss(session.worker_id)
+                self._dismiss_silent()
                 if not self._settled.is_set() and self.job is not written:
                     written = self.job
                     await self._registry.update_job(written, sync=False)
         finally:
             self._pool.withdraw(self)
+
+    def _dismiss_silent(self) -> None:
+        """End the workers that do not show any more that they live; to be called every `CHECKPOINT_SECONDS`."""
+        for session in self._pool.silent(self, int(SILENT_SECONDS / CHECKPOINT_SECONDS)):
+            self._dismiss(session.worker_id)
 
     def give_up(self, reason: str) -> None:
         """The datums can't be computed: the job fails."""
@@ -285,8 +323,8 @@ class JobRun:
             return
         if not outcome.error:
             self._left -= 1
-            stats = self.job.stats + outcome.stats
-            self.job = replace(self.job, processed=self.job.processed + 1, stats=stats)
+            total = self.job.stats + outcome.stats
+            self.job = replace(self.job, processed=self.job.processed + 1, stats=total)
             self._registry.note_job(self.job)
             if not self._left:
                 self._settled.set()

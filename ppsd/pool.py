@@ -64,6 +64,8 @@ class Task:
 
     load: Workload
     datum: Datum
+    former: Datum | None = None
+    """The datum that it goes on from, in an incremental pipeline: of the same paths, and computed."""
     tries: int = 0
     """How often it has failed."""
     losses: int = 0

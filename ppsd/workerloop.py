@@ -23,6 +23,7 @@ from fuse.serve import mounted
 from pachproto import pfsd_pb2, ppsd_pb2
 from pfsd.errors import StateError, UnavailableError
 from pfsd.rpc import Stub
+from ppsd.cgroups import Group
 from ppsd.compute import Computer
 from ppsd.filesystem import Messages, open_channel
 from ppsd.output import OUT
@@ -76,6 +77,8 @@ async def _work(options: Options, trouble: str) -> None:
                         await stack.enter_async_context(view.pipes.running(PFS))
                         await trio.to_thread.run_sync(bind, str(options.scratch), OUT)
                         runner = await stack.enter_async_context(Runner.open())
+                        group = Group(options.groups)
+                        group.add(runner.pid)
                     except (UnavailableError, StateError) as error:
                         trouble = str(error)
                 if trouble:
@@ -83,7 +86,7 @@ async def _work(options: Options, trouble: str) -> None:
                     raise UnavailableError(trouble)
                 store = Stub(channel, pfsd_pb2.DESCRIPTOR.services_by_name["Store"])
                 trees = await stack.enter_async_context(TreeUploads.open(store.PutTrees))
-                computer = Computer(daemon, view, runner, trees, str(options.scratch))
+                computer = Computer(daemon, view, runner, channel, trees, str(options.scratch), group)
                 await _serve(channel, options, computer)
     finally:
         daemon.close()

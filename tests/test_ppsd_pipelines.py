@@ -321,7 +321,7 @@ def test_a_pipeline_that_is_refused_leaves_nothing_behind(pipeline_daemon: Daemo
         (spec(input={"atom": {"repo": "nowhere", "glob": "/*"}}), grpc.StatusCode.NOT_FOUND),
         (spec(input={"atom": {"repo": "in", "glob": "/["}}), grpc.StatusCode.INVALID_ARGUMENT),
         (spec(input={"atom": {"repo": "in", "glob": "/", "from_commit": "0" * 32}}), grpc.StatusCode.NOT_FOUND),
-        (spec(egress={"URL": "s3://bucket"}), grpc.StatusCode.INVALID_ARGUMENT),
+        (spec(egress={"URL": "ftp://bucket"}), grpc.StatusCode.INVALID_ARGUMENT),
         (spec(update=True), grpc.StatusCode.NOT_FOUND),
     ]:
         with pytest.raises(grpc.RpcError) as failed:

@@ -137,6 +137,17 @@ def test_the_same_bytes_give_the_same_chunks_however_they_were_appended(store: S
     assert min(sizes[:-1]) >= MIN_CHUNK
 
 
+def test_zeros_are_cut_as_if_they_were_written(store: Store) -> None:
+    chunks, rng = store.root.chunks, random.Random(3)
+    data = rng.randbytes(3 * MAX_CHUNK)
+    for before in (0, 1, MIN_CHUNK, len(data)):
+        for count in (0, 1, MIN_CHUNK, MAX_CHUNK, 3 * MAX_CHUNK + 17):
+            written, told = content.ChunkWriter(chunks), content.ChunkWriter(chunks)
+            want = [*written.write(data[:before] + bytes(count) + data[:MAX_CHUNK]), *written.finish()]
+            found = [*told.write(data[:before]), *told.zeros(count), *told.write(data[:MAX_CHUNK]), *told.finish()]
+            assert found == want
+
+
 def test_ranges_of_a_file_of_many_chunks(store: Store) -> None:
     data = random.Random(1).randbytes(15_000_000)
     nodes, chunks = store.root.nodes, store.root.chunks

@@ -15,7 +15,7 @@ from pfsd.entries import Chunk, Entry
 from pfsd.errors import CorruptError, InvalidError
 from pfsd.objectstore import SIGNED_SECONDS
 from pfsd.root import FORMAT
-from pfsd.services import convert, listings
+from pfsd.services import convert, listings, sessions_api
 from pfsd.services.threads import in_thread, stream_in_thread
 from pfsd.store import Store
 from pfsd.tree import HASH_BYTES
@@ -46,10 +46,18 @@ class StoreService:
         return info
 
     async def GetCommitTree(self, request: pfs_pb2.Commit, _context: Any) -> pfsd_pb2.CommitTree:
+        sessions = self._store.root.sessions
+        lease = sessions.lease((request.repo.name, ""))
         commit = self._store.commits.resolve(request.repo.name, request.id)
+        if commit.is_open:
+            sessions.lease((commit.repo, commit.id))
         top = await in_thread(self._store.commits.tree, commit)
         return pfsd_pb2.CommitTree(
-            info=convert.commit_info(commit), root=top.root, files=top.files, directories=top.directories
+            info=convert.commit_info(commit),
+            root=top.root,
+            files=top.files,
+            directories=top.directories,
+            lease=lease,
         )
 
     async def GetNodes(self, request: pfsd_pb2.NodeRequest, _context: Any) -> AsyncIterator[pfsd_pb2.NodeBatch]:
@@ -212,6 +220,12 @@ class StoreService:
         self._store.commits.fail(request.commit.repo.name, request.commit.id, request.reason)
         return Empty()
 
+    async def Attach(
+        self, requests: AsyncIterator[pfsd_pb2.MountMessage], _context: Any
+    ) -> AsyncIterator[pfsd_pb2.MountRequest]:
+        async for request in sessions_api.attach(self._store.root.sessions, requests):
+            yield request
+
     async def WatchChanges(self, _request: Empty, _context: Any) -> AsyncIterator[pfsd_pb2.Changes]:
         subscription = self._store.root.changes.subscribe()
         try:
@@ -225,7 +239,7 @@ class StoreService:
 def _put_files(upload: BulkUpload, request: pfsd_pb2.PutFilesRequest) -> None:
     for file in request.files:
         chunks = [Chunk(chunk.hash, chunk.size) for chunk in file.chunks]
-        upload.add(file.path, file.overwrite, file.data, chunks, file.more)
+        upload.add(file.path, file.overwrite, file.data, chunks, file.more, zeros=file.zeros)
     upload.stage()
 
 
@@ -234,6 +248,8 @@ def _write_tree(upload: TreeUpload, writes: list[pfsd_pb2.TreeWrite]) -> None:
         kind = write.WhichOneof("what")
         if kind == "data":
             upload.write(write.path, write.data)
+        elif kind == "zeros":
+            upload.zeros(write.path, write.zeros)
         elif kind == "entry":
             try:
                 upload.put(write.path, entries.decode(write.entry))
@@ -242,7 +258,7 @@ def _write_tree(upload: TreeUpload, writes: list[pfsd_pb2.TreeWrite]) -> None:
         elif kind == "directory":
             upload.put(write.path, entries.EMPTY_DIR)
         else:
-            raise InvalidError(f"nothing is given for {write.path}: set data, entry or directory")
+            raise InvalidError(f"nothing is given for {write.path}: set data, zeros, entry or directory")
 
 
 def _finish_tree(upload: TreeUpload, writes: list[pfsd_pb2.TreeWrite], tag: str) -> StoredTree:

@@ -25,16 +25,18 @@ class StoreInfo(_message.Message):
     def __init__(self, id: _Optional[str] = ..., format: _Optional[int] = ..., object_store: _Optional[str] = ..., spool: _Optional[str] = ..., cache_dir: _Optional[str] = ..., cache_bytes: _Optional[int] = ...) -> None: ...
 
 class CommitTree(_message.Message):
-    __slots__ = ("info", "root", "files", "directories")
+    __slots__ = ("info", "root", "files", "directories", "lease")
     INFO_FIELD_NUMBER: _ClassVar[int]
     ROOT_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
     DIRECTORIES_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
     info: _pfs_pb2.CommitInfo
     root: bytes
     files: int
     directories: int
-    def __init__(self, info: _Optional[_Union[_pfs_pb2.CommitInfo, _Mapping]] = ..., root: _Optional[bytes] = ..., files: _Optional[int] = ..., directories: _Optional[int] = ...) -> None: ...
+    lease: int
+    def __init__(self, info: _Optional[_Union[_pfs_pb2.CommitInfo, _Mapping]] = ..., root: _Optional[bytes] = ..., files: _Optional[int] = ..., directories: _Optional[int] = ..., lease: _Optional[int] = ...) -> None: ...
 
 class NodeRequest(_message.Message):
     __slots__ = ("hashes",)
@@ -139,16 +141,18 @@ class PathChangeBatch(_message.Message):
     def __init__(self, changes: _Optional[_Iterable[_Union[PathChange, _Mapping]]] = ...) -> None: ...
 
 class TreeWrite(_message.Message):
-    __slots__ = ("path", "data", "entry", "directory")
+    __slots__ = ("path", "data", "entry", "directory", "zeros")
     PATH_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     ENTRY_FIELD_NUMBER: _ClassVar[int]
     DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    ZEROS_FIELD_NUMBER: _ClassVar[int]
     path: str
     data: bytes
     entry: bytes
     directory: bool
-    def __init__(self, path: _Optional[str] = ..., data: _Optional[bytes] = ..., entry: _Optional[bytes] = ..., directory: _Optional[bool] = ...) -> None: ...
+    zeros: int
+    def __init__(self, path: _Optional[str] = ..., data: _Optional[bytes] = ..., entry: _Optional[bytes] = ..., directory: _Optional[bool] = ..., zeros: _Optional[int] = ...) -> None: ...
 
 class PutTreeRequest(_message.Message):
     __slots__ = ("tag", "writes", "last")
@@ -275,18 +279,20 @@ class ChunkReference(_message.Message):
     def __init__(self, hash: _Optional[bytes] = ..., size: _Optional[int] = ...) -> None: ...
 
 class FilePut(_message.Message):
-    __slots__ = ("path", "overwrite", "data", "chunks", "more")
+    __slots__ = ("path", "overwrite", "data", "chunks", "zeros", "more")
     PATH_FIELD_NUMBER: _ClassVar[int]
     OVERWRITE_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    ZEROS_FIELD_NUMBER: _ClassVar[int]
     MORE_FIELD_NUMBER: _ClassVar[int]
     path: str
     overwrite: bool
     data: bytes
     chunks: _containers.RepeatedCompositeFieldContainer[ChunkReference]
+    zeros: int
     more: bool
-    def __init__(self, path: _Optional[str] = ..., overwrite: _Optional[bool] = ..., data: _Optional[bytes] = ..., chunks: _Optional[_Iterable[_Union[ChunkReference, _Mapping]]] = ..., more: _Optional[bool] = ...) -> None: ...
+    def __init__(self, path: _Optional[str] = ..., overwrite: _Optional[bool] = ..., data: _Optional[bytes] = ..., chunks: _Optional[_Iterable[_Union[ChunkReference, _Mapping]]] = ..., zeros: _Optional[int] = ..., more: _Optional[bool] = ...) -> None: ...
 
 class PutFilesRequest(_message.Message):
     __slots__ = ("commit", "files")
@@ -301,6 +307,42 @@ class PutFilesResponse(_message.Message):
     FILES_FIELD_NUMBER: _ClassVar[int]
     files: int
     def __init__(self, files: _Optional[int] = ...) -> None: ...
+
+class MountMessage(_message.Message):
+    __slots__ = ("attach", "writes", "rests", "done", "busy")
+    ATTACH_FIELD_NUMBER: _ClassVar[int]
+    WRITES_FIELD_NUMBER: _ClassVar[int]
+    RESTS_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    BUSY_FIELD_NUMBER: _ClassVar[int]
+    attach: Attachment
+    writes: str
+    rests: str
+    done: int
+    busy: int
+    def __init__(self, attach: _Optional[_Union[Attachment, _Mapping]] = ..., writes: _Optional[str] = ..., rests: _Optional[str] = ..., done: _Optional[int] = ..., busy: _Optional[int] = ...) -> None: ...
+
+class Attachment(_message.Message):
+    __slots__ = ("session", "writes")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    WRITES_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    writes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, session: _Optional[str] = ..., writes: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class MountRequest(_message.Message):
+    __slots__ = ("number", "lease_ms", "writes", "recall", "send")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    LEASE_MS_FIELD_NUMBER: _ClassVar[int]
+    WRITES_FIELD_NUMBER: _ClassVar[int]
+    RECALL_FIELD_NUMBER: _ClassVar[int]
+    SEND_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    lease_ms: int
+    writes: str
+    recall: _pfs_pb2.Commit
+    send: _pfs_pb2.Commit
+    def __init__(self, number: _Optional[int] = ..., lease_ms: _Optional[int] = ..., writes: _Optional[str] = ..., recall: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., send: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ...) -> None: ...
 
 class Record(_message.Message):
     __slots__ = ("key", "value")
