@@ -386,6 +386,34 @@ class ChunkStore:
         """Remove a sealed pack of which nothing is needed any more."""
         self._store.delete(pack_object(pack))
 
+    # --- repairing
+
+    def relocate(self, name: bytes, at: Location) -> None:
+        """Let the index name an intact copy of a chunk, durably; what is added of it meanwhile is as good and stays."""
+        pack = self._packs.get(at.pack)
+        if pack is not None:
+            with pack.lock:
+                if pack.name in self._packs:  # else sealed, and so synced, meanwhile
+                    self._index(pack, sync=True)
+        with self._lock:
+            if not self._is_fresh(name):
+                batch = self._db.batch()
+                batch.put("chunks", name, index_row(at.pack, at.offset, at.size, at.is_cut))
+                self._db.write(batch, sync=True)
+
+    def forget(self, name: bytes, is_lost: Callable[[bytes], bool]) -> None:
+        """Take a chunk out of the index, durably, so that adding its bytes stores them; if `is_lost(row)` still."""
+        with self._lock:
+            row = self._db.get("chunks", name)
+            if row is not None and is_lost(row) and not self._is_fresh(name):
+                batch = self._db.batch()
+                batch.delete("chunks", name)
+                self._db.write(batch, sync=True)
+
+    def _is_fresh(self, name: bytes) -> bool:
+        """Whether a chunk is on its way to the index. Called under the lock."""
+        return any(name in pack.fresh for pack in self._packs.values())
+
     # --- start-up
 
     def _recover(self) -> None:

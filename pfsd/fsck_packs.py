@@ -9,7 +9,7 @@ from typing import BinaryIO
 from blake3 import blake3
 
 from pfsd._core import MAX_CHUNK, next_cut
-from pfsd.chunkstore import INDEX, MAGIC, RECORD, Location, index_row, location, pack_object
+from pfsd.chunkstore import INDEX, MAGIC, RECORD, Location, location, pack_object
 from pfsd.errors import CorruptError
 from pfsd.fsck_findings import HashSet, Tally
 from pfsd.objectstore import open_object
@@ -87,20 +87,14 @@ class PackCheck:
                 continue
             if blake3(data).digest() != name:
                 return False
-            batch = self.root.db.batch()
-            row = index_row(stored.pack, stored.offset, stored.size, next_cut(data) == len(data))
-            batch.put("chunks", name, row)
-            self.root.db.write(batch, sync=True)
+            is_cut = next_cut(data) == len(data)
+            self.root.chunks.relocate(name, Location(stored.pack, stored.offset, stored.size, is_cut))
             return True
         return False
 
     def forget(self, name: bytes) -> None:
         """Take a lost chunk out of the index, so that putting its bytes again stores them."""
-        row = self.root.db.get("chunks", name)
-        if row is not None and parse_row(row) == self.broken[name]:
-            batch = self.root.db.batch()
-            batch.delete("chunks", name)
-            self.root.db.write(batch, sync=True)
+        self.root.chunks.forget(name, lambda row: parse_row(row) == self.broken[name])
 
     def _open(self, pack: str, is_growing: bool) -> BinaryIO:
         """A pack's bytes, as the store has them; raises FileNotFoundError or CorruptError where it is not there."""

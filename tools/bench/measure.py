@@ -110,12 +110,18 @@ def disk_bytes(directory: pathlib.Path) -> int:
 class Server:
     """A pfsd over a root of its own."""
 
-    def __init__(self, root: pathlib.Path, pipelines: bool = False) -> None:
-        command = [sys.executable, "-m", "pfsd.main", "--root", str(root), "--listen", "127.0.0.1:0"]
+    def __init__(
+        self,
+        root: pathlib.Path,
+        pipelines: bool = False,
+        options: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        command = [sys.executable, "-m", "pfsd.main", "--root", str(root), "--listen", "127.0.0.1:0", *options]
         if not pipelines:
             command.append("--no-pipelines")
         self.root = root
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **(env or {})})
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -150,9 +156,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(root: pathlib.Path, pipelines: bool = False) -> Iterator[Server]:
+def serving(
+    root: pathlib.Path, pipelines: bool = False, options: Sequence[str] = (), env: Mapping[str, str] | None = None
+) -> Iterator[Server]:
     """A daemon, with `pipelines` one that runs them too, that is stopped at the end."""
-    server = Server(root, pipelines)
+    server = Server(root, pipelines, options, env)
     try:
         yield server
     finally:
