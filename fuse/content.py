@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from itertools import islice
 from typing import NamedTuple, Protocol, TypeVar
@@ -30,6 +30,8 @@ _AHEAD_BYTES = 6 << 20
 """How far ahead of a sequential reader of a large file chunks are fetched."""
 _REMOTE_AHEAD_BYTES = 24 << 20
 """The same where they come from a remote store: 20 ms away, so much is on its way at 1 GB/s."""
+_REMOTE_GROUP_BYTES = 4 << 20
+"""What is asked for together of that: a reader goes on with the first while the others are on their way."""
 _NEAR_BYTES = 4 << 20
 """A read this close to where the last one ended counts as sequential: the kernel's come out of order."""
 _STREAMS = 1024
@@ -88,6 +90,7 @@ class Content:
         self.chunks = ChunkReader(source, packs, nursery)
         self._source = source
         self._ahead_bytes = _AHEAD_BYTES if packs.remote is None else _REMOTE_AHEAD_BYTES
+        self._ahead_group = _AHEAD_BYTES if packs.remote is None else _REMOTE_GROUP_BYTES
         self._nursery = nursery
         self._fetching: dict[bytes, trio.Event] = {}
         self._streams: OrderedDict[bytes, int] = OrderedDict()
@@ -197,8 +200,9 @@ class Content:
             raise CorruptError(f"a file's chunks end before its {entry.size} bytes do")
         ahead = [chunk for start, chunk in covered if start >= end]
         cold = [chunk for chunk in ahead if not self.chunks.on_hand(chunk.hash)]
-        if cold and 2 * len(cold) >= len(ahead):
-            self.chunks.prefetch(cold)
+        if cold and (2 * len(cold) >= len(ahead) or sum(chunk.size for chunk in cold) >= self._ahead_group):
+            for group in _groups(cold, self._ahead_group):
+                self.chunks.prefetch(group)
         elif place is not None and entry.size <= SMALL_BYTES and not self.chunks.on_hand(needed[0][1].hash):
             self.chunks.prefetch([needed[0][1], *self._following(place)])
         data = await self.chunks.get([chunk for _, chunk in needed])
@@ -250,6 +254,20 @@ class Content:
 
 def _decode(name: bytes, data: bytes) -> tuple[Node, int]:
     return verified(name, data), len(data)
+
+
+def _groups(chunks: list[Chunk], size: int) -> Iterator[list[Chunk]]:
+    """Chunks in order, cut where `size` bytes are reached."""
+    group: list[Chunk] = []
+    held = 0
+    for chunk in chunks:
+        group.append(chunk)
+        held += chunk.size
+        if held >= size:
+            yield group
+            group, held = [], 0
+    if group:
+        yield group
 
 
 def _part(data: bytes, start: int, end: int) -> bytes | memoryview:

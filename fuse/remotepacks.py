@@ -144,6 +144,7 @@ class SignedStore:
         self._lock = threading.Lock()
         self._addresses: dict[str, tuple[str, float]] = {}
         self._stop = threading.Event()
+        threading.Thread(target=_import_client, name="import").start()  # takes as long as a dozen requests
 
     def has(self, pack: str) -> bool:
         """Whether there is an address of a pack that holds for a while yet."""
@@ -166,6 +167,10 @@ class SignedStore:
         if found is None:
             raise UnavailableError(f"{self._url}: there is no address of {name}")
         return persistently(lambda: read_signed(found[0], self._url, offset, size), PATIENCE_SECONDS, self._stop)
+
+
+def _import_client() -> None:
+    import pfsd.signedreads  # noqa: F401
 
 
 class _OwnStore:

@@ -20,7 +20,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 from typing import Protocol
@@ -122,6 +122,7 @@ class BlockCache:
         self._counted = Statistics()
         self._written = 0.0
         self._streams: OrderedDict[str, _Stream] = OrderedDict()
+        self._coming: dict[tuple[str, int], Future[None]] = {}
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="block")
 
     def read(self, source: Source, name: str, offset: int, size: int) -> bytes:
@@ -153,15 +154,9 @@ class BlockCache:
         blocks: dict[str, set[int]] = {}
         for name, offset, size in wanted:
             blocks.setdefault(name, set()).update(range(offset // BLOCK_BYTES, (offset + size - 1) // BLOCK_BYTES + 1))
-        spans = [
-            (name, span)
-            for name, numbers in blocks.items()
-            for span in _spans(number for number in sorted(numbers) if not self._path(name, number).exists())
-        ]
-        if len(spans) > 1 or (spans and len(spans[0][1]) > 1):
-            with suppress(RuntimeError, CancelledError):  # closed meanwhile
-                for future in [self._pool.submit(self._ahead, source, name, span) for name, span in spans]:
-                    future.result()
+        futures = {each for name, numbers in blocks.items() for each in self._begin(source, name, sorted(numbers))}
+        for future in futures:
+            _wait(future)
 
     def keep(self, name: str, fd: int) -> None:
         """Take over the blocks of an object that was just stored, from a file."""
@@ -199,11 +194,37 @@ class BlockCache:
     def _fetched(self, source: Source, name: str, wanted: list[int]) -> bytes:
         """The first of the blocks that are wanted, fetched together with those that follow it."""
         index = wanted[0]
+        with self._lock:
+            coming = self._coming.get((name, index))
+        if coming is not None:
+            self._count(waits=1)
+            _wait(coming)
+            data = self._part(name, index, 0, BLOCK_BYTES, partial=True)
+            if data is not None:
+                return data
         found = self._fetch(source, name, next(_spans(wanted)))
         if index in found:
             return found[index]
         data = self._part(name, index, 0, BLOCK_BYTES, partial=True)
         return data if data is not None else source.read_fresh(name, index * BLOCK_BYTES, BLOCK_BYTES)
+
+    def _begin(self, source: Source, name: str, numbers: list[int]) -> set[Future[None]]:
+        """Begin to fetch those of sorted blocks that are not here; what is done once they are, as far as they can be.
+
+        A block that is on its way already is not part of another request, which would have to wait for that one.
+        """
+        missing = [number for number in numbers if not self._path(name, number).exists()]
+        with self._lock:
+            futures = {self._coming[name, number] for number in missing if (name, number) in self._coming}
+            spans = list(_spans(number for number in missing if (name, number) not in self._coming))
+            for span in spans:
+                try:
+                    future = self._pool.submit(self._ahead, source, name, span)
+                except RuntimeError:  # closed meanwhile
+                    break
+                self._coming.update(((name, number), future) for number in span)
+                futures.add(future)
+        return futures
 
     def _fetch(self, source: Source, name: str, span: list[int]) -> dict[int, bytes]:
         """Fetch those blocks of a span, without gaps, that nobody fetched meanwhile; returns them."""
@@ -233,6 +254,10 @@ class BlockCache:
             log.info("blocks of %s were not fetched ahead: %s", name, error)
         except Exception:
             log.exception("fetching blocks of %s ahead failed", name)
+        finally:
+            with self._lock:
+                for number in span:
+                    self._coming.pop((name, number), None)
 
     def _read_ahead(self, source: Source, name: str, first: int, last: int) -> None:
         """Fetch what follows where a reader goes on from where it was: the further, the longer it does."""
@@ -250,10 +275,8 @@ class BlockCache:
             if end - begin < min(stream.window, REQUEST_BLOCKS):
                 return
             stream.asked_to = end
-        with suppress(RuntimeError):  # closed meanwhile
-            missing = self._missing(name, stream.end, min(end, MOST_BLOCKS))
-            for span in _spans(number for number in missing if number >= begin):
-                self._pool.submit(self._ahead, source, name, span)
+        missing = self._missing(name, stream.end, min(end, MOST_BLOCKS))
+        self._begin(source, name, [number for number in missing if number >= begin])
 
     def _missing(self, name: str, begin: int, end: int) -> Iterator[int]:
         """The blocks in a range that are not here, as far as it is not known that the object ends before."""
@@ -376,6 +399,11 @@ class BlockCache:
         for field in fields(self._counted):
             setattr(self._counted, field.name, 0)
         self._written = time.monotonic()
+
+
+def _wait(future: Future[None]) -> None:
+    with suppress(CancelledError):  # closed meanwhile
+        future.result()
 
 
 def _lock_at(name: str, index: int) -> int:

@@ -140,7 +140,7 @@ class Network:
 
 @contextlib.contextmanager
 def slow_line(server: str, seconds: float, cpu: int) -> Iterator[Network]:
-    """A line to `server` ("HOST:PORT") whose round trip takes `seconds`; the process that makes it runs on core `cpu`."""
+    """A line to `server` (HOST:PORT) whose round trip takes `seconds`; what makes it runs on the core `cpu`."""
     command = [sys.executable, "-m", "tools.bench.network", server, str(seconds), str(cpu)]
     root = pathlib.Path(__file__).parents[2]
     process = subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
