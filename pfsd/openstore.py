@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pathlib
 from dataclasses import dataclass
 
 from pfsd.blockcache import DEFAULT_BYTES, BlockCache
 from pfsd.cachedstore import CachedStore
-from pfsd.errors import InvalidError, StateError
+from pfsd.errors import InvalidError, RefusedError, StateError, UnavailableError
 from pfsd.objectstore import LocalObjectStore, ObjectStore, fsync_directory
+
+log = logging.getLogger(__name__)
 
 OBJECTS = "OBJECTS"
 """The file of a root that names its object store, where that is not the directory `objects`."""
@@ -35,6 +38,7 @@ DEFAULTS = StorageOptions()
 def open_store(directory: pathlib.Path, owner: str, options: StorageOptions) -> ObjectStore:
     """The object store of the root in `directory`, whose id is `owner`.
 
+    A store that does not answer is taken as it is where the root had its packs there before.
     Raises StateError when the root has its packs elsewhere, InvalidError for a URL that is none, and what
     `pfsd.s3store.S3ObjectStore.claim` raises.
     """
@@ -60,7 +64,15 @@ def open_store(directory: pathlib.Path, owner: str, options: StorageOptions) -> 
     from pfsd.s3store import S3ObjectStore
 
     store = S3ObjectStore(wanted)
-    store.claim(owner, take_over=options.take_over)
+    try:
+        store.claim(owner, take_over=options.take_over)
+    except RefusedError:
+        raise
+    except UnavailableError as error:
+        if not known or options.take_over:
+            raise
+        log.warning("%s: starting without it; what is cached or in the spool is read, and packs wait for it", error)
+        store.claim_later(owner)
     if not known:
         record_url(directory, wanted)
     return CachedStore(store, cache)

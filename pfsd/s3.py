@@ -134,6 +134,7 @@ def explained(url: str) -> Iterator[None]:
     NotFoundError where a key or bucket is missing, RefusedError where trying again is of no use, else UnavailableError.
     """
     from botocore.exceptions import BotoCoreError, ClientError
+    from urllib3.exceptions import HTTPError
 
     try:
         yield
@@ -141,7 +142,9 @@ def explained(url: str) -> Iterator[None]:
         raise refused(url, error.response) from error
     except BotoCoreError as error:
         raise unreachable(url, error) from error
-    except OSError as error:  # urllib3's errors reach here as botocore's, all but those of a broken connection
+    except HTTPError as error:  # botocore lets it through where a body ends too early
+        raise UnavailableError(f"an answer of {url} broke off") from error
+    except OSError as error:
         raise UnavailableError(f"{url} does not answer: {error}") from error
 
 

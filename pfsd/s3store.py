@@ -65,6 +65,8 @@ class S3ObjectStore:
         self._closing = threading.Event()
         self._parts = ThreadPoolExecutor(PARTS_AT_ONCE, thread_name_prefix="s3-part")
         self._patience = START_PATIENCE_SECONDS
+        self._claiming = threading.Lock()
+        self._unclaimed = ""
 
     def claim(self, owner: str, *, take_over: bool = False) -> None:
         """Let the root with the id `owner` keep its packs here; looks whether the store can be used at all.
@@ -91,6 +93,16 @@ class S3ObjectStore:
         self._abort_uploads()
         self._patience = PATIENCE_SECONDS
 
+    def claim_later(self, owner: str) -> None:
+        """Claim for a root whose packs were here, and which can't be asked for now, before anything is changed."""
+        self._unclaimed = owner
+
+    def _claim_now(self) -> None:
+        with self._claiming:
+            if self._unclaimed:
+                self.claim(self._unclaimed)
+                self._unclaimed = ""
+
     def check_owner(self, owner: str) -> None:
         """For readers: raises StateError where these are not the packs of the root `owner`."""
         if self._owner() != f"pfsd {VERSION} {owner}\n":
@@ -98,6 +110,7 @@ class S3ObjectStore:
         self._patience = PATIENCE_SECONDS
 
     def put_file(self, name: str, source: pathlib.Path) -> None:
+        self._claim_now()
         key = self._key(name)
         with source.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -144,6 +157,7 @@ class S3ObjectStore:
             asked["ContinuationToken"] = page["NextContinuationToken"]
 
     def delete(self, name: str) -> None:
+        self._claim_now()
         self._again(lambda: self._client.delete_object(Bucket=self._bucket, Key=self._key(name)))
 
     def signed(self, name: str) -> str:

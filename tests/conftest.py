@@ -13,6 +13,8 @@ from tests.daemons import Daemon, running
 # Run in the background, a shell has its commands ignore SIGINT, and what they start inherits that: tests that
 # interrupt a process would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Who ends the tests this way wants what they started stopped too.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture

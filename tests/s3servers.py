@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
@@ -74,6 +75,8 @@ def gateway(directory: pathlib.Path, address: str = "127.0.0.1") -> Iterator[S3S
 
 @contextlib.contextmanager
 def _serving(command: list[str], port: int, address: str = "127.0.0.1") -> Iterator[str]:
+    if shutil.which("setpriv"):  # it ends with the tests, however these do
+        command = ["setpriv", "--pdeathsig", "KILL", *command]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         endpoint = f"http://{address}:{port}"

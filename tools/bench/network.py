@@ -107,7 +107,7 @@ async def _serve(host: str, port: int, delay: float) -> None:
         await asyncio.sleep(delay)  # what the handshake takes on a line like this
         behind_reader, behind_writer = await asyncio.open_connection(host, port, limit=READ_BYTES)
         try:
-            await asyncio.gather(
+            await asyncio.gather(  # both end when either side does
                 _pass(reader, behind_writer, delay / 2, counter), _pass(behind_reader, writer, delay / 2, None)
             )
         finally:

@@ -25,9 +25,12 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import grpc
+
+from pachproto import pfs_pb2
 from tools.bench.measure import MIB, Bench, Server, serving
 from tools.bench.network import Network, slow_line
-from tools.bench.store import write_random
+from tools.bench.store import Client, write_random
 from tools.s3server import gateway_path
 
 ROUND_TRIP_SECONDS = 0.02
@@ -49,12 +52,14 @@ class Scale:
     """Files of SMALL_BYTES."""
     entries: int = 100_000
     """Files in the directory that is listed."""
+    written: int = 200
+    """Small files that are written: s3fs takes 20 requests for each."""
     rounds: int = 3
     """Of what takes seconds; what takes the others minutes is done once."""
 
 
 DEFAULT = Scale()
-QUICK = Scale(4 * MIB, 20, 200, 1)
+QUICK = Scale(4 * MIB, 20, 200, 5, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +199,8 @@ class Pfsd(Contender):
         with self._mounted("written/master") as target:
             started = time.perf_counter()
             work(target)
-            self.server.pachctl("finish-commit", "written", "master")
+            with grpc.insecure_channel(self.server.address) as channel:
+                Client(channel).finish(pfs_pb2.Commit(repo=pfs_pb2.Repo(name="written"), id="master"))
             return time.perf_counter() - started
 
 
@@ -233,9 +239,9 @@ def run(bench: Bench, large: bool, quick: bool) -> None:
                 "MiB",
             )
             _compare(
-                f"write {scale.small:,} files of {SMALL_BYTES} bytes, until they are stored",
-                _write([own, *beside, *others], write_small, scale, scale.small * SMALL_BYTES, 1),
-                scale.small,
+                f"write {scale.written:,} files of {SMALL_BYTES} bytes, until they are stored",
+                _write([own, *beside, *others], write_small, scale, scale.written * SMALL_BYTES, 1),
+                scale.written,
                 "files",
             )
 
@@ -329,7 +335,7 @@ def write_large(target: pathlib.Path, scale: Scale, seed: int) -> None:
 def write_small(target: pathlib.Path, scale: Scale, seed: int) -> None:
     """Write many files of random bytes."""
     source = random.Random(seed + 200)
-    for number in range(scale.small):
+    for number in range(scale.written):
         (target / f"file-{number:06}").write_bytes(source.randbytes(SMALL_BYTES))
 
 
