@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -55,6 +56,16 @@ class Place(NamedTuple):
     name: bytes
 
 
+@dataclass(slots=True)
+class _Stream:
+    """Sequential reads of one content."""
+
+    end: int = 0
+    """Where the last read ended."""
+    passed: dict[bytes, int] = field(default_factory=dict)
+    """Chunks that were read, each with the offset of its end; those first read are first."""
+
+
 @asynccontextmanager
 async def open_content(source: Source) -> AsyncIterator[Content]:
     """The content of the store behind `source`; fetches that go on at the end are cancelled."""
@@ -78,7 +89,7 @@ class Content:
         self._source = source
         self._nursery = nursery
         self._fetching: dict[bytes, trio.Event] = {}
-        self._streams: OrderedDict[bytes, int] = OrderedDict()
+        self._streams: OrderedDict[bytes, _Stream] = OrderedDict()
         self._beside: OrderedDict[bytes, tuple[bytes | None, bytes, int]] = OrderedDict()
 
     # --- nodes -------------------------------------------------------------------------------------------
@@ -169,7 +180,8 @@ class Content:
         end = min(offset + size, entry.size)
         if offset >= end:
             return b""
-        ahead_to = end + _AHEAD_BYTES if self._sequential(entry, offset, end) else end
+        stream = self._sequential(entry, offset, end)
+        ahead_to = end if stream is None else end + _AHEAD_BYTES
 
         def covering() -> list[tuple[int, Chunk]]:
             found = []
@@ -186,26 +198,50 @@ class Content:
         ahead = [chunk for start, chunk in covered if start >= end]
         cold = [chunk for chunk in ahead if not self.chunks.on_hand(chunk.hash)]
         if cold and 2 * len(cold) >= len(ahead):
-            self.chunks.prefetch(cold)
+            self.chunks.prefetch(cold, self._later(entry, ahead_to))
         elif place is not None and entry.size <= SMALL_BYTES and not self.chunks.on_hand(needed[0][1].hash):
             self.chunks.prefetch([needed[0][1], *self._following(place)])
         data = await self.chunks.get([chunk for _, chunk in needed])
+        if stream is not None:
+            self._let_go(stream, needed, offset)
         parts = [
             _part(part, max(offset - start, 0), end - start) for (start, _), part in zip(needed, data, strict=True)
         ]
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _sequential(self, entry: FileEntry, offset: int, end: int) -> bool:
-        """Whether this read goes on from the last one of the same content; remembers it."""
+    def _sequential(self, entry: FileEntry, offset: int, end: int) -> _Stream | None:
+        """The reads of the same content that this one goes on from; remembers it."""
         if entry.chunk_count == 1:
-            return False
+            return None
         key = entry.chunk_root or entry.chunks[0].hash
-        near = abs(offset - self._streams.get(key, 0)) <= _NEAR_BYTES
-        self._streams[key] = end
+        stream = self._streams.get(key)
+        if stream is None:
+            stream = self._streams[key] = _Stream()
+        near = abs(offset - stream.end) <= _NEAR_BYTES
+        stream.end = end
         self._streams.move_to_end(key)
         if len(self._streams) > _STREAMS:
             self._streams.popitem(last=False)
-        return near
+        return stream if near else None
+
+    def _later(self, entry: FileEntry, offset: int) -> Iterator[Chunk]:
+        """The chunks from `offset` on, as far as nodes are at hand."""
+        try:
+            for _, chunk in entries.chunks_from(self.nodes, entry, offset):
+                yield chunk
+        except NodesMissing:
+            return
+
+    def _let_go(self, stream: _Stream, read: list[tuple[int, Chunk]], offset: int) -> None:
+        """Drop the chunks that a sequential reader has left well behind: the kernel has their pages, and memory
+        that is used again at once is fast.
+        """
+        stream.passed.update((chunk.hash, start + chunk.size) for start, chunk in read)
+        for name, end in list(stream.passed.items()):
+            if end > offset - _NEAR_BYTES:
+                break
+            del stream.passed[name]
+            self.chunks.drop(name)
 
     def _following(self, place: Place) -> list[Chunk]:
         """The chunks of small files after `place`: more each time a reader asks where the last answer

@@ -48,6 +48,8 @@ class Daemon:
     def __init__(self, address: str, patience: float = PATIENCE) -> None:
         self.address = address
         self.patience = patience
+        self.calls = 0
+        """How many were made, also in vain."""
         options = [
             *CHANNEL_OPTIONS,
             ("grpc.initial_reconnect_backoff_ms", 100),
@@ -142,6 +144,7 @@ class Daemon:
 
         Goes on until it is cancelled; raises UnavailableError when the daemon goes away.
         """
+        self.calls += 1
         stream = self._store.WatchChanges(empty_pb2.Empty())
 
         def follow() -> None:
@@ -181,6 +184,7 @@ class Daemon:
         pause = 0.05
         while True:
             timeout = max(deadline - trio.current_time(), 0.01) + takes
+            self.calls += 1
 
             def attempt(timeout: float = timeout) -> Any:
                 with _status(self.address):

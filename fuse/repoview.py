@@ -95,6 +95,9 @@ class RepositoryView(WritableView):
     def kept_in(self) -> str:
         return str(kept_directory())
 
+    def calls_made(self) -> int:
+        return self._daemon.calls
+
     def free_bytes(self) -> int:
         """What can be written before it is sent."""
         found = os.statvfs(self._scratch)

@@ -20,7 +20,7 @@ from pyfuse3 import EntryAttributes, FUSEError
 from fuse.content import SMALL_BYTES, Content, Place
 from fuse.errnos import answers
 from fuse.inodes import ROOT, ChangingDir, Found, Inode, InodeTable
-from fuse.mounts import KEPT
+from fuse.mounts import CALLS, KEPT
 from pfsd import entries, paths, varint
 from pfsd.entries import DirEntry, FileEntry
 from pfsd.tree import Pair
@@ -268,6 +268,10 @@ class View(pyfuse3.Operations):
         """Where is kept what could not be written."""
         raise FUSEError(pyfuse3.ENOATTR)
 
+    def calls_made(self) -> int:
+        """How many calls to the daemon the mount has made."""
+        raise FUSEError(pyfuse3.ENOATTR)
+
     def free_bytes(self) -> int:
         """How much can be written."""
         return 0
@@ -310,6 +314,8 @@ class View(pyfuse3.Operations):
         snapshot = found.snapshot
         if name == KEPT and inode == ROOT:
             return os.fsencode(self.kept_in())
+        if name == CALLS and inode == ROOT:
+            return b"%d" % self.calls_made()
         if snapshot is None:
             raise FUSEError(pyfuse3.ENOATTR)
         if name == _HASH:

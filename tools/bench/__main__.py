@@ -8,10 +8,10 @@ import pathlib
 import sys
 import tempfile
 
-from tools.bench import pipeline, store
+from tools.bench import mount, pipeline, store
 from tools.bench.measure import Bench
 
-BENCHMARKS = {"store": store.run, "pipeline": pipeline.run}
+BENCHMARKS = {"store": store.run, "mount": mount.run_all, "pipeline": pipeline.run}
 
 
 def main() -> int:
