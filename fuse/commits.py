@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 import trio
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from fuse.daemon import Daemon
+from fuse.daemon import IMPATIENCE, Daemon
 from pachproto import pfs_pb2, pfsd_pb2
-from pfsd.errors import InvalidError, NotFoundError, PfsError
+from pfsd.errors import InvalidError, NotFoundError, PfsError, UnavailableError
 
 log = logging.getLogger(__name__)
 
@@ -159,8 +159,13 @@ class Commits:
         return now - head.answered <= BURST_SECONDS and now - head.asked <= FRESH_SECONDS
 
     async def _ask(self, repo: str, name: str) -> CommitRecord:
+        known = self._finished.get((repo, name))
         try:
-            return self._remember(_from_tree(await self._daemon.commit_tree(repo, name)))
+            return self._remember(_from_tree(await self._daemon.commit_tree(repo, name, IMPATIENCE if known else None)))
+        except UnavailableError:
+            if known is None:
+                raise
+            return known
         except (NotFoundError, InvalidError) as error:
             ancestor = parse_ancestor(name)
             if ancestor is None:

@@ -90,6 +90,10 @@ class Content:
         self._nursery = nursery
         self._fetching: dict[bytes, trio.Event] = {}
         self._streams: OrderedDict[bytes, _Stream] = OrderedDict()
+        self._habit = _FIRST_BESIDE
+        """How many small files are fetched along at the beginning of a directory: many, when the last one was read
+        through.
+        """
         self._beside: OrderedDict[bytes, tuple[bytes | None, bytes, int]] = OrderedDict()
 
     # --- nodes -------------------------------------------------------------------------------------------
@@ -136,10 +140,11 @@ class Content:
         except PfsError as error:
             log.info("nodes were not fetched ahead: %s", error)
 
-    async def page(self, root: bytes, start: bytes, limit: int) -> list[Pair]:
+    async def page(self, root: bytes, start: bytes, limit: int, beside: Iterable[bytes] = ()) -> list[Pair]:
         """At most `limit` pairs of the tree `root`, from the key `start` on, in order.
 
-        The leaves that follow are fetched with the first, so a listing costs few calls.
+        The leaves that follow are fetched with the first, so a listing costs few calls, and then those of the trees
+        `beside`, so a walk does.
         """
 
         def leaves() -> list[bytes]:
@@ -156,8 +161,26 @@ class Content:
 
         missing = [name for name in await self.run(leaves) if name not in self.nodes]
         if missing:
+            leaves_beside = (name for other in beside for name in self._leaves_now(other))
+            missing += islice(leaves_beside, max(0, _NODES_A_CALL - len(missing)))
             await self.fetch_nodes(missing)
         return await self.run(lambda: list(islice(tree.items(self.nodes, root, start), limit)))
+
+    def _leaves_now(self, root: bytes) -> list[bytes]:
+        """The leaves of a small tree whose root is at hand."""
+        if root not in self.nodes or root == tree.EMPTY:
+            return []
+        node = self.nodes.get(root)
+        return [node.child(i) for i in range(len(node.keys))] if node.level == 1 else []
+
+    def following(self, place: Place) -> Iterator[bytes]:
+        """The roots of the directories that follow one in its directory, as far as nodes are at hand."""
+        try:
+            for _, value in tree.items(self.nodes, place.root, place.name + b"\0"):
+                if value[0] == 2:
+                    yield value[1:33]
+        except NodesMissing:
+            return
 
     async def child(self, directory: DirEntry, name: bytes) -> bytes | None:
         """The encoded entry called `name`, or None."""
@@ -200,7 +223,7 @@ class Content:
         if cold and 2 * len(cold) >= len(ahead):
             self.chunks.prefetch(cold, self._later(entry, ahead_to))
         elif place is not None and entry.size <= SMALL_BYTES and not self.chunks.on_hand(needed[0][1].hash):
-            self.chunks.prefetch([needed[0][1], *self._following(place)])
+            self.chunks.prefetch([needed[0][1], *self._following(place)], self._small_later(place))
         data = await self.chunks.get([chunk for _, chunk in needed])
         if stream is not None:
             self._let_go(stream, needed, offset)
@@ -249,7 +272,12 @@ class Content:
         """
         due, covered, window = self._beside.get(place.root, (b"", b"", 0))
         goes_on = place.name == due if due is not None else place.name > covered
-        window = min(window * 2, _MOST_BESIDE) if goes_on and window else _FIRST_BESIDE
+        if goes_on and window:
+            window = min(window * 2, _MOST_BESIDE)
+        elif not window and self._is_first(place):
+            window = self._habit = max(self._habit // 2, _FIRST_BESIDE)
+        else:
+            window = _FIRST_BESIDE
         chunks: list[Chunk] = []
         size, last, due = 0, place.name, b""
         try:
@@ -262,6 +290,8 @@ class Content:
                 if isinstance(entry, FileEntry) and len(entry.chunks) == 1 and entry.size <= SMALL_BYTES:
                     chunks.append(entry.chunks[0])
                     size += entry.size
+            if not due and window > self._habit:
+                self._habit = window
         except NodesMissing as missing:
             due = None
             self.prefetch_nodes(missing.hashes)
@@ -270,6 +300,26 @@ class Content:
         if len(self._beside) > _STREAMS:
             self._beside.popitem(last=False)
         return chunks
+
+    def _is_first(self, place: Place) -> bool:
+        """Whether it is the first of its directory."""
+        try:
+            return next(tree.items(self.nodes, place.root, b""))[0] == place.name
+        except NodesMissing:
+            return False
+
+    def _small_later(self, place: Place) -> Iterator[Chunk]:
+        """The chunks of small files further on, for someone who has begun to read them in order."""
+        _, covered, window = self._beside[place.root]
+        if window == _FIRST_BESIDE:
+            return
+        try:
+            for _, value in tree.items(self.nodes, place.root, covered + b"\0"):
+                entry = entries.decode(value)
+                if isinstance(entry, FileEntry) and len(entry.chunks) == 1 and entry.size <= SMALL_BYTES:
+                    yield entry.chunks[0]
+        except NodesMissing:
+            return
 
 
 def _decode(name: bytes, data: bytes) -> tuple[Node, int]:

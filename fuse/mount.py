@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import trio
 
 from fuse.content import open_content
-from fuse.daemon import Daemon
+from fuse.daemon import PATIENCE, Daemon
 from fuse.groups import ungrouped
 from fuse.mounts import source_options, unmount, unmount_all
 from fuse.repoview import RepositoryView
@@ -44,10 +44,12 @@ def run_repository_view(
     debug: bool = False,
     ready: Callable[[], None] | None = None,
     parent: int | None = None,
+    patience: float = PATIENCE,
 ) -> None:
     """Mount the repository view of the daemon at `address`; returns once it is unmounted.
 
-    With `allow_other`, other users may read what it shows.
+    With `allow_other`, other users may read what it shows. What needs a daemon that is away waits for `patience`
+    seconds.
 
     SIGTERM and SIGINT end it, and so does the end of the process `parent`; the mount point is always left
     unmounted. `ready` is called once the mount answers. Raises UnavailableError when the daemon does not
@@ -56,7 +58,7 @@ def run_repository_view(
     check_mountpoint(mountpoint)
     check_device()
     _raise_file_limit()
-    trio.run(_serve, _Settings(mountpoint, address, all_commits, allow_other, debug, ready, parent))
+    trio.run(_serve, _Settings(mountpoint, address, all_commits, allow_other, debug, ready, parent, patience))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class _Settings:
     debug: bool
     ready: Callable[[], None] | None
     parent: int | None
+    patience: float
 
 
 def _raise_file_limit() -> None:
@@ -93,6 +96,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--all-commits", action="store_true", help="list every commit beside the branches")
     parser.add_argument("--allow-other", action="store_true", help="let other users read what is mounted")
     parser.add_argument("--parent", type=int, help="end with the process of this id")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=PATIENCE,
+        metavar="SECONDS",
+        help="how long to wait for a daemon that is away (default: %(default)g)",
+    )
     parser.add_argument("--debug", action="store_true", help="print each request")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.DEBUG if options.debug else logging.WARNING)
@@ -110,6 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             debug=options.debug,
             ready=ready,
             parent=options.parent,
+            patience=options.patience,
         )
     except PfsError as error:
         sys.stderr.write(f"{error}\n")
@@ -141,7 +152,7 @@ async def _serve(settings: _Settings) -> None:
 
 
 async def _mounted_view(settings: _Settings, serving: trio.CancelScope) -> None:
-    daemon = Daemon(settings.address)
+    daemon = Daemon(settings.address, settings.patience)
     try:
         await daemon.describe(_START_PATIENCE)
         with tempfile.TemporaryDirectory(prefix="pfs-mount-") as scratch:

@@ -36,8 +36,8 @@ class Mounted:
         self.process = process
         self.path = path
 
-    def run(self, *command: str) -> bytes:
-        return subprocess.run(command, cwd=self.path, check=True, capture_output=True, timeout=60).stdout
+    def run(self, *command: str, cwd: str = ".") -> bytes:
+        return subprocess.run(command, cwd=self.path / cwd, check=True, capture_output=True, timeout=60).stdout
 
 
 @contextlib.contextmanager

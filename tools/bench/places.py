@@ -6,7 +6,6 @@ import contextlib
 import os
 import pathlib
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -14,10 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from fuse.mounts import CALLS, mount_at
-from tools.bench.measure import STOP_SECONDS, Bench, Sample, peak_memory, run_command, serving
+from tools.bench.measure import Bench, Sample, peak_memory, run_command, serving
 
 START_SECONDS = 120
 """For which a program that mounts is waited for: some read all they have first."""
+STOP_SECONDS = 10
 REPO = "bench"
 
 
@@ -85,7 +85,7 @@ class Place:
             finally:
                 if mount_at(target) is not None:
                     run_command(["fusermount3", "-u", target])
-                _await_end(process)
+                end(process)
                 output.close()
 
 
@@ -98,13 +98,13 @@ def _await_mount(process: subprocess.Popen[bytes], target: str, output: pathlib.
     os.listdir(target)  # answered once it serves
 
 
-def _await_end(process: subprocess.Popen[bytes]) -> None:
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a process whose mount is gone. Some take long over what they hold, which is not what is measured."""
     try:
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.wait()
-        raise
 
 
 def drop_pages(directory: pathlib.Path) -> None:
