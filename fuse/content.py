@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _NODES_A_CALL = 512
+_ROOTS_A_CALL = 128
 _AHEAD_BYTES = 6 << 20
 """How far ahead of a sequential reader of a large file chunks are fetched."""
 _NEAR_BYTES = 4 << 20
@@ -159,9 +160,15 @@ class Content:
             first = node.find(start)
             return [node.child(i) for i in range(first, min(len(node.keys), first + _NODES_A_CALL))]
 
+        others: list[bytes] = []
+        if root not in self.nodes:
+            others += islice(beside, _ROOTS_A_CALL)
+            await self.fetch_nodes([root, *others])
         missing = [name for name in await self.run(leaves) if name not in self.nodes]
         if missing:
-            leaves_beside = (name for other in beside for name in self._leaves_now(other))
+            leaves_beside = (
+                name for other in others or islice(beside, _ROOTS_A_CALL) for name in self._leaves_now(other)
+            )
             missing += islice(leaves_beside, max(0, _NODES_A_CALL - len(missing)))
             await self.fetch_nodes(missing)
         return await self.run(lambda: list(islice(tree.items(self.nodes, root, start), limit)))

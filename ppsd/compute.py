@@ -45,7 +45,7 @@ class Computer:
         """
         began = time.monotonic_ns()
         await trio.to_thread.run_sync(empty_directory, Path(self._scratch))
-        self._view.show([await self._job_input(one) for one in assignment.inputs])
+        await self._view.show([await self._job_input(one) for one in assignment.inputs])
         eager = self._view.eager_bytes()
         shown = time.monotonic_ns()
         error = ""
@@ -63,7 +63,7 @@ class Computer:
         except PfsError as failure:
             error = str(failure)
         finally:
-            self._view.show([])
+            await self._view.show([])
         # Eager inputs count as a whole: what the kernel had of them already can't be told from what was read.
         read = eager + self._view.pipes.streamed
         stats = Stats(shown - began, ran - shown, time.monotonic_ns() - ran, read, written)
