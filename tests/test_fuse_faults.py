@@ -28,7 +28,7 @@ from tests.test_fuse_repository import WAIT_SECONDS, Mounted, errno_of, mounting
 
 pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs /dev/fuse")
 
-PATIENCE = ("--patience", "1")
+PATIENCE = ("--patience", "3")
 
 
 @pytest.fixture
