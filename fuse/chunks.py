@@ -248,7 +248,7 @@ class ChunkReader:
             for name in names:
                 del self._fetches[name]
             for name, data in fetch.data.items():
-                self._keep(name, data)
+                self.keep(name, data)
             fetch.done.set()
 
     async def _fetch_into(self, names: list[bytes], into: dict[bytes, bytes], later: Iterable[Chunk]) -> None:
@@ -292,7 +292,8 @@ class ChunkReader:
             self._locations.popitem(last=False)
         return located
 
-    def _keep(self, name: bytes, data: bytes) -> None:
+    def keep(self, name: bytes, data: bytes) -> None:
+        """Have a chunk at hand, as long as there is room."""
         if name in self._kept:
             return
         self._kept[name] = data

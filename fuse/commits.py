@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections import OrderedDict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import trio
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from fuse.daemon import IMPATIENCE, Daemon
 from pachproto import pfs_pb2, pfsd_pb2
-from pfsd.errors import InvalidError, NotFoundError, PfsError, UnavailableError
+from pfsd.errors import InvalidError, NotFoundError, UnavailableError
 
-log = logging.getLogger(__name__)
-
-BURST_SECONDS = 0.0004
-"""Less than any call to the daemon that changes something takes."""
-FRESH_SECONDS = 0.02
-"""How late an announcement may be."""
-BULK_WALKS = 16
-BULK_TIMEOUT = 0.001
-"""Seconds; the kernel rounds it up to one or two of its ticks of 1 to 10 ms."""
-
-BUSY_SECONDS = 0.05
-"""While the last write of this mount to an open commit is younger than this, ..."""
-BUSY_FRESH_SECONDS = 0.1
-"""... what other clients put may be seen this much later."""
-
-_WATCH_AGAIN_SECONDS = 0.5
 _KEPT = 1 << 16
 _KEPT_HEADS = 1024
 _ANCESTOR = re.compile(r"(?P<base>.+?)(?P<steps>(?:\^+|~[0-9]{0,9})+)")
@@ -51,139 +35,144 @@ class CommitRecord:
     root: bytes | None
     """Hash of its tree's root; None where only `Commits.get` would tell."""
     asked: float = 0.0
-    """When a call began that told the root of an open commit, by trio's clock."""
+    """When the call began that told what an open commit holds, by trio's clock."""
+    until: float = -1.0
+    """Until when, by trio's clock, it can be relied on that this is what an open commit holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What a name stands for."""
+
+    commit: CommitRecord
+    until: float
+    """Until when, by trio's clock."""
 
 
 @dataclass(slots=True)
-class _Head:
-    """What a name stood for, and when that was asked for and last answered to the kernel."""
+class _Names:
+    """What is known of the names in a repo."""
 
-    commit: CommitRecord
-    asked: float
-    answered: float
-    walks: int
-    """How many walks followed one another within `BURST_SECONDS`."""
+    heads: dict[str, _Head] = field(default_factory=dict)
+    shown: dict[str, float] = field(default_factory=dict)
+    """Those that the kernel may answer by itself, and until when; not the ids of finished commits, which stay."""
+    changes: int = 0
+    """How often it was all forgotten."""
+
+
+class Leases(Protocol):
+    """Tells how long an answer can be relied on (`fuse.attachment.Attachment`)."""
+
+    def lease(self, repo: str, commit: str, number: int, asked: float) -> float:
+        """Until when holds what a call told that began at `asked` and was answered with a lease of that number."""
 
 
 class Commits:
     """Resolves what stands in a path where a branch or a commit does.
 
-    The daemon is asked for each, but for walks in quick succession: while `watch` runs, a commit is the answer again
-    for a walk that follows the last within `BURST_SECONDS`, in which nobody can have moved the branch and come back,
-    unless a change of the repo was announced or the answer is older than `FRESH_SECONDS`; and for walks to an open
-    commit that this mount is writing to. After `BULK_WALKS` of them (an `ls -l` by path makes one for each file) the
-    kernel may answer by itself for `BULK_TIMEOUT`, where the commit is finished.
+    The daemon is asked, and its answer holds for as long as its lease: see `Attach` in `pfsd.proto`.
     """
 
-    def __init__(self, daemon: Daemon) -> None:
+    def __init__(self, daemon: Daemon, leases: Leases) -> None:
         self._daemon = daemon
+        self._leases = leases
         self._finished: OrderedDict[tuple[str, str], CommitRecord] = OrderedDict()
-        self._heads: dict[str, dict[str, _Head]] = {}
-        self._open: dict[str, dict[str, _Head]] = {}
-        self._written: OrderedDict[str, float] = OrderedDict()
-        self._watching = False
-        self._changes = 0
+        self._names: OrderedDict[str, _Names] = OrderedDict()
 
-    async def watch(self) -> None:
-        """Follow the daemon's announcements, also when it comes back, until cancelled."""
-        while True:
-            try:
-                await self._daemon.watch_changes(self._changed)
-            except PfsError as error:
-                log.info("changes are not announced: %s", error)
-            finally:
-                self._watching = False
-                self._heads.clear()
-                self._open.clear()
-            await trio.sleep(_WATCH_AGAIN_SECONDS)
+    def forget(self, repo: str) -> dict[str, float]:
+        """Something changed in a repo. Returns the names that the kernel may still answer by itself, and until when."""
+        names = self._names.get(repo)
+        if names is None:
+            return {}
+        now = trio.current_time()
+        shown = {name: until for name, until in names.shown.items() if until > now}
+        names.heads.clear()
+        names.shown.clear()
+        names.changes += 1
+        return shown
 
-    def _changed(self, repos: list[str]) -> None:
-        self._watching = True
-        for repo in repos:
-            self.forget(repo)
+    def forget_all(self) -> dict[str, dict[str, float]]:
+        """The same for every repo."""
+        return {repo: self.forget(repo) for repo in self._names}
 
-    def forget(self, repo: str) -> None:
-        """Something changed in a repo."""
-        self._changes += 1
-        self._heads.pop(repo, None)
-        self._open.pop(repo, None)
-
-    def note_write(self, commit_id: str) -> None:
-        """This mount writes to an open commit: while it goes on, walks to it need not ask each time."""
-        self._written[commit_id] = trio.current_time()
-        self._written.move_to_end(commit_id)
-        if len(self._written) > _KEPT_HEADS:
-            self._written.popitem(last=False)
-
-    async def root_of_open(self, repo: str, commit_id: str) -> tuple[bytes, bool]:
-        """The root hash of an open commit's tree now, and whether it is finished. Raises NotFoundError."""
-        tree = await self._daemon.commit_tree(repo, commit_id)
-        return tree.root, tree.info.HasField("finished")
+    async def tree_of_open(self, repo: str, commit_id: str) -> CommitRecord:
+        """An open commit as it is now, which may be finished. Raises NotFoundError."""
+        return await self._ask(repo, commit_id)
 
     async def resolve(self, repo: str, name: str) -> tuple[CommitRecord, float]:
         """The commit that `name` stands for now, with its root, and for how many seconds the kernel may keep it.
 
         `name` is a branch, a commit id, or either followed by any of `^` and `~N`. Raises NotFoundError.
         """
+        names = self._names_in(repo)
         asked = trio.current_time()
-        known = self._heads.get(repo, {}).get(name)
-        if known and asked - known.answered <= BURST_SECONDS and asked - known.asked <= FRESH_SECONDS:
-            known.answered = asked
-            known.walks += 1
-            return known.commit, BULK_TIMEOUT if known.walks >= BULK_WALKS else 0.0
-        open_head = self._open.get(repo, {}).get(name)
-        if open_head is not None and self._is_fresh(open_head, asked):
-            open_head.answered = asked
-            return open_head.commit, 0.0
-        changes = self._changes
-        commit = await self._ask(repo, name)
-        if not commit.finished:
-            commit = replace(commit, asked=asked)
-            if self._watching and changes == self._changes:
-                self._open.setdefault(repo, {})[name] = _Head(commit, asked, trio.current_time(), 0)
-        if not self._watching or not commit.finished or changes != self._changes:
-            return commit, 0.0
-        head = _Head(commit, asked, trio.current_time(), 0)
-        if known and known.commit.id == commit.id and asked - known.answered <= FRESH_SECONDS:
-            head.walks = known.walks if known.walks >= BULK_WALKS else 0
-        heads = self._heads.setdefault(repo, {})
-        heads[name] = head
-        if len(heads) > _KEPT_HEADS:
-            del heads[next(iter(heads))]
-        return commit, BULK_TIMEOUT if head.walks else 0.0
+        head = names.heads.get(name)
+        if head is None or asked >= head.until:
+            changes = names.changes
+            head = _Head(*await self._resolve(repo, name, asked))
+            if changes != names.changes:
+                return head.commit, 0.0
+            names.heads[name] = head
+            if len(names.heads) > _KEPT_HEADS:
+                del names.heads[next(iter(names.heads))]
+        timeout = head.until - trio.current_time()
+        if timeout <= 0:
+            return head.commit, 0.0
+        if name != head.commit.id or not head.commit.finished:
+            names.shown[name] = head.until
+        return head.commit, timeout
 
-    def _is_fresh(self, head: _Head, now: float) -> bool:
-        """Whether an open commit's tree, as it was told, will do for a walk that begins now."""
-        if now - self._written.get(head.commit.id, -1e9) <= BUSY_SECONDS:
-            return now - head.asked <= BUSY_FRESH_SECONDS
-        return now - head.answered <= BURST_SECONDS and now - head.asked <= FRESH_SECONDS
+    def _names_in(self, repo: str) -> _Names:
+        names = self._names.get(repo)
+        if names is None:
+            names = self._names[repo] = _Names()
+            if len(self._names) > _KEPT_HEADS:
+                self._names.popitem(last=False)
+        else:
+            self._names.move_to_end(repo)
+        return names
 
-    async def _ask(self, repo: str, name: str) -> CommitRecord:
+    async def _resolve(self, repo: str, name: str, asked: float) -> tuple[CommitRecord, float]:
+        """The commit that a name stands for, and until when."""
         known = self._finished.get((repo, name))
         try:
-            return self._remember(_from_tree(await self._daemon.commit_tree(repo, name, IMPATIENCE if known else None)))
+            tree = await self._daemon.commit_tree(repo, name, IMPATIENCE if known else None)
         except UnavailableError:
-            if known is None:
+            if known is None or known.root is None:
                 raise
-            return known
+            return known, asked
         except (NotFoundError, InvalidError) as error:
             ancestor = parse_ancestor(name)
             if ancestor is None:
                 raise NotFoundError(str(error)) from error
+        else:
+            return self._told(tree, asked), self._leases.lease(repo, "", tree.lease, asked)
         base, count = ancestor
-        commit = self._remember(_from_tree(await self._daemon.commit_tree(repo, base)))
+        tree = await self._daemon.commit_tree(repo, base)
+        commit = self._told(tree, asked)
         for _ in range(count):
             if commit.parent is None:
                 raise NotFoundError(f"{repo}/{name} is before the first commit of {base}")
             commit = await self.get(repo, commit.parent)
-        return commit
+        return commit, self._leases.lease(repo, "", tree.lease, asked)
+
+    async def _ask(self, repo: str, commit_id: str) -> CommitRecord:
+        asked = trio.current_time()
+        return self._told(await self._daemon.commit_tree(repo, commit_id), asked)
+
+    def _told(self, tree: pfsd_pb2.CommitTree, asked: float) -> CommitRecord:
+        commit = _record(tree.info, tree.root)
+        if commit.finished:
+            return self._remember(commit)
+        until = self._leases.lease(commit.repo, commit.id, tree.lease, asked)
+        return replace(commit, asked=asked, until=until)
 
     async def get(self, repo: str, commit_id: str) -> CommitRecord:
         """The commit of that id, with its root."""
         known = self._finished.get((repo, commit_id))
         if known is not None and known.root is not None:
             return known
-        return self._remember(_from_tree(await self._daemon.commit_tree(repo, commit_id)))
+        return await self._ask(repo, commit_id)
 
     async def branches(self, repo: str) -> list[tuple[str, str]]:
         """Each branch of the repo with the id of its head."""
@@ -217,10 +206,6 @@ def parse_ancestor(name: str) -> tuple[str, int] | None:
 def nanoseconds(time: Timestamp) -> int:
     """Nanoseconds since 1970."""
     return time.seconds * 1_000_000_000 + time.nanos
-
-
-def _from_tree(tree: pfsd_pb2.CommitTree) -> CommitRecord:
-    return _record(tree.info, tree.root)
 
 
 def _record(info: pfs_pb2.CommitInfo, root: bytes | None) -> CommitRecord:

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+Metadata = tuple[tuple[str, str], ...]
+
 PATIENCE = 20.0
 """Seconds for which a call is tried again while the daemon does not answer."""
 
@@ -62,6 +64,8 @@ class Daemon:
         self._pfs = Stub(self._channel, pfs_pb2.DESCRIPTOR.services_by_name["API"])
         self._store = Stub(self._channel, pfsd_pb2.DESCRIPTOR.services_by_name["Store"])
         self._limiter = trio.CapacityLimiter(_THREADS)
+        self.metadata: Metadata = ()
+        """Goes with each call."""
         self._given_up = False
         """Whether the last call ended without an answer: those after it then fail sooner."""
 
@@ -141,19 +145,21 @@ class Daemon:
             raise errors.CorruptError(f"the daemon sent {len(answer)} chunks of {len(hashes)}")
         return answer
 
-    async def watch_changes(self, changed: Callable[[list[str]], None]) -> None:
-        """Call `changed` with the repos that each change names, first with none once the watch is in place.
+    async def attach(
+        self, messages: Iterator[pfsd_pb2.MountMessage], take: Callable[[pfsd_pb2.MountRequest], None]
+    ) -> None:
+        """Be attached: send `messages`, and call `take` with each request, in trio's thread.
 
         Goes on until it is cancelled; raises UnavailableError when the daemon goes away.
         """
         self.calls += 1
-        stream = self._store.WatchChanges(empty_pb2.Empty())
+        stream = self._store.Attach(messages)
 
         def follow() -> None:
             with _status(self.address):
-                for message in stream:
-                    trio.from_thread.run_sync(changed, list(message.repos))
-            raise _AwayError(f"the daemon at {self.address} has ended the watch for changes")
+                for request in stream:
+                    trio.from_thread.run_sync(take, request)
+            raise _AwayError(f"the daemon at {self.address} has ended the attachment")
 
         try:
             await trio.to_thread.run_sync(follow, limiter=trio.CapacityLimiter(1), abandon_on_cancel=True)
@@ -188,9 +194,9 @@ class Daemon:
             timeout = max(deadline - trio.current_time(), 0.01) + takes
             self.calls += 1
 
-            def attempt(timeout: float = timeout) -> Any:
+            def attempt(timeout: float = timeout, metadata: Metadata = self.metadata) -> Any:
                 with _status(self.address):
-                    answer = method(request, timeout=timeout)
+                    answer = method(request, timeout=timeout, metadata=metadata)
                     return answer if read is None else read(answer)
 
             try:

@@ -18,6 +18,9 @@ from pfsd.errors import NotADirectoryPfsError, StateError
 ROOT = 1
 """The kernel's number for the root of a mount."""
 
+FOREVER = 1e6
+"""Seconds for which the kernel may keep what never changes."""
+
 _SEPARATOR = b"/"
 
 
@@ -160,6 +163,10 @@ class InodeTable:
 
     def __getitem__(self, ino: int) -> Inode:
         return self._inodes[ino]
+
+    def find(self, ino: int) -> Inode | None:
+        """The inode of a number, if it is here."""
+        return self._inodes.get(ino)
 
     def number(self, parent: int, key: bytes) -> tuple[int, Inode | None]:
         """The number of the inode with this key below `parent`, and the inode if it is here."""

@@ -23,10 +23,10 @@ from pyfuse3 import EntryAttributes, FUSEError
 
 from fuse.content import Content
 from fuse.errnos import answers
-from fuse.inodes import ROOT, ChangingDir, Found, Inode, Snapshot
+from fuse.inodes import FOREVER, ROOT, ChangingDir, Found, Inode, Snapshot
 from fuse.lazy import HIDDEN, Pipes
 from fuse.lazy_callers import Intent, intent_of
-from fuse.view import FOREVER, View
+from fuse.view import View
 from pfsd import dirs, entries, paths
 from pfsd.entries import DirEntry, Entry
 from pfsd.errors import UnavailableError

@@ -157,7 +157,7 @@ async def _mounted_view(settings: _Settings, serving: trio.CancelScope) -> None:
         await daemon.describe(_START_PATIENCE)
         with tempfile.TemporaryDirectory(prefix="pfs-mount-") as scratch:
             async with open_content(daemon) as content:
-                view = RepositoryView(content, daemon, scratch, all_commits=settings.all_commits)
+                view = RepositoryView(content, daemon, settings.mountpoint, scratch, all_commits=settings.all_commits)
                 try:
                     with serving:
                         await _serve_view(view, settings)

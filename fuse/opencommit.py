@@ -15,12 +15,13 @@ from typing import Protocol
 import trio
 
 from fuse import kept, writes
-from fuse.commits import BUSY_FRESH_SECONDS, BUSY_SECONDS
+from fuse.commits import CommitRecord
 from fuse.content import Content
 from fuse.errnos import ClosedError
 from fuse.inodes import Inode, InodeTable, Snapshot
 from fuse.opennodes import OpenDir, OpenFile
-from fuse.sending import SMALL_BYTES, Sent, large_file, small_files, take, unchanged_chunks
+from fuse.opentree import CommitSource, OpenTree
+from fuse.sending import SMALL_BYTES, Sent, large_file, small_entry, small_files, take, unchanged_chunks
 from fuse.writes import EditStep, Writer
 from pachproto import pfs_pb2
 from pfsd import entries
@@ -30,10 +31,7 @@ from pfsd.paths import join
 
 log = logging.getLogger(__name__)
 
-FRESH_SECONDS = 0.02
-"""How much later than at once walks that begin inside the commit may see what other clients put."""
-
-BEHIND_SECONDS = 0.05
+BEHIND_SECONDS = 0.1
 """How long a closed file may wait to be sent."""
 BEHIND_COUNT = 1000
 BEHIND_BYTES = 8 << 20
@@ -41,14 +39,14 @@ BEHIND_BYTES = 8 << 20
 _AGAIN_SECONDS = 1.0
 
 
-class CommitSource(Protocol):
-    """What tells how an open commit is now (`fuse.commits.Commits`)."""
+class Registry(Protocol):
+    """Makes this mount's writes part of what others finish (`fuse.attachment.Attachment`)."""
 
-    async def root_of_open(self, repo: str, commit_id: str) -> tuple[bytes, bool]:
-        """The root hash of its tree, and whether it is finished. Raises NotFoundError when it is deleted."""
+    async def writes(self, commit: str) -> None:
+        """Return when the daemon knows that this mount writes to an open commit, or can't be told in time."""
 
-    def note_write(self, commit_id: str) -> None:
-        """This mount has written to it just now."""
+    def rests(self, commit: str) -> None:
+        """Nothing more is written to a commit, and the daemon has it all."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,7 @@ class Services:
     inodes: InodeTable
     writer: Writer
     commits: CommitSource
+    registry: Registry
     directory: str
     """Where scratch files are."""
     start: Callable[[OpenCommit], None]
@@ -67,17 +66,11 @@ class Services:
     """The kernel and the programs are done with a commit."""
 
 
-class OpenCommit:
+class OpenCommit(OpenTree):
     """One open commit, or one that was open when a program began to use it."""
 
     def __init__(self, repo_dir: Inode, snapshot: Snapshot, root: bytes, services: Services) -> None:
-        self.snapshot = snapshot
-        self.root = root
-        """Root hash of its tree, as it was last told."""
-        self.is_closed = False
-        """Whether it is finished or deleted: nothing can be written any more."""
-        self.content = services.content
-        self.inodes = services.inodes
+        super().__init__(snapshot, root, services.content, services.inodes, services.commits)
         self.directory = services.directory
         self.unwritten: dict[str, str] = {}
         """What could not be written, and where it is kept."""
@@ -85,8 +78,8 @@ class OpenCommit:
         """The branch under which it was found, if any."""
         self.top = OpenDir(repo_dir, b"/open/" + snapshot.commit.encode(), self, snapshot=snapshot)
         self._services = services
-        self._asked = trio.current_time()
-        self._written = -1e9
+        self._registered = False
+        """Whether the daemon knows that this mount writes to it."""
         self._lock = trio.Lock()
         self._files: dict[OpenFile, None] = {}
         self._directories: dict[OpenDir, None] = {}
@@ -99,63 +92,25 @@ class OpenCommit:
         self._behind = False
         self._error: PfsError | None = None
 
-    def __str__(self) -> str:
-        return f"{self.snapshot.repo}/{self.snapshot.commit}"
+    async def begin(self) -> None:
+        """To be called before something is written."""
+        self.check_open()
+        if not self._registered:
+            await self._services.registry.writes(self.snapshot.commit)
+            self._registered = True
 
-    # --- what it shows -----------------------------------------------------------------------------------
-
-    @property
-    def timeout(self) -> float:
-        """Seconds for which the kernel may keep names and attributes."""
-        if self.is_closed or trio.current_time() - self._written > BUSY_SECONDS:
-            return 0.0
-        return BUSY_FRESH_SECONDS
-
-    def install(self, root: bytes, asked: float) -> None:
-        """The commit's tree as it was told to a call that began at `asked`."""
-        if asked >= self._asked and not self.is_closed:
-            self.root, self._asked = root, asked
-
-    def note_write(self) -> None:
-        """Something changes through this mount."""
-        self._written = trio.current_time()
-        self._services.commits.note_write(self.snapshot.commit)
-
-    async def freshen(self) -> None:
-        """Ask for the commit's tree unless it was told a moment ago."""
-        now = trio.current_time()
-        limit = BUSY_FRESH_SECONDS if now - self._written <= BUSY_SECONDS else FRESH_SECONDS
-        if not self.is_closed and now - self._asked > limit:
-            await self._refresh()
-
-    async def _refresh(self) -> None:
-        asked = trio.current_time()
-        try:
-            root, finished = await self._services.commits.root_of_open(self.snapshot.repo, self.snapshot.commit)
-        except NotFoundError:
-            self.close()
-            return
-        self.install(root, asked)
-        if finished:
-            self.close()
-
-    def close(self) -> None:
-        """It is finished or deleted."""
-        self.is_closed = True
+    def conclude(self, commit: CommitRecord) -> bool:
+        """Whether this is exactly the commit that is finished now: nothing that was written is missing from it."""
+        if not self._is_final and not self.unwritten and not self.pending and not self._dirty(self.top):
+            self._finalize(commit)
+        return self._is_final
 
     def ended(self) -> None:
         """Neither the kernel nor anything else refers to it any more."""
+        if not self.pending:
+            self._services.registry.rests(self.snapshot.commit)
+            self._registered = False
         self._services.ended(self)
-
-    async def current(self, node: OpenFile) -> None:
-        """Make sure that a file's entry is what the tree has."""
-        while node.is_stale and node.is_linked and node.parent is not None:
-            root, parent = self.root, node.parent
-            assert isinstance(parent, OpenDir)
-            value = await self.content.child(DirEntry(await parent.tree_root()), node.key)
-            if root == self.root and not node.is_local:
-                # what another client has removed meanwhile stays as it was for those who have it open
-                node.set_value(value if value is not None and value[:1] == node.value[:1] else node.value)
 
     # --- what waits to be sent ---------------------------------------------------------------------------
 
@@ -174,6 +129,10 @@ class OpenCommit:
         error, self._error = self._error, None
         if error is not None:
             raise error
+
+    def note_error(self, error: PfsError) -> None:
+        """Something went wrong that the next `raise_error` is to raise."""
+        self._error = error
 
     async def send_file(self, node: OpenFile) -> None:
         """A closed file is to be sent: at once when it is large, else soon."""
@@ -409,7 +368,7 @@ class OpenCommit:
             self._taken += [*directories, *removals]
             directories, removals = [], {}
             await self._send(files, sent)
-            await self._refresh()
+            await self.refresh()
             await self._rebase(sent)
         except BaseException as error:
             for node in files:
@@ -461,10 +420,20 @@ class OpenCommit:
         for file in sent:
             file.node.sent = file.changes
             file.node.is_new = False
+            if file.size <= SMALL_BYTES and file.node.changes == file.changes:
+                self._keep_small(file)
         for node in files:
             node.handles -= 1
             if node.handles == 0 and not node.is_dirty:
                 self._let_go(node)
+
+    def _keep_small(self, file: Sent) -> None:
+        """Have at hand what a small file holds: it is often read soon."""
+        data = file.scratch.local(0, file.size)
+        entry = small_entry(data)
+        file.node.opened_value = entries.encode(entry)
+        if data:
+            self.content.chunks.keep(entry.chunks[0].hash, data)
 
     async def _take_steps(self, steps: list[EditStep]) -> None:
         if not steps:
@@ -484,7 +453,7 @@ class OpenCommit:
                 log.error("%s: %s", self, error)
 
     async def _check_alive(self) -> None:
-        await self._refresh()
+        await self.refresh()
         self.check_open()
 
     async def _send(self, files: list[OpenFile], sent: list[Sent]) -> None:

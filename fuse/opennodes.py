@@ -53,7 +53,7 @@ class OpenFile(Inode):
         self.sent = 0
         """How many of the changes the daemon has."""
         self.opened_value = b""
-        """The content of which the kernel may have pages."""
+        """The content that the kernel's pages agree with, where it is known."""
         self._changed_ns = time.time_ns() if is_new else 0
 
     @property
@@ -66,7 +66,7 @@ class OpenFile(Inode):
 
     @property
     def time_ns(self) -> int:
-        return self._changed_ns or super().time_ns
+        return self.commit.time_of(self._changed_ns)
 
     @time_ns.setter
     def time_ns(self, value: int) -> None:
@@ -117,8 +117,11 @@ class OpenFile(Inode):
     def note_change(self) -> None:
         """Its content was changed."""
         self.changes += 1
+        self.opened_value = b""
+        self.opened = False
         self._changed_ns = time.time_ns()
-        self.commit.note_write()
+        if isinstance(self.parent, OpenDir):
+            self.commit.touch(self.parent, self.key)
 
     def path(self) -> tuple[str, ...]:
         """Where it stands in the commit."""
@@ -154,7 +157,7 @@ class OpenDir(ChangingDir):
 
     @property
     def time_ns(self) -> int:
-        return self._changed_ns or self.commit.snapshot.time_ns
+        return self.commit.time_of(self._changed_ns)
 
     @time_ns.setter
     def time_ns(self, value: int) -> None:
@@ -253,10 +256,10 @@ class OpenDir(ChangingDir):
                 node.ino = inodes.free_number(self.ino, node.key)
             self.children[node.key] = node
 
-    def note_change(self) -> None:
-        """An entry came, went or moved."""
+    def note_change(self, name: bytes) -> None:
+        """What stands under a name came, went or moved."""
         self._changed_ns = time.time_ns()
-        self.commit.note_write()
+        self.commit.touch(self, name)
 
 
 def _path(node: OpenFile | OpenDir) -> tuple[str, ...]:

@@ -9,26 +9,22 @@ from __future__ import annotations
 
 import logging
 import os
-import re
-import time
 
 import trio
 
-from fuse.commits import CommitRecord, Commits, nanoseconds, parse_ancestor
+from fuse import kernelcache
 from fuse.content import Content
-from fuse.daemon import IMPATIENCE, Daemon
+from fuse.daemon import Daemon
 from fuse.groups import ungrouped
-from fuse.inodes import ChangingDir, Found, Inode, Snapshot
+from fuse.inodes import ROOT, Inode
 from fuse.kept import kept_directory
 from fuse.mounts import FLUSH
 from fuse.opencommit import OpenCommit, Services
 from fuse.opennodes import OpenDir, OpenFile
+from fuse.repodirs import COMMIT_KEY, CommitRoot, MountRoot, ViewState
+from fuse.walker import Walker
 from fuse.writable import WritableView
-from fuse.writes import Writer
-from pfsd import entries, tree
-from pfsd.entries import DirEntry
-from pfsd.errors import AlreadyExistsError, InvalidError, NotEmptyError, NotFoundError, PfsError, UnavailableError
-from pfsd.paths import is_commit_id
+from pfsd.errors import AlreadyExistsError, PfsError
 
 log = logging.getLogger(__name__)
 
@@ -37,41 +33,121 @@ START = b"user.pfs.start"
 DELETE = b"user.pfs.delete"
 """Setting one of these attributes on a branch or commit finishes, starts or deletes its open commit."""
 
-_REPO_TIMEOUT = 1.0
-"""A repo's name leads to its directory, whose entries are asked for each time: it may be kept for a moment."""
-_COMMIT_TIMEOUT = 60.0
-"""A finished commit goes only with its repo."""
-_PARALLEL = 8
-
-_REPO_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_MOVE_SECONDS = 1.0
+"""How long a recall may take over moving directories in the kernel; it then goes on without."""
+_MOVE_AGAIN_SECONDS = (0.0, 0.05, 0.5)
 
 
 class RepositoryView(WritableView):
     """All repos of a daemon; with `all_commits`, repos list every commit beside their branches.
 
-    `scratch` is a directory for what is written and not sent yet.
+    It is mounted at `mountpoint`; `scratch` is a directory for what is written and not sent yet.
     """
 
-    def __init__(self, content: Content, daemon: Daemon, scratch: str, *, all_commits: bool = False) -> None:
+    def __init__(
+        self, content: Content, daemon: Daemon, mountpoint: str, scratch: str, *, all_commits: bool = False
+    ) -> None:
         self._daemon = daemon
-        self._commits = Commits(daemon)
+        self._mountpoint = os.path.abspath(mountpoint)
+        self._walker = Walker()
+        self._state = ViewState(daemon, content, all_commits)
+        self._commits = self._state.commits
         self._scratch = scratch
-        self._state = _State(daemon, self._commits, content, all_commits)
-        super().__init__(content, _MountRoot(self._state))
+        super().__init__(content, MountRoot(self._state))
         self._state.services = Services(
-            content, self.inodes, self._state.writer, self._commits, scratch, self._start, self._state.ended
+            content,
+            self.inodes,
+            self._state.writer,
+            self._commits,
+            self._state.attachment,
+            scratch,
+            self._start,
+            self._state.ended,
         )
+        self._state.left = self._left
         self._nursery: trio.Nursery | None = None
 
     async def watch(self) -> None:
-        """Run it beside the mount: it sends what is written, and makes walks through branches cheap."""
-        with ungrouped():
+        """Run it beside the mount: it sends what is written, and keeps the mount attached to the daemon."""
+        with ungrouped(), self._walker:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 try:
-                    await self._commits.watch()
+                    await self._state.attachment.run(self)
                 finally:
                     self._nursery = None
+
+    async def recall(self, repo: str, commit: str) -> None:
+        if commit:
+            known = self._state.open_commits.get(commit)
+            if known is not None:
+                await known.recall()
+            return
+        await self._forget_names(repo, self._commits.forget(repo))
+        for known in self._of_repo(repo):
+            known.lapse()
+            if self._nursery is not None:
+                self._nursery.start_soon(self._look, known)
+
+    async def _forget_names(self, repo: str, names: dict[str, float]) -> None:
+        """Return when the kernel asks again for names in a repo, each with the time until which it need not."""
+        left = dict(names)
+        with trio.move_on_after(_MOVE_SECONDS):
+            for name in names:
+                commit = self._state.led.get((repo, name))
+                if commit is not None and await self._move_to_id(repo, commit):
+                    del left[name]
+        if left:
+            directory = self.inodes.number(ROOT, repo.encode())[0]
+            # Not without end: what has the directory locked may be waiting for this very recall.
+            with trio.move_on_at(max(left.values()) + kernelcache.LATE_SECONDS):
+                await kernelcache.expire([(directory, os.fsencode(name)) for name in left])
+
+    async def _move_to_id(self, repo: str, commit: str) -> bool:
+        """Have the kernel know a commit's root directory by the commit's id alone; whether that could be done.
+
+        The kernel drops the name of a directory when it leads elsewhere: `getcwd` would fail there from then on. A
+        directory that it finds under another name it moves to that.
+        """
+        return await self._walker.look_up(os.path.join(self._mountpoint, repo, commit))
+
+    def _left(self, repo: Inode, name: str, commit: str) -> None:
+        """A name leads elsewhere now than to this commit, whose directory someone may be in."""
+        known = self._state.open_commits.get(commit)
+        used = known.top if known else self.inodes.number(repo.ino, COMMIT_KEY + commit.encode())[1]
+        if used is not None and used.lookups > 0 and self._nursery is not None:
+            self._nursery.start_soon(self._move_when_left, repo.name.decode(), commit)
+
+    async def _move_when_left(self, repo: str, commit: str) -> None:
+        for seconds in _MOVE_AGAIN_SECONDS:  # the kernel may be slow to take in where the name leads now
+            await trio.sleep(seconds)
+            await self._move_to_id(repo, commit)
+
+    def _of_repo(self, repo: str) -> list[OpenCommit]:
+        return [commit for commit in self._state.open_commits.values() if commit.snapshot.repo == repo]
+
+    async def _look(self, commit: OpenCommit) -> None:
+        """It may be finished or deleted: what is written to it is then refused at once."""
+        try:
+            await commit.freshen()
+        except PfsError as error:
+            log.info("%s: %s", commit, error)
+
+    async def send(self, commit: str) -> None:
+        known = self._state.open_commits.get(commit)
+        if known is not None:
+            try:
+                await known.flush_all()
+            except PfsError as error:
+                known.note_error(error)
+                log.error("%s: not all that was written is in the commit: %s", known, error)
+
+    def lapse(self) -> None:
+        for commit in self._state.open_commits.values():
+            commit.lapse()
+        for repo, names in self._commits.forget_all().items():
+            if self._nursery is not None:
+                self._nursery.start_soon(self._forget_names, repo, names)
 
     def _start(self, commit: OpenCommit) -> None:
         if self._nursery is not None:
@@ -109,19 +185,25 @@ class RepositoryView(WritableView):
         elif name == FINISH and isinstance(inode, OpenDir) and inode is inode.commit.top:
             inode.commit.check_open()
             await inode.commit.finish()
-            self._commits.forget(inode.commit.snapshot.repo)
+            await self.recall(inode.commit.snapshot.repo, "")
         elif name == DELETE and isinstance(inode, OpenDir) and inode is inode.commit.top:
             inode.commit.check_open()
             await inode.commit.delete()
-            self._commits.forget(inode.commit.snapshot.repo)
-        elif name == START and isinstance(inode, _CommitRoot) and inode.snapshot and inode.snapshot.branch:
-            await self._state.writer.start_commit(inode.snapshot.repo, inode.snapshot.branch)
-            self._commits.forget(inode.snapshot.repo)
-        elif name == START and isinstance(inode, OpenDir) and inode is inode.commit.top:
+            await self.recall(inode.commit.snapshot.repo, "")
+        elif name == START and isinstance(inode, OpenDir) and inode is inode.commit.top and not inode.commit.is_closed:
             raise AlreadyExistsError(f"commit {inode.commit} is open already")
+        elif name == START and inode.snapshot and _is_top(inode) and (branch := self.branch_of(inode)):
+            await self._state.writer.start_commit(inode.snapshot.repo, branch)
+            await self.recall(inode.snapshot.repo, "")
         else:
             return False
         return True
+
+    def branch_of(self, inode: Inode) -> str:
+        here: Inode | None = inode
+        while here is not None and not isinstance(here, CommitRoot):
+            here = here.parent
+        return here.branch if here is not None else super().branch_of(inode)
 
     async def _flush(self, inode: Inode) -> None:
         one = inode.commit if isinstance(inode, OpenDir | OpenFile) else None
@@ -130,177 +212,12 @@ class RepositoryView(WritableView):
             commit.raise_error()
 
 
+def _is_top(inode: Inode) -> bool:
+    return isinstance(inode, CommitRoot) or (isinstance(inode, OpenDir) and inode is inode.commit.top)
+
+
 async def _write_behind(commit: OpenCommit) -> None:
     try:
         await commit.write_behind()
     except Exception:
         log.exception("writing to %s failed", commit)
-
-
-class _State:
-    """What the changing directories share."""
-
-    def __init__(self, daemon: Daemon, commits: Commits, content: Content, all_commits: bool) -> None:
-        self.daemon = daemon
-        self.writer = Writer(daemon)
-        self.commits = commits
-        self.content = content
-        self.all_commits = all_commits
-        self.open_commits: dict[str, OpenCommit] = {}
-        self.services: Services
-
-    def open_commit(self, repo_dir: Inode, commit: CommitRecord) -> OpenCommit:
-        """The open commit of a record that was just asked for."""
-        known = self.open_commits.get(commit.id)
-        if known is None:
-            snapshot = Snapshot(commit.repo, commit.id, commit.time_ns, commit.provenance)
-            known = OpenCommit(repo_dir, snapshot, commit.root or tree.EMPTY, self.services)
-            self.open_commits[commit.id] = known
-        elif commit.root is not None:
-            known.install(commit.root, commit.asked)
-        return known
-
-    def ended(self, commit: OpenCommit) -> None:
-        if self.open_commits.get(commit.snapshot.commit) is commit and not commit.pending:
-            del self.open_commits[commit.snapshot.commit]
-
-
-class _MountRoot(ChangingDir):
-    """The mount's root: the repos."""
-
-    __slots__ = ("_known", "_state")
-
-    def __init__(self, state: _State) -> None:
-        super().__init__(None, b"", time.time_ns())
-        self._state = state
-        self._known: dict[str, int] = {}
-        """Repos that were seen, each with the time of its creation: they are walked through without the daemon too."""
-
-    async def find(self, name: str) -> Found | None:
-        if not _REPO_NAME.fullmatch(name):
-            return None
-        try:
-            patience = IMPATIENCE if name in self._known else None
-            info = await self._state.daemon.inspect_repo(name, patience)
-        except NotFoundError:
-            self._known.pop(name, None)
-            return None
-        except UnavailableError:
-            if name not in self._known:
-                raise
-        else:
-            self._known[name] = nanoseconds(info.created)
-        return Found(_Repo(self, name, self._known[name], self._state), _REPO_TIMEOUT)
-
-    async def make(self, name: str) -> Found:
-        """Create a repo."""
-        await self._state.writer.create_repo(name)
-        made = await self.find(name)
-        if made is None:
-            raise NotFoundError(f"repo {name} was deleted")
-        return made
-
-    async def remove(self, name: str) -> None:
-        """Delete a repo without commits."""
-        if await self._state.daemon.list_commits(name):
-            raise NotEmptyError(f"repo {name} has commits: use pachctl delete-repo")
-        await self._state.writer.delete_repo(name)
-        self._state.commits.forget(name)
-
-    async def listing(self) -> list[Found]:
-        infos = sorted(await self._state.daemon.list_repos(), key=lambda info: info.repo.name)
-        return [
-            Found(_Repo(self, info.repo.name, nanoseconds(info.created), self._state), _REPO_TIMEOUT) for info in infos
-        ]
-
-
-class _Repo(ChangingDir):
-    """A repo: its branches, and its commits by id."""
-
-    __slots__ = ("_repo", "_state")
-
-    def __init__(self, parent: Inode, name: str, created_ns: int, state: _State) -> None:
-        super().__init__(parent, name.encode(), created_ns)
-        self._repo = name
-        self._state = state
-
-    async def find(self, name: str) -> Found | None:
-        try:
-            commit, timeout = await self._state.commits.resolve(self._repo, name)
-        except NotFoundError:
-            return None
-        return self._found(name, commit, timeout)
-
-    async def make(self, name: str) -> Found:
-        """Start a commit on a new branch, or on one without a head."""
-        if is_commit_id(name) or parse_ancestor(name):
-            raise InvalidError(f"{name} can't be the name of a branch")
-        if await self.find(name) is not None:
-            raise AlreadyExistsError(f"branch {self._repo}/{name} is there already")
-        await self._state.writer.start_commit(self._repo, name)
-        self._state.commits.forget(self._repo)
-        made = await self.find(name)
-        if made is None:
-            raise NotFoundError(f"branch {self._repo}/{name} was deleted")
-        return made
-
-    async def listing(self) -> list[Found]:
-        commits = self._state.commits
-        branches = await commits.branches(self._repo)
-        found: dict[str, CommitRecord] = {}
-        if self._state.all_commits:
-            for commit in await commits.all(self._repo):
-                found[commit.id] = commit
-                if not commit.finished:  # its tree is part of its identity
-                    branches.append((commit.id, commit.id))
-        limiter = trio.CapacityLimiter(_PARALLEL)
-
-        async def add(name: str, commit_id: str) -> None:
-            async with limiter:
-                try:
-                    found[name] = await commits.get(self._repo, commit_id)
-                except NotFoundError:
-                    found.pop(name, None)  # deleted since it was listed
-
-        with ungrouped():
-            async with trio.open_nursery() as nursery:
-                for name, commit_id in branches:
-                    nursery.start_soon(add, name, commit_id)
-        return [self._found(name, found[name]) for name in sorted(found, key=str.encode)]
-
-    def _found(self, name: str, commit: CommitRecord, timeout: float = 0.0) -> Found:
-        if not commit.finished:
-            found = self._state.open_commit(self, commit)
-            if not is_commit_id(name):
-                found.branch = name
-            return Found(found.top, 0.0, name.encode())
-        if is_commit_id(name):
-            timeout = _COMMIT_TIMEOUT
-        return Found(_CommitRoot(self, name, commit, self._state), timeout)
-
-
-class _CommitRoot(Inode):
-    """The root directory of a commit under one of its names.
-
-    Each name has an inode of its own, because the kernel knows a directory under one name only.
-    """
-
-    __slots__ = ("_commit", "_state")
-
-    def __init__(self, parent: Inode, name: str, commit: CommitRecord, state: _State) -> None:
-        branch = "" if is_commit_id(name) or parse_ancestor(name) else name
-        snapshot = Snapshot(commit.repo, commit.id, commit.time_ns, commit.provenance, branch)
-        super().__init__(parent, name.encode() + b"/" + commit.id.encode(), snapshot, b"\x02")
-        self._commit = commit
-        self._state = state
-
-    async def directory(self) -> DirEntry:
-        if self._entry is None:
-            root = self._commit.root
-            if root is None:
-                root = (await self._state.commits.get(self._commit.repo, self._commit.id)).root or b""
-            content = self._state.content
-            self._entry = await content.run(lambda: entries.dir_entry(content.nodes, root))
-            self.value = entries.encode(self._entry)
-        assert isinstance(self._entry, DirEntry)
-        return self._entry

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from pfsd.entries import FileEntry
+from pfsd.extents import extents
 
 MEMORY_BYTES = 128 << 10
 """Content up to this size is held in memory; more goes to a file without a name."""
@@ -79,11 +80,6 @@ class Scratch:
         self._memory = bytearray()
         self._fd = -1
 
-    @property
-    def in_memory(self) -> bool:
-        """Whether what is here takes no file."""
-        return self._fd < 0
-
     def write(self, offset: int, data: bytes) -> None:
         """Take in bytes at an offset, also beyond the end. Raises OSError when the disk is full."""
         end = offset + len(data)
@@ -118,6 +114,12 @@ class Scratch:
             merged[start - offset : stop - offset] = await content.read(base, start, stop - start)
         return bytes(merged)
 
+    def whole(self) -> bytes | None:
+        """All the content, if no byte of it has to be read from the store."""
+        if next(self._present.missing(0, min(self._kept, self.size)), None) is not None:
+            return None
+        return self.local(0, self.size)
+
     async def fill(self, content: BaseReader, start: int) -> None:
         """Fetch what is not here of everything from `start` on."""
         while (gap := next(self._present.missing(start, self._kept), None)) is not None:
@@ -136,6 +138,17 @@ class Scratch:
         else:
             data = os.pread(self._fd, end - start, start)
         return data + bytes(end - start - len(data))
+
+    def extents(self, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
+        """The ranges of [start, end), in order, each with whether anything was written there; the rest are zeros."""
+        if self._fd >= 0:
+            yield from extents(self._fd, start, end)
+            return
+        data = min(max(len(self._memory), start), end)
+        if data > start:
+            yield start, data, True
+        if end > data:
+            yield data, end, False
 
     def rebase(self, base: FileEntry) -> None:
         """The store has all of this now, as `base`."""

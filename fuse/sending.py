@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from blake3 import blake3
+
 from fuse.content import Content
 from fuse.opennodes import OpenFile
 from fuse.scratch import Scratch
@@ -59,6 +61,13 @@ def small_files(commit: pfs_pb2.Commit, files: Sequence[Sent]) -> list[pfsd_pb2.
     return messages
 
 
+def small_entry(data: bytes) -> FileEntry:
+    """What the store makes of a small file that holds this."""
+    if not data:
+        return entries.EMPTY_FILE
+    return FileEntry(len(data), (Chunk(blake3(data).digest(), len(data)),), None, 1)
+
+
 async def unchanged_chunks(content: Content, base: FileEntry, changed: int, size: int) -> tuple[list[Chunk], int]:
     """The chunks of `base` that stand before the offset `changed`, and how many bytes they are.
 
@@ -93,8 +102,13 @@ def large_file(
         references = [pfsd_pb2.ChunkReference(hash=chunk.hash, size=chunk.size) for chunk in some]
         yield message(pfsd_pb2.FilePut(path=path, overwrite=True, chunks=references, more=True))
         path = ""
-    for at in range(start, file.size, _MESSAGE_BYTES):
-        data = file.scratch.local(at, min(at + _MESSAGE_BYTES, file.size))
-        yield message(pfsd_pb2.FilePut(path=path, overwrite=True, data=data, more=True))
-        path = ""
+    for first, end, is_data in file.scratch.extents(start, file.size):
+        if not is_data:
+            yield message(pfsd_pb2.FilePut(path=path, overwrite=True, zeros=end - first, more=True))
+            path = ""
+            continue
+        for at in range(first, end, _MESSAGE_BYTES):
+            data = file.scratch.local(at, min(at + _MESSAGE_BYTES, end))
+            yield message(pfsd_pb2.FilePut(path=path, overwrite=True, data=data, more=True))
+            path = ""
     yield message(pfsd_pb2.FilePut(path=path, overwrite=True))

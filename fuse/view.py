@@ -17,18 +17,16 @@ import pyfuse3
 import trio
 from pyfuse3 import EntryAttributes, FUSEError
 
+from fuse import kernelcache
 from fuse.content import SMALL_BYTES, Content, Place
 from fuse.errnos import answers
-from fuse.inodes import ROOT, ChangingDir, Found, Inode, InodeTable
+from fuse.inodes import FOREVER, ROOT, ChangingDir, Found, Inode, InodeTable
 from fuse.mounts import CALLS, KEPT
 from pfsd import entries, paths, varint
 from pfsd.entries import DirEntry, FileEntry
 from pfsd.tree import Pair
 
 log = logging.getLogger(__name__)
-
-FOREVER = 1e6
-"""Seconds for which the kernel may keep what never changes."""
 
 _PAGE = 1024
 """Entries of a directory that are read at a time."""
@@ -219,21 +217,13 @@ class View(pyfuse3.Operations):
         return pyfuse3.FileInfo(fh=inode, keep_cache=True)
 
     def _hand_over(self, inode: Inode) -> None:
-        """Give the kernel the bytes of a small file that is at hand, before its first open is answered.
-
-        That spares the request to read them. It may only be done then: later the kernel could hold the
-        file's pages locked while it waits for a read, which could not be answered while this call waits for
-        the pages.
-        """
+        """Give the kernel the bytes of a small file that is at hand, before its first open is answered."""
         entry = inode.entry
         if not isinstance(entry, FileEntry) or not 0 < entry.size <= SMALL_BYTES:
             return
         data = self.content.read_now(entry, 0, entry.size)
         if isinstance(data, bytes):
-            try:
-                pyfuse3.notify_store(inode.ino, 0, data)
-            except OSError as error:
-                log.debug("the kernel did not take a file's bytes: %s", error)
+            kernelcache.hand_over(inode.ino, data)
 
     @answers
     async def read(self, fh: int, off: int, size: int) -> bytes:

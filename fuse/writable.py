@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 import pyfuse3
 from pyfuse3 import EntryAttributes, FUSEError
 
+from fuse import kernelcache
+from fuse.content import SMALL_BYTES, Place
 from fuse.errnos import answers
 from fuse.inodes import ChangingDir, Inode
 from fuse.opencommit import OpenCommit
@@ -31,12 +33,34 @@ class _OpenListing(TreeListing):
 
     local: list[OpenFile | OpenDir] = field(default_factory=list)
     names: set[bytes] = field(default_factory=set)
+    recalls: int = 0
+    """Of the commit, when the directory was read from its start."""
 
 
 class WritableView(View):
     """A view in which open commits can be written."""
 
     # --- names and attributes ----------------------------------------------------------------------------
+
+    @answers
+    async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> EntryAttributes:
+        parent = self.inodes[parent_inode]
+        if not isinstance(parent, OpenDir):
+            return await super().lookup(parent_inode, name, ctx)
+        if len(name) > paths.MAX_NAME_BYTES:
+            raise FUSEError(errno.ENAMETOOLONG)
+        node = await parent.node(name)
+        timeout = parent.commit.timeout
+        if node is None:
+            if not timeout:
+                raise FUSEError(errno.ENOENT)
+            absent = EntryAttributes()
+            absent.entry_timeout = timeout
+            return absent
+        if isinstance(node, OpenFile):
+            await node.commit.current(node)
+        self.inodes.remember(self.inodes.settle(node))
+        return self._attributes(node, timeout)
 
     @answers
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> EntryAttributes:
@@ -71,6 +95,7 @@ class WritableView(View):
         if fields.update_size:
             if not isinstance(node, OpenFile):
                 raise FUSEError(errno.EISDIR)
+            await node.commit.begin()
             await node.commit.current(node)
             self._truncate(node, attr.st_size)
             if not node.handles:
@@ -131,25 +156,32 @@ class WritableView(View):
             listing.root, listing.first, listing.page, listing.starts = root, 0, [], [(0, b"")]
             listing.local = [child for child in directory.children.values() if child.is_local]
             listing.names = {child.key for child in listing.local}
+            listing.recalls = directory.commit.recalls
+        timeout = directory.commit.timeout if listing.recalls == directory.commit.recalls else 0.0
         at = start
         while await self.turn_to(listing, at):
             for name, value in listing.page[at - listing.first :]:
                 at += 1
                 shown = name not in listing.names and name not in directory.hidden and directory.is_linked
                 node = directory.node_for(name, value) if shown else None
-                if node is not None and not await self._list_node(token, node, at):
+                if node is not None and not await self._list_node(token, node, at, timeout):
                     return
         end = listing.starts[-1][0]
         for index in range(at - end, len(listing.local)):
             node = listing.local[index]
-            if node.is_linked and node.parent is directory and not await self._list_node(token, node, end + index + 1):
+            here = node.is_linked and node.parent is directory
+            if here and not await self._list_node(token, node, end + index + 1, timeout):
                 return
 
-    async def _list_node(self, token: pyfuse3.ReaddirToken, node: OpenFile | OpenDir, offset: int) -> bool:
+    async def _list_node(
+        self, token: pyfuse3.ReaddirToken, node: OpenFile | OpenDir, offset: int, timeout: float
+    ) -> bool:
         if isinstance(node, OpenFile):
             await node.commit.current(node)
         settled = self.inodes.settle(node)
-        if not pyfuse3.readdir_reply(token, node.key, self._attributes(node, node.commit.timeout), offset):
+        attributes = self._attributes(node, timeout)
+        attributes.attr_timeout = timeout
+        if not pyfuse3.readdir_reply(token, node.key, attributes, offset):
             self.inodes.keep(settled)
             self.inodes.recheck(settled)
             return False
@@ -173,6 +205,7 @@ class WritableView(View):
     async def _new_in(self, ino: int, name: bytes) -> OpenDir:
         """The directory in which something of that name, which is not there, can be made."""
         directory = self._writable_dir(ino)
+        await directory.commit.begin()
         if len(directory.path()) + 1 >= paths.MAX_DEPTH:
             raise FUSEError(errno.ENAMETOOLONG)
         if await directory.node(name) is not None:
@@ -182,7 +215,7 @@ class WritableView(View):
     def _add(self, directory: OpenDir, node: OpenFile | OpenDir) -> None:
         self.inodes.settle(node)
         self.inodes.remember(node)
-        directory.note_change()
+        directory.note_change(node.key)
 
     @answers
     async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
@@ -195,7 +228,7 @@ class WritableView(View):
             raise FUSEError(errno.ENOTDIR)
         if not await node.is_empty():
             raise FUSEError(errno.ENOTEMPTY)
-        directory.note_change()
+        directory.note_change(name)
         await directory.commit.take_off(node)
 
     @answers
@@ -203,12 +236,13 @@ class WritableView(View):
         directory, node = await self._entry(parent_inode, name)
         if isinstance(node, OpenDir):
             raise FUSEError(errno.EISDIR)
-        directory.note_change()
+        directory.note_change(name)
         await directory.commit.take_off(node)
 
     async def _entry(self, ino: int, name: bytes) -> tuple[OpenDir, OpenFile | OpenDir]:
         """A writable directory, and what stands in it under a name."""
         directory = self._writable_dir(ino)
+        await directory.commit.begin()
         node = await directory.node(name)
         if node is None:
             raise FUSEError(errno.ENOENT)
@@ -240,8 +274,8 @@ class WritableView(View):
         elif target is not node:
             await self._check_rename(node, target, new, flags)
             await old.commit.rename(node, target, new, name_new)
-        old.note_change()
-        new.note_change()
+        old.note_change(name_old)
+        new.note_change(name_new)
 
     async def _check_rename(
         self, node: OpenFile | OpenDir, target: OpenFile | OpenDir | None, parent: OpenDir, flags: int
@@ -322,15 +356,29 @@ class WritableView(View):
 
     async def _open_file(self, node: OpenFile, flags: int) -> pyfuse3.FileInfo:
         if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
-            node.commit.check_open()
+            await node.commit.begin()
         await node.commit.current(node)
+        # Local content came through the kernel, whose pages agree with it.
+        keep = self._hand_over_whole(node) or node.is_local or node.opened_value == node.value
         node.handles += 1
         if flags & os.O_TRUNC:
             self._truncate(node, 0)
-        # Local content came through the kernel, whose pages agree with it.
-        keep = node.is_local or node.opened_value == node.value
-        node.opened_value = b"" if node.is_local else node.value
+        if not node.is_local:
+            node.opened_value = node.value
         return pyfuse3.FileInfo(fh=node.ino, keep_cache=keep)
+
+    def _hand_over_whole(self, node: OpenFile) -> bool:
+        """Give the kernel all of a small file that no program has open; whether that was done, now or before."""
+        if node.opened and node.opened_value == node.value:
+            return True
+        if node.handles or not 0 < node.size <= SMALL_BYTES:
+            return False
+        data = node.scratch.whole() if node.scratch is not None else self.content.read_now(node.file, 0, node.size)
+        if not isinstance(data, bytes):
+            return False
+        kernelcache.hand_over(node.ino, data)
+        node.opened = True
+        return True
 
     def _truncate(self, node: OpenFile, size: int) -> None:
         if size != node.size:
@@ -347,8 +395,14 @@ class WritableView(View):
             return await node.scratch.read(self.content, off, size)
         data = self.content.read_now(node.file, off, size)
         if data is None:
-            data = await self.content.read(node.file, off, size)
+            data = await self.content.read(node.file, off, size, await self._open_place(node))
         return data  # type: ignore[return-value]  # pyfuse3 takes any buffer
+
+    async def _open_place(self, node: OpenFile) -> Place | None:
+        parent = node.parent
+        if node.size > SMALL_BYTES or not isinstance(parent, OpenDir):
+            return None
+        return Place(await parent.tree_root(), node.key)
 
     @answers
     async def write(self, fh: int, off: int, buf: bytes) -> int:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
-from fuse.daemon import Daemon
+from fuse.daemon import Daemon, Metadata
 from pachproto import edits_pb2, pfs_pb2, pfsd_pb2
 
 EditStep = edits_pb2.EditStep
@@ -19,6 +19,8 @@ class Writer:
     """Changes repos, branches and open commits through `daemon`; raises what its calls raise."""
 
     def __init__(self, daemon: Daemon) -> None:
+        self.progress = 0
+        """Grows while something is sent."""
         self._call = daemon.call
         self._pfs = daemon.stub(pfs_pb2.DESCRIPTOR.services_by_name["API"])
         self._store = daemon.stub(pfsd_pb2.DESCRIPTOR.services_by_name["Store"])
@@ -54,8 +56,15 @@ class Writer:
         """Send the messages of PutFiles, about `size` bytes, again from the start when the daemon went away."""
         put = self._store.PutFiles
 
-        def send(make: Callable[[], Iterable[pfsd_pb2.PutFilesRequest]], timeout: float) -> pfsd_pb2.PutFilesResponse:
-            answer: pfsd_pb2.PutFilesResponse = put(iter(make()), timeout=timeout)
+        def counted(messages: Iterable[pfsd_pb2.PutFilesRequest]) -> Iterator[pfsd_pb2.PutFilesRequest]:
+            for message in messages:
+                self.progress += 1
+                yield message
+
+        def send(
+            make: Callable[[], Iterable[pfsd_pb2.PutFilesRequest]], timeout: float, metadata: Metadata
+        ) -> pfsd_pb2.PutFilesResponse:
+            answer: pfsd_pb2.PutFilesResponse = put(counted(make()), timeout=timeout, metadata=metadata)
             return answer
 
         await self._call(send, messages, takes=size / _SLOWEST_BYTES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import threading
 import time
@@ -278,7 +279,14 @@ class Commits:
             area = self._staging.get(commit.id)
             if area is None:
                 root = self._root
-                area = Staging(root.db, root.nodes, root.chunks, bytes.fromhex(commit.id), bytes.fromhex(commit.root))
+                area = Staging(
+                    root.db,
+                    root.nodes,
+                    root.chunks,
+                    bytes.fromhex(commit.id),
+                    bytes.fromhex(commit.root),
+                    functools.partial(root.sessions.changed, commit.repo, commit.id),
+                )
                 self._staging[commit.id] = area
             return area
 
@@ -300,10 +308,15 @@ class Commits:
             root = bytes.fromhex(present.root)
             if present.is_open and not staging.is_clean:
                 root = staging.fold()
-                self.set_tree(present, root)
+                self._set_tree(present, root)
         return entries.dir_entry(self._root.nodes, root)
 
-    def set_tree(self, commit: Commit, root: bytes) -> None:
+    def replace_tree(self, commit: Commit, root: bytes) -> None:
+        """Let an open commit show another tree. The caller holds the staging lock."""
+        self._set_tree(commit, root)
+        self._root.sessions.changed(commit.repo, commit.id)
+
+    def _set_tree(self, commit: Commit, root: bytes) -> None:
         """Let an open commit's tree be `root` and nothing be staged. The caller holds the staging lock."""
         staging = self.staging(commit)
         self._root.chunks.flush()

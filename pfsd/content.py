@@ -15,6 +15,10 @@ Piece = bytes | FileEntry
 """Bytes to be stored, or content that is stored already."""
 
 
+ZERO_CHUNK = next_cut(bytes(2 * MAX_CHUNK), 0)
+"""Size of the chunks that zeros are cut into."""
+
+
 class ChunkWriter:
     """Cuts a stream of bytes into chunks and stores them; holds at most two of the largest chunks."""
 
@@ -32,6 +36,20 @@ class ChunkWriter:
         self._buffer += data
         if len(self._buffer) >= 2 * MAX_CHUNK:
             yield from self.cut()
+
+    def zeros(self, count: int) -> Iterator[Chunk]:
+        """Take in so many zeros; yields chunks as `write` does, without work for each that holds nothing else."""
+        while count:
+            yield from self.cut()
+            if self._buffer.count(0) == len(self._buffer):
+                whole, rest = divmod(len(self._buffer) + count, ZERO_CHUNK)
+                self._buffer[:] = bytes(rest)
+                if whole:
+                    yield from itertools.repeat(self._chunks.add(bytes(ZERO_CHUNK), is_cut=True), whole)
+                return
+            step = min(count, MAX_CHUNK)
+            self._buffer += bytes(step)
+            count -= step
 
     def cut(self) -> Iterator[Chunk]:
         """Yield the chunks whose end is decided by what is buffered."""

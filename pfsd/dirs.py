@@ -39,6 +39,13 @@ def children(nodes: NodeReader, directory: DirEntry, start: str = "") -> Iterato
         yield _name(key), entries.decode(value)
 
 
+def changes(nodes: NodeReader, old: bytes, new: bytes) -> Iterator[tuple[str, Entry | None, Entry | None]]:
+    """The names under which two directories, given by the roots of their trees, have something else, in order."""
+    for key, before, after in tree.diff(nodes, old, new):
+        first, second = (None if value is None else entries.decode(value) for value in (before, after))
+        yield _name(key), first, second
+
+
 def walk(nodes: NodeReader, top: Entry, path: Path = ()) -> Iterator[tuple[Path, Entry]]:
     """`top` itself, which stands at `path`, and all below it, a directory before what it holds."""
     yield path, top

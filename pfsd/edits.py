@@ -84,7 +84,7 @@ class Edits:
                     self._take(commit, staging, step)
                 return self._commits.tree(commit)
             except BaseException:
-                self._commits.set_tree(commit, before.root)
+                self._commits.replace_tree(commit, before.root)
                 raise
 
     def _take(self, commit: Commit, staging: Staging, step: Step) -> None:

@@ -51,5 +51,16 @@ class UnavailableError(PfsError):
     """Something outside (an object store, a URL, the daemon) does not answer."""
 
 
+class RefusedError(UnavailableError):
+    """Something outside answers, and says no: trying again is of no use before settings or rights change."""
+
+
 class FormatError(PfsError):
     """A root that was written by a newer version, or that is not one."""
+
+
+def leaves(group: BaseException) -> list[BaseException]:
+    """The errors in a group, and in the groups in it."""
+    if not isinstance(group, BaseExceptionGroup):
+        return [group]
+    return [leaf for error in group.exceptions for leaf in leaves(error)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 
 
 class Subscription:
@@ -38,13 +39,17 @@ class Subscription:
 class Changes:
     """Everyone who waits for changes. Safe to use from many threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, changed: Callable[[str], None]) -> None:
+        """`changed` is called with each repo before those who wait are woken."""
+        self._changed = changed
         self._lock = threading.Lock()
         self._subscriptions: set[Subscription] = set()
 
     def announce(self, *repos: str) -> None:
         """Wake all who wait: these repos changed."""
         names = frozenset(repos)
+        for name in names:
+            self._changed(name)
         with self._lock:
             waiting = list(self._subscriptions)
         for subscription in waiting:

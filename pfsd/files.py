@@ -76,6 +76,13 @@ class Files:
         top = self._commits.tree(commit)
         return (Found(path, entry) for path, entry in compiled.walk(self._root.nodes, top))
 
+    def glob_changes(self, old: Commit, new: Commit, pattern: str) -> Iterator[Difference]:
+        """Where what matches a pattern differs between two commits, in path order; raises InvalidError."""
+        compiled = globs.compile(pattern)
+        before, after = self._commits.tree(old), self._commits.tree(new)
+        found = compiled.changes(self._root.nodes, before, after)
+        return (Difference(path, new=now, old=then) for path, then, now in found)
+
     def names(self, directory: DirEntry) -> list[str]:
         """The names in a directory."""
         return [name for name, _ in dirs.children(self._root.nodes, directory)]
@@ -104,10 +111,8 @@ class Files:
         if isinstance(old, FileEntry):
             yield Difference(path, None, old)
         roots = [entry.root if isinstance(entry, DirEntry) else tree.EMPTY for entry in (old, new)]
-        for key, before_value, after_value in tree.diff(self._root.nodes, roots[0], roots[1]):
-            here = (*path, key.decode())
-            before = None if before_value is None else entries.decode(before_value)
-            after = None if after_value is None else entries.decode(after_value)
+        for name, before, after in dirs.changes(self._root.nodes, roots[0], roots[1]):
+            here = (*path, name)
             if shallow or not (isinstance(before, DirEntry) or isinstance(after, DirEntry)):
                 yield Difference(here, after, before)
             else:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pfsd import dirs
+from pfsd import dirs, tree
 from pfsd.entries import DirEntry, Entry
 from pfsd.errors import InvalidError
 from pfsd.paths import Path
@@ -56,6 +56,17 @@ class Pattern:
             yield (), top
         yield from self._walk(nodes, top, (), states)
 
+    def changes(
+        self, nodes: NodeReader, old: DirEntry, new: DirEntry
+    ) -> Iterator[tuple[Path, Entry | None, Entry | None]]:
+        """What `walk` would find differently below two directories, in path order: paths, each with the old and the
+        new entry (None: nothing matches there). Reads only what differs and can match.
+        """
+        states = self._close({(i, 0) for i in range(len(self._alternatives))})
+        if self._accepts(states) and old != new:
+            yield (), old, new
+        yield from self._changes(nodes, old.root, new.root, (), states)
+
     def matches(self, path: Path) -> bool:
         """Whether the pattern matches a path."""
         states = self._close({(i, 0) for i in range(len(self._alternatives))})
@@ -73,6 +84,20 @@ class Pattern:
                 yield (*path, name), entry
             if isinstance(entry, DirEntry) and reached:
                 yield from self._walk(nodes, entry, (*path, name), reached)
+
+    def _changes(
+        self, nodes: NodeReader, old: bytes, new: bytes, path: Path, states: frozenset[_State]
+    ) -> Iterator[tuple[Path, Entry | None, Entry | None]]:
+        if old == new:
+            return
+        wanted = [self._alternatives[i][at] for i, at in states if at < len(self._alternatives[i])]
+        for name, before, after in _changed_candidates(nodes, old, new, wanted):
+            reached = self._step(states, name)
+            if self._accepts(reached):
+                yield (*path, name), before, after
+            if reached:
+                roots = [entry.root if isinstance(entry, DirEntry) else tree.EMPTY for entry in (before, after)]
+                yield from self._changes(nodes, roots[0], roots[1], (*path, name), reached)
 
     def _step(self, states: frozenset[_State], name: str) -> frozenset[_State]:
         reached = set()
@@ -113,6 +138,21 @@ def _candidates(nodes: NodeReader, directory: DirEntry, wanted: list[_Component]
         if not name.startswith(prefix):
             return
         yield name, entry
+
+
+def _changed_candidates(
+    nodes: NodeReader, old: bytes, new: bytes, wanted: list[_Component]
+) -> Iterator[tuple[str, Entry | None, Entry | None]]:
+    """The children that differ, and that one of the components may match, in order."""
+    if all(part.literal is not None for part in wanted):
+        for name in sorted({part.literal for part in wanted if part.literal is not None}, key=str.encode):
+            before, after = (dirs.child(nodes, DirEntry(root), name) for root in (old, new))
+            if before != after:
+                yield name, before, after
+        return
+    for name, before, after in dirs.changes(nodes, old, new):
+        if any(name.startswith(part.prefix) for part in wanted):
+            yield name, before, after
 
 
 def compile(text: str) -> Pattern:

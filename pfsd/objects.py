@@ -161,6 +161,14 @@ class Tags:
             raise NotFoundError(f"tag {tag} not found")
         return value
 
+    def find(self, tags: Sequence[str]) -> dict[str, bytes]:
+        """The hashes of the objects that tags name; raises NotFoundError for one that is not there."""
+        found = dict(zip(tags, self._db.get_many("tags", [tag.encode() for tag in tags]), strict=True))
+        missing = [tag for tag, value in found.items() if value is None]
+        if missing:
+            raise NotFoundError(f"tag {missing[0]} not found")
+        return {tag: value for tag, value in found.items() if value is not None}
+
     def list(self, prefix: str) -> Iterator[tuple[str, bytes]]:
         """The tags that begin with `prefix`, in order, with the hashes that they name."""
         for key, value in self._db.scan("tags", prefix.encode()):

@@ -17,6 +17,7 @@ from pfsd.kv import Database
 from pfsd.nodestore import DatabaseNodes
 from pfsd.objectstore import LocalObjectStore, fsync_directory
 from pfsd.references import References
+from pfsd.sessions import Sessions
 
 FORMAT = 2
 
@@ -56,7 +57,8 @@ class Root:
             self.spool = directory / "spool"
             self.chunks = ChunkStore(self.db, self.objects, self.spool, self.references)
             undo.pop_all()
-        self.changes = Changes()
+        self.sessions = Sessions()
+        self.changes = Changes(self.sessions.changed)
         self.lock = threading.RLock()
         """Held while repo, commit and branch records are read and changed. Taken after a staging area's lock."""
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import enum
 import itertools
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pfsd import content, dirs, entries, tree
@@ -77,7 +77,16 @@ class Write:
 class Staging:
     """One staging area over a base tree. Its methods are to be called under `lock`."""
 
-    def __init__(self, database: Database, nodes: DatabaseNodes, chunks: ChunkStore, area: bytes, base: bytes) -> None:
+    def __init__(
+        self,
+        database: Database,
+        nodes: DatabaseNodes,
+        chunks: ChunkStore,
+        area: bytes,
+        base: bytes,
+        changed: Callable[[], None] | None = None,
+    ) -> None:
+        """`changed` is called whenever something was staged."""
         self._db = database
         self._nodes = nodes
         self._chunks = chunks
@@ -87,6 +96,7 @@ class Staging:
         """Directories that have a row, each with the root of what is shown of the base tree there."""
         self._numbers: dict[Path, int] = {}
         """Files that have a row, each with the number of its next piece."""
+        self._changed = changed
         self._clean: bool | None = None
         """What `is_clean` tells, where it is known."""
         self.lock = threading.RLock()
@@ -119,6 +129,8 @@ class Staging:
                         self._apply(overlay, write)
             self._db.write(overlay.batch)
             self._clean = None  # only now: who makes the writes may ask while they are taken
+            if self._changed is not None:
+                self._changed()
             if len(self._numbers) + len(overlay.numbers) > KNOWN_FILES:
                 self._numbers.clear()
             self._numbers |= itertools.islice(overlay.numbers.items(), KNOWN_FILES)

@@ -40,6 +40,11 @@ def read(chunks: ChunkStore, object_hash: bytes) -> bytes:
         if chunks.has(object_hash):
             raise
         text = b""
+    return parse(text, f"object {object_hash.hex()}")
+
+
+def parse(text: bytes, name: str) -> bytes:
+    """The root hash in the text of a tree object; raises InvalidError, with the object's name, for other texts."""
     if not _TREE.fullmatch(text):
-        raise InvalidError(f"object {object_hash.hex()} is not a tree object")
+        raise InvalidError(f"{name} is not a tree object")
     return bytes.fromhex(text[len(_HEAD) : -1].decode())

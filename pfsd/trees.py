@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pfsd import content, entries, paths, tree, treeobjects
+from pfsd import dirs, entries, merging, paths, tree, treeobjects
 from pfsd.commits import Commits
-from pfsd.entries import DirEntry, Entry, FileEntry
-from pfsd.errors import NotFoundError, StateError
+from pfsd.entries import DirEntry, Entry
+from pfsd.errors import InvalidError, NotFoundError
+from pfsd.merging import Merge
+from pfsd.nodestore import GatheredNodes
 from pfsd.objects import Tags
-from pfsd.paths import Path, join
+from pfsd.paths import Path
 from pfsd.records import Commit
 from pfsd.references import noted
 from pfsd.root import Root
@@ -23,8 +23,9 @@ from pfsd.uploads import FileSink
 STAGED_AT_ONCE = 1000
 """Writes gathered before they become rows."""
 
-MERGED_AT_ONCE = 256
-"""Trees merged in one pass; more are merged in groups first."""
+# What a tree that keeps a merge holds: see `pfsd.merging`.
+_CONTRIBUTIONS = "contributions"
+_MERGED = "merged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,16 @@ class StoredTree:
     object_hash: bytes
     top: DirEntry
     bytes_written: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TreeChange:
+    """A change of which trees are merged."""
+
+    order: str
+    """Where the tree stands among the others, which come in the order of these texts; not empty."""
+    tag: str
+    """The tag of the tree that now has this order; empty where there is none any more."""
 
 
 class TreeUpload:
@@ -57,6 +68,14 @@ class TreeUpload:
             self._path, self._sink = parts, FileSink(self._root)
         self._sink.write(data)
         self._bytes += len(data)
+
+    @noted
+    def zeros(self, path: str, count: int) -> None:
+        """Append so many zero bytes to the file at a path, like `write`."""
+        self.write(path, b"")
+        if self._sink is not None:
+            self._sink.zeros(count)
+        self._bytes += count
 
     @noted
     def put(self, path: str, entry: Entry) -> None:
@@ -114,50 +133,55 @@ class Trees:
         """A new tree under construction."""
         return TreeUpload(self._root)
 
-    def merge_into(self, commit: Commit, tags: Sequence[str]) -> StoredTree:
-        """Let an open commit's content be the merge of tagged trees, in the order given.
+    def merge_into(self, commit: Commit, changes: Sequence[TreeChange], base: str = "", result: str = "") -> StoredTree:
+        """Let an open commit's content be a merge of tagged trees.
 
-        The same file in several trees is concatenated. Raises NotFoundError for a tag, StateError when the commit is
-        finished or when a path is a file in one tree and a directory in another.
+        It is the merge that was kept under the tag `base`, of no trees where that is empty, changed by `changes`, of
+        which no two have the same order. It is kept under the tag `result`, where that is given. The same file in
+        several trees is concatenated. Raises NotFoundError for a tag, InvalidError where a base is none, StateError
+        when the commit is finished or when a path is a file in one tree and a directory in another.
         """
+        tags = [change.tag for change in changes if change.tag]
         with self._root.references.operation() as operation:
-            roots = [treeobjects.read(self._root.chunks, self._tags.get(tag)) for tag in tags]
-            for root in roots:
-                operation.pin(root)
-            if not all(self._tags.present(tags)):
+            former = None if not base else treeobjects.read(self._root.chunks, self._tags.get(base))
+            roots = {tag: treeobjects.read(self._root.chunks, name) for tag, name in self._tags.find(tags).items()}
+            for root in (former, *roots.values()):
+                if root is not None:
+                    operation.pin(root)
+            if not all(self._tags.present([base, *tags] if base else tags)):
                 raise NotFoundError("a tag was deleted while its tree was about to be merged")
             staging = self._commits.open_staging(commit)
-            merged = self._merge(roots, ())
-            object_hash = treeobjects.put(self._root.chunks, merged)
+            nodes = self._root.nodes.gather()
+            trees = (
+                (change.order, entries.dir_entry(nodes, roots[change.tag]) if change.tag else None)
+                for change in changes
+            )
+            merged = merging.change(nodes, self._root.chunks, self._kept(former), trees)
+            kept = self._keep(nodes, merged) if result else None
+            nodes.flush()
+            object_hash = treeobjects.put(self._root.chunks, merged.top.root)
             with staging.lock:
-                self._commits.set_tree(commit, merged)
-        return StoredTree(object_hash, entries.dir_entry(self._root.nodes, merged))
+                self._commits.replace_tree(commit, merged.top.root)
+            if kept is not None:
+                batch = self._root.db.batch()
+                batch.put("tags", result.encode(), kept)
+                self._root.db.write(batch)
+        return StoredTree(object_hash, merged.top)
 
-    def _merge(self, roots: Sequence[bytes], path: Path) -> bytes:
-        while len(roots) > MERGED_AT_ONCE:
-            groups = range(0, len(roots), MERGED_AT_ONCE)
-            roots = [self._merge(roots[at : at + MERGED_AT_ONCE], path) for at in groups]
-        if len(roots) == 1:
-            return roots[0]
-        return tree.build(self._root.nodes, self._merged_pairs(roots, path), entries.measure_entry)
+    def _kept(self, root: bytes | None) -> Merge:
+        """The merge that `_keep` stored; raises InvalidError when it is none."""
+        if root is None:
+            return merging.NOTHING
+        found = [dirs.child(self._root.nodes, DirEntry(root), name) for name in (_MERGED, _CONTRIBUTIONS)]
+        if not all(isinstance(entry, DirEntry) for entry in found):
+            raise InvalidError("the base of a merge has to be the result of one")
+        top, contributions = found
+        assert isinstance(top, DirEntry)
+        assert isinstance(contributions, DirEntry)
+        return Merge(top, contributions)
 
-    def _merged_pairs(self, roots: Sequence[bytes], path: Path) -> Iterator[tree.Pair]:
-        sources = (self._numbered(root, number) for number, root in enumerate(roots))
-        for name, group in itertools.groupby(heapq.merge(*sources), key=lambda item: item[0]):
-            values = [value for _, _, value in group]
-            yield name, values[0] if len(values) == 1 else self._merge_entries(values, (*path, name.decode()))
-
-    def _numbered(self, root: bytes, number: int) -> Iterator[tuple[bytes, int, bytes]]:
-        for name, value in tree.items(self._root.nodes, root):
-            yield name, number, value
-
-    def _merge_entries(self, values: Iterable[bytes], path: Path) -> bytes:
-        found = [entries.decode(value) for value in values]
-        files = [entry for entry in found if isinstance(entry, FileEntry)]
-        directories = [entry for entry in found if isinstance(entry, DirEntry)]
-        if files and directories:
-            raise StateError(f"{join(path)} is a file in the output of one datum and a directory in that of another")
-        if files:
-            return entries.encode(content.concatenate(self._root.nodes, self._root.chunks, files))
-        root = self._merge([directory.root for directory in directories], path)
-        return entries.encode(entries.dir_entry(self._root.nodes, root))
+    def _keep(self, nodes: GatheredNodes, merged: Merge) -> bytes:
+        """Store a merge as a tree, so that it is kept like any; returns the hash of the tree's object."""
+        named = {_CONTRIBUTIONS: merged.contributions, _MERGED: merged.top}
+        pairs = [(name.encode(), entries.encode(entry)) for name, entry in sorted(named.items())]
+        return treeobjects.put(self._root.chunks, tree.build(nodes, pairs, entries.measure_entry))

@@ -37,6 +37,7 @@ BYTES_HELD = 4 << 20
 STAGED_AT_ONCE = 1000
 """Of many writes, those that become rows together."""
 
+_ZEROS_AT_ONCE = 1 << 36
 _SPLIT_NAME_DIGITS = 16
 _SPLIT_NAME = re.compile(rb"[0-9a-f]{16}")
 
@@ -65,6 +66,14 @@ class FileSink:
             self._head += data
             return
         self._keep(self._to_writer().write(data))
+
+    def zeros(self, count: int) -> None:
+        """Take in so many zero bytes."""
+        if self._ended and count:
+            raise InvalidError("nothing can follow a chunk that the end of a file ended")
+        if count:
+            for at in range(0, count, _ZEROS_AT_ONCE):
+                self._keep(self._to_writer().zeros(min(count - at, _ZEROS_AT_ONCE)))
 
     def refer(self, chunk: Chunk, path: Path) -> None:
         """Take in a stored chunk, which goes to `path`.
@@ -125,21 +134,24 @@ class BulkUpload:
         self._overwrite = False
 
     @noted
-    def add(self, path: str, overwrite: bool, data: bytes, chunks: Sequence[Chunk], more: bool) -> None:
-        """Put a file, or a part of one: bytes, then stored chunks. With `more`, the next call goes on with the file.
+    def add(
+        self, path: str, overwrite: bool, data: bytes, chunks: Sequence[Chunk], more: bool, *, zeros: int = 0
+    ) -> None:
+        """Put a file, or a part of one: zeros, bytes, then stored chunks.
 
-        `path` is empty, and `overwrite` does not matter, where a file goes on. Raises what `FileSink` raises, and
-        InvalidError for a path that can't be a file.
+        With `more`, the next call goes on with the file. `path` is empty, and `overwrite` does not matter, where a file
+        goes on. Raises what `FileSink` raises, and InvalidError for a path that can't be a file.
         """
         if self._sink is None:
             self._path = paths.parse_file(path)
             self._overwrite = overwrite
-            if not chunks and not more and len(data) <= INLINE_BYTES:
+            if not chunks and not more and not zeros and len(data) <= INLINE_BYTES:
                 self._writes.append(Write(self._path, (data,) if data else (), overwrite))
                 return
             self._sink = FileSink(self._root)
         elif path:
             raise InvalidError(f"{path} begins although {join(self._path)} has to go on")
+        self._sink.zeros(zeros)
         self._sink.write(data)
         for chunk in chunks:
             self._sink.refer(chunk, self._path)
@@ -268,7 +280,7 @@ class Upload:
                 while part := list(itertools.islice(writes, STAGED_AT_ONCE)):
                     area.apply(part)
                 folded = area.fold()
-            self._commits.set_tree(self._commit, folded)
+            self._commits.replace_tree(self._commit, folded)
         finally:
             batch = root.db.batch()
             area.discard(batch)

@@ -20,6 +20,7 @@ from ppsd.jobs import input_files
 from ppsd.logs import LogLine
 from ppsd.pipelines import Pipeline
 from ppsd.records import JobRecord
+from ppsd.spec import PipelineSpec
 
 
 class PipelineService:
@@ -86,7 +87,11 @@ class PipelineService:
 
     async def CreateJob(self, request: pps_pb2.CreateJobRequest, _context: Any) -> pps_pb2.Job:
         commits = requests.commits_of_job(request)
-        job = await self._bridge.in_trio(self._engine.run_pipeline, request.pipeline.name, commits)
+
+        def change(wanted: PipelineSpec) -> PipelineSpec:
+            return requests.overridden(wanted, request)
+
+        job = await self._bridge.in_trio(self._engine.run_pipeline, request.pipeline.name, commits, change)
         return pps_pb2.Job(id=job.id)
 
     async def InspectJob(self, request: pps_pb2.InspectJobRequest, _context: Any) -> pps_pb2.JobInfo:
@@ -112,16 +117,22 @@ class PipelineService:
     # --- datums ------------------------------------------------------------------------------------------
 
     async def ListDatum(self, request: pps_pb2.ListDatumRequest, _context: Any) -> pps_pb2.DatumInfos:
-        job_id = _id(request.job)
-        found = await self._bridge.in_trio(self._engine.datums, job_id)
-        return pps_pb2.DatumInfos(datum_info=[convert.datum_info(job_id, datum, state) for datum, state in found])
+        return pps_pb2.DatumInfos(datum_info=await self._bridge.in_trio(self._datums, _id(request.job)))
 
     async def InspectDatum(self, request: pps_pb2.InspectDatumRequest, _context: Any) -> pps_pb2.DatumInfo:
         job_id, datum_id = _id(request.datum.job), request.datum.id
-        for datum, state in await self._bridge.in_trio(self._engine.datums, job_id):
-            if datum.id == datum_id:
-                return convert.datum_info(job_id, datum, state)
+        for info in await self._bridge.in_trio(self._datums, job_id, datum_id):
+            return info
         raise NotFoundError(f"job {job_id} has no datum {datum_id!r}: list-datum shows those that it has")
+
+    async def _datums(self, job_id: str, datum_id: str = "") -> list[pps_pb2.DatumInfo]:
+        """The datums of a job, or the one of an id."""
+        found = await self._engine.datums(job_id)
+        if datum_id:
+            found = [(datum, state) for datum, state in found if datum.id == datum_id]
+        job = await self._engine.job(job_id, False)
+        costs = await self._engine.datum_stats(job_id, [datum for datum, _ in found])
+        return [convert.datum_info(job, datum, state, costs.get(datum.id)) for datum, state in found]
 
     async def RestartDatum(self, request: pps_pb2.RestartDatumRequest, _context: Any) -> Empty:
         filters = list(request.data_filters)

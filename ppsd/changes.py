@@ -12,7 +12,8 @@ from dataclasses import replace
 import trio
 
 from pfsd.errors import AlreadyExistsError, InvalidError, NotFoundError, PfsError, StateError
-from ppsd import datums, inputs, records, spec
+from ppsd import cron, datums, inputs, records, spec
+from ppsd.cron import CronRepos
 from ppsd.filesystem import CommitRef, CommitState, FileSystem
 from ppsd.inputs import Source
 from ppsd.launcher import Launcher
@@ -46,6 +47,7 @@ class Changes:
         self._launcher = launcher
         self._make = make
         self._begin = begin
+        self._cron_repos = CronRepos(files, registry, lambda name: name in pipelines)
         self._lock = trio.Lock()
 
     def find(self, name: str) -> Pipeline:
@@ -74,21 +76,23 @@ class Changes:
             if name in self._pipelines:
                 raise AlreadyExistsError(f"pipeline {name} already exists: update it, or take another name")
             wanted = await self._resolved(wanted)
-            made = await self._take_repo(wanted)
-            record = PipelineRecord(wanted, records.new_id(), 1, records.new_id(), time.time_ns())
-            cursors = tuple(source.from_commit for source in inputs.sources(wanted.input))
-            try:
-                await self._registry.put_pipeline(record, ProgressRecord(cursors=cursors))
-            except PfsError:
-                if made:
-                    await self._files.delete_repo(name)
-                raise
+            async with self._cron_repos.made(wanted):
+                made = await self._take_repo(wanted)
+                record = PipelineRecord(wanted, records.new_id(), 1, records.new_id(), time.time_ns())
+                cursors = tuple(source.from_commit for source in inputs.sources(wanted.input))
+                try:
+                    await self._registry.put_pipeline(record, ProgressRecord(cursors=cursors))
+                except PfsError:
+                    if made:
+                        await self._files.delete_repo(name)
+                    raise
             self._start(record)
 
     async def _resolved(self, wanted: PipelineSpec) -> PipelineSpec:
-        """The spec with commit ids for `from_commit`; raises NotFoundError for what is not there."""
+        """The spec with ids for `from_commit` and starts for schedules; raises NotFoundError for what is not there."""
+        wanted = cron.started(wanted)
         for repo in inputs.repos(wanted.input):
-            if not await self._files.repo_exists(repo):
+            if repo not in cron.crons(wanted) and not await self._files.repo_exists(repo):
                 raise NotFoundError(f"input repo {repo} does not exist: create it first")
         starts = {}
         for source in inputs.sources(wanted.input):
@@ -143,7 +147,8 @@ class Changes:
                 pipeline = await self._finish_update(pipeline)
             old = pipeline.record
             wanted = await self._resolved(wanted)
-            await self._put_repo(wanted, exists=True)
+            async with self._cron_repos.made(wanted):
+                await self._put_repo(wanted, exists=True)
             keeps_salt = not reprocess and spec.same_computation(old.spec, wanted)
             record = replace(old, spec=wanted, version=old.version + 1)
             same_sources = inputs.sources(old.spec.input) == inputs.sources(wanted.input)
@@ -290,6 +295,7 @@ class Changes:
                 await self._files.delete_repo(record.name)
             except NotFoundError:  # somebody was quicker
                 pass
+            await self._cron_repos.remove(record.spec)
         if wanted.jobs:
             await self._logs.forget(record.name)
         await self._registry.forget_pipeline(record, wanted.jobs, wanted.repo)

@@ -6,7 +6,6 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +15,42 @@ import trio
 from fuse.daemon import Daemon
 from fuse.jobview import JobInput, JobView
 from pachproto import pfs_pb2, pfsd_pb2, pps_pb2, ppsd_pb2
-from pfsd import entries, paths
-from pfsd.entries import Entry
+from pfsd import entries, paths, treeobjects
+from pfsd.entries import DirEntry, Entry
 from pfsd.errors import PfsError, UnavailableError
 from pfsd.rpc import Stub
-from ppsd import convert, output
-from ppsd.filesystem import call
+from ppsd import account, output, resuming
+from ppsd.account import Tail
+from ppsd.cgroups import Group
+from ppsd.filesystem import Messages
 from ppsd.records import Stats
 from ppsd.runner import Finished, Runner
+from ppsd.stats import to_wire
+from ppsd.treeuploads import TreeUploads
 from ppsd.userlog import UserLog
 
 
 class Computer:
     """Computes datums, one at a time, in a worker whose /pfs is `view` and whose /pfs/out is `scratch`."""
 
-    def __init__(self, daemon: Daemon, view: JobView, runner: Runner, channel: grpc.Channel, scratch: str) -> None:
+    def __init__(
+        self,
+        daemon: Daemon,
+        view: JobView,
+        runner: Runner,
+        channel: grpc.Channel,
+        trees: TreeUploads,
+        scratch: str,
+        group: Group,
+    ) -> None:
         self._daemon = daemon
         self._view = view
         self._runner = runner
-        self._store = Stub(channel, pfsd_pb2.DESCRIPTOR.services_by_name["Store"])
+        self._trees = trees
+        self._objects = Stub(channel, pfs_pb2.DESCRIPTOR.services_by_name["ObjectAPI"])
+        self._messages = Messages()
         self._scratch = scratch
+        self._group = group
         self._times: dict[tuple[str, str], int] = {}
 
     async def compute(self, assignment: ppsd_pb2.Assignment, log: UserLog) -> ppsd_pb2.Outcome:
@@ -45,19 +60,28 @@ class Computer:
         """
         began = time.monotonic_ns()
         await trio.to_thread.run_sync(empty_directory, Path(self._scratch))
-        await self._view.show([await self._job_input(one) for one in assignment.inputs])
-        eager = self._view.eager_bytes()
+        shown_inputs = [await self._job_input(one) for one in assignment.inputs]
+        restored = 0
+        if assignment.former_tag:
+            shown_inputs, restored = await self._go_on(assignment, shown_inputs)
+        await self._view.show(shown_inputs)
+        eager = self._view.eager_bytes() + restored
         shown = time.monotonic_ns()
         error = ""
-        written = 0
+        stored = pfsd_pb2.TreeInfo()
         ran = shown
+        said = Tail()
+        kills = self._group.memory_kills()
         try:
             async with self._view.pipes.serving():
-                finished = await self._run(assignment, log)
+                finished = await self._run(assignment, log, said)
             ran = time.monotonic_ns()
             error = complaint(finished, assignment.transform)
+            if error and self._group.memory_kills() > kills:
+                allowed = self._group.memory_bytes()
+                error += f": it took more than the {allowed} bytes of memory that resource_spec.memory allows"
             if not error:
-                written = await self._store_output(assignment.tag)
+                stored = await self._store_output(assignment.tag)
         except UnavailableError:
             raise
         except PfsError as failure:
@@ -66,8 +90,18 @@ class Computer:
             await self._view.show([])
         # Eager inputs count as a whole: what the kernel had of them already can't be told from what was read.
         read = eager + self._view.pipes.streamed
-        stats = Stats(shown - began, ran - shown, time.monotonic_ns() - ran, read, written)
-        return ppsd_pb2.Outcome(lease=assignment.lease, error=error, stats=convert.stats_to_wire(stats))
+        stats = Stats(shown - began, ran - shown, time.monotonic_ns() - ran, read, stored.bytes_written)
+        outcome = ppsd_pb2.Outcome(lease=assignment.lease, error=error, stats=to_wire(stats))
+        if assignment.stats_tag:
+            output = await self._dir_entry(stored.root) if not error else None
+            writes = account.writes(assignment, outcome, said.text(), output)
+            request = pfsd_pb2.PutTreeRequest(tag=assignment.stats_tag, writes=writes, last=True)
+            await self._trees.put(iter([request]))
+        return outcome
+
+    async def _dir_entry(self, root: bytes) -> DirEntry:
+        content = self._view.content
+        return await content.run(lambda: entries.dir_entry(content.nodes, root))
 
     async def _job_input(self, one: ppsd_pb2.DatumInput) -> JobInput:
         repo, commit = one.commit.repo.name, one.commit.id
@@ -81,6 +115,22 @@ class Computer:
             lazy=one.lazy,
         )
 
+    async def _go_on(self, assignment: ppsd_pb2.Assignment, inputs: list[JobInput]) -> tuple[list[JobInput], int]:
+        """Begin with a datum's former output: what is to be shown then, and how many bytes that output has.
+
+        Where something of the former datum is gone, all is shown, and nothing is there to begin with.
+        """
+        content = self._view.content
+        formers = [entries.decode(one.former_entry) for one in assignment.inputs]
+        news = await resuming.news(content, inputs, formers)
+        if news is None:
+            return inputs, 0
+        text = await self._messages.collect(
+            self._objects.GetTag(pfs_pb2.Tag(name=assignment.former_tag)), lambda message: [message.value]
+        )
+        root = treeobjects.parse(b"".join(text), f"tag {assignment.former_tag}")
+        return news, await resuming.restore(content, root, Path(self._scratch))
+
     async def _time_of(self, repo: str, commit: str) -> int:
         """When a commit was finished."""
         known = self._times.get((repo, commit))
@@ -90,38 +140,27 @@ class Computer:
             self._times = {(repo, commit): known}
         return known
 
-    async def _run(self, assignment: ppsd_pb2.Assignment, log: UserLog) -> Finished:
+    async def _run(self, assignment: ppsd_pb2.Assignment, log: UserLog, said: Tail) -> Finished:
+        def take(stream: int, data: bytes) -> None:
+            log.feed(stream, data)
+            said.feed(data)
+
         return await self._runner.run(
             list(assignment.transform.cmd),
             env={**os.environ, **environment(assignment)},
             cwd="/",
             stdin=stdin_of(assignment.transform),
-            on_output=log.feed,
+            on_output=take,
         )
 
-    async def _store_output(self, tag: str) -> int:
-        """Store what is in the scratch directory as the tree `tag`; returns how many bytes that took."""
-        failures: list[BaseException] = []
+    async def _store_output(self, tag: str) -> pfsd_pb2.TreeInfo:
+        """Store what is in the scratch directory as the tree `tag`."""
         token = trio.lowlevel.current_trio_token()
 
         def lookup(path: str) -> Entry | None:
             return trio.from_thread.run(self._view.lookup_path, path, trio_token=token)
 
-        def requests() -> Iterator[pfsd_pb2.PutTreeRequest]:
-            # gRPC takes these in a thread of its own and says of an exception only that there was one.
-            try:
-                yield from output.requests(tag, self._scratch, lookup)
-            except BaseException as error:
-                failures.append(error)
-                raise
-
-        try:
-            info: pfsd_pb2.TreeInfo = await call(self._store.PutTree, requests())
-        except PfsError:
-            if failures and isinstance(failures[0], Exception):
-                raise failures[0] from None
-            raise
-        return info.bytes_written
+        return await self._trees.put(output.requests(tag, self._scratch, lookup))
 
 
 def environment(assignment: ppsd_pb2.Assignment) -> dict[str, str]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from pachproto import pfs_pb2, pps_pb2, ppsd_pb2
-from ppsd import datums, inputs
+from ppsd import datums, durations, inputs, stats
 from ppsd.datums import Datum
 from ppsd.filesystem import to_commit
 from ppsd.jobs import input_files
@@ -23,34 +22,6 @@ def timestamp(nanoseconds: int) -> Timestamp:
     return made
 
 
-def _duration(nanoseconds: int) -> Duration:
-    made = Duration()
-    made.FromNanoseconds(nanoseconds)
-    return made
-
-
-def stats_to_wire(stats: Stats) -> pps_pb2.ProcessStats:
-    """What datums cost."""
-    return pps_pb2.ProcessStats(
-        download_time=_duration(stats.download_ns),
-        process_time=_duration(stats.process_ns),
-        upload_time=_duration(stats.upload_ns),
-        download_bytes=stats.download_bytes,
-        upload_bytes=stats.upload_bytes,
-    )
-
-
-def stats_from_wire(stats: pps_pb2.ProcessStats) -> Stats:
-    """What a worker says that a datum cost."""
-    return Stats(
-        stats.download_time.ToNanoseconds(),
-        stats.process_time.ToNanoseconds(),
-        stats.upload_time.ToNanoseconds(),
-        stats.download_bytes,
-        stats.upload_bytes,
-    )
-
-
 def transform(spec: TransformSpec) -> pps_pb2.Transform:
     """What a datum runs."""
     return pps_pb2.Transform(
@@ -60,6 +31,7 @@ def transform(spec: TransformSpec) -> pps_pb2.Transform:
         stdin=spec.stdin,
         accept_return_code=spec.accept_return_code,
         secrets=[pps_pb2.Secret(name=one.name, mount_path=one.mount_path) for one in spec.secrets],
+        image_pull_secrets=spec.image_pull_secrets,
     )
 
 
@@ -82,21 +54,28 @@ def pipeline_info(
         recent_error=recent_error,
         job_counts=job_counts,
         cache_size=spec.cache_size,
+        incremental=spec.incremental,
         enable_stats=spec.enable_stats,
         batch=spec.batch,
     )
-    _add_scale(info, spec)
+    _add_optional(info, spec)
     if spec.scale_down_ns:
-        info.scale_down_threshold.CopyFrom(_duration(spec.scale_down_ns))
+        info.scale_down_threshold.CopyFrom(durations.to_wire(spec.scale_down_ns))
     return info
 
 
-def _add_scale(info: pps_pb2.PipelineInfo | pps_pb2.JobInfo, spec: PipelineSpec) -> None:
+def _add_optional(info: pps_pb2.PipelineInfo | pps_pb2.JobInfo, spec: PipelineSpec) -> None:
     if spec.constant or spec.coefficient:
         info.parallelism_spec.constant = spec.constant
         info.parallelism_spec.coefficient = spec.coefficient
     if spec.cpu or spec.memory or spec.gpu:
         info.resource_spec.CopyFrom(pps_pb2.ResourceSpec(cpu=spec.cpu, memory=spec.memory, gpu=spec.gpu))
+    if spec.service is not None:
+        ports = spec.service
+        info.service.internal_port = ports.internal_port
+        info.service.external_port = ports.external_port or ports.internal_port
+    if spec.egress:
+        info.egress.URL = spec.egress
 
 
 def job_info(job: JobRecord, sessions: list[Session], queue_size: int) -> pps_pb2.JobInfo:
@@ -117,26 +96,34 @@ def job_info(job: JobRecord, sessions: list[Session], queue_size: int) -> pps_pb
         data_total=job.total,
         data_skipped=job.skipped,
         data_processed=job.processed,
-        stats=stats_to_wire(job.stats),
+        stats=stats.to_wire(job.stats),
         worker_status=[_worker_status(session, queue_size) for session in sessions],
+        incremental=spec.incremental,
         enable_stats=spec.enable_stats,
         batch=spec.batch,
     )
-    _add_scale(info, spec)
+    _add_optional(info, spec)
     if job.output is not None:
         info.output_commit.CopyFrom(to_commit(job.output))
+    if job.stats_commit is not None:
+        info.stats_commit.CopyFrom(to_commit(job.stats_commit))
     if job.finished_ns:
         info.finished.CopyFrom(timestamp(job.finished_ns))
     return info
 
 
-def datum_info(job_id: str, datum: Datum, state: DatumState) -> pps_pb2.DatumInfo:
-    """A datum of a job."""
-    return pps_pb2.DatumInfo(
-        datum=pps_pb2.Datum(id=datum.id, job=pps_pb2.Job(id=job_id)),
+def datum_info(job: JobRecord, datum: Datum, state: DatumState, costs: Stats | None = None) -> pps_pb2.DatumInfo:
+    """A datum of a job; `costs` where its pipeline keeps them."""
+    info = pps_pb2.DatumInfo(
+        datum=pps_pb2.Datum(id=datum.id, job=pps_pb2.Job(id=job.id)),
         state=pps_pb2.DatumState.Name(state.value),
         data=_data(input_files(datum)),
     )
+    if costs is not None:
+        info.stats.CopyFrom(stats.to_wire(costs))
+    if job.stats_commit is not None:
+        info.pfs_state.CopyFrom(pfs_pb2.File(commit=to_commit(job.stats_commit), path=f"/{datum.id}/pfs"))
+    return info
 
 
 def _worker_status(session: Session, queue_size: int) -> pps_pb2.WorkerStatus:
@@ -182,6 +169,8 @@ def _assignment(given: HandOut) -> ppsd_pb2.Assignment:
     task: Task = given.task
     job = task.load.job
     atoms = inputs.atoms(job.spec.input)
+    former = task.former
+    entries = [one.entry for one in former.inputs] if former is not None else [b""] * len(task.datum.inputs)
     made = ppsd_pb2.Assignment(
         lease=given.lease,
         job_id=job.id,
@@ -194,10 +183,13 @@ def _assignment(given: HandOut) -> ppsd_pb2.Assignment:
                 path=one.path,
                 entry=one.entry,
                 lazy=atoms[one.atom].lazy,
+                former_entry=entry,
             )
-            for one in task.datum.inputs
+            for one, entry in zip(task.datum.inputs, entries, strict=True)
         ],
         transform=transform(job.spec.transform),
+        former_tag=datums.tag(job.salt, former.id) if former is not None else "",
+        stats_tag=datums.stats_tag(job.salt, task.datum.id) if job.spec.enable_stats else "",
     )
     if job.output is not None:
         made.output_commit.CopyFrom(to_commit(job.output))
@@ -211,4 +203,4 @@ def line(sent: ppsd_pb2.LogLine) -> Line:
 
 def outcome(sent: ppsd_pb2.Outcome) -> Outcome:
     """What a worker says of a datum."""
-    return Outcome(sent.error, stats_from_wire(sent.stats))
+    return Outcome(sent.error, stats.from_wire(sent.stats))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
+from google.protobuf.duration_pb2 import Duration
+
 from pfsd.errors import InvalidError
 
 _UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
@@ -25,3 +27,10 @@ def parse(text: str, field: str) -> int:
     if total > _MAX_NS:
         raise InvalidError(f"{field} is longer than a century: {text!r}")
     return total
+
+
+def to_wire(nanoseconds: int) -> Duration:
+    """The message of a duration."""
+    made = Duration()
+    made.FromNanoseconds(nanoseconds)
+    return made

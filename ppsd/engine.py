@@ -14,20 +14,22 @@ import outcome
 import trio
 
 from pachproto import pps_pb2
-from pfsd.errors import InvalidError, NotFoundError, PfsError, StateError, UnavailableError
-from ppsd import datums, inputs, spec
+from pfsd.errors import InvalidError, NotFoundError, PfsError, StateError, UnavailableError, leaves
+from ppsd import datums, inputs, spec, stats
 from ppsd.changes import Changes
 from ppsd.datums import Datum
+from ppsd.enumeration import all_datums
 from ppsd.filesystem import CommitRef, FileSystem
 from ppsd.heads import Lineage
 from ppsd.inputs import Source
-from ppsd.jobs import datums_of, input_files
+from ppsd.jobs import input_files
 from ppsd.launcher import Launcher
 from ppsd.logs import LogLine, Logs
 from ppsd.pipelines import Pipeline
 from ppsd.pool import Line, Outcome, Session
-from ppsd.records import DatumState, JobRecord, JobState, PipelineRecord, PipelineState
+from ppsd.records import DatumState, JobRecord, JobState, PipelineRecord, PipelineState, Stats
 from ppsd.registry import Registry
+from ppsd.spec import PipelineSpec
 
 T = TypeVar("T")
 
@@ -61,7 +63,7 @@ class Engine:
                 async with files.hold_lease(LEASE, self._holder):
                     await self._lead(files, make_launcher)
             except* (UnavailableError, StateError) as group:
-                logger.warning("the pipelines stand still: %s", _first(group))
+                logger.warning("the pipelines stand still: %s", leaves(group)[0])
             await trio.sleep(RETRY_SECONDS)
 
     async def _lead(self, files: FileSystem, make_launcher: Callable[[trio.Nursery], Launcher]) -> None:
@@ -139,7 +141,7 @@ class Engine:
                             if not repos or not repos.isdisjoint(pipeline.repos):
                                 pipeline.notify()
             except* UnavailableError as group:
-                logger.warning("changes are not seen for the moment: %s", _first(group))
+                logger.warning("changes are not seen for the moment: %s", leaves(group)[0])
             await trio.sleep(RETRY_SECONDS)
 
     # --- for the services --------------------------------------------------------------------------------
@@ -238,14 +240,18 @@ class Engine:
             self._find(pipeline)
         return [job for job in found if all(commit in job.inputs for commit in wanted)]
 
-    async def run_pipeline(self, name: str, commits: Mapping[str, str]) -> JobRecord:
+    async def run_pipeline(
+        self, name: str, commits: Mapping[str, str], change: Callable[[PipelineSpec], PipelineSpec]
+    ) -> JobRecord:
         """A new job for the last set of commits that a pipeline ran on, or with other commits for some inputs.
 
-        `commits` gives an id or branch for each of those inputs, by name.
+        `commits` gives an id or branch for each of those inputs, by name; `change` the job's spec for the pipeline's.
         """
-        return await self._detached(self._run_again, name, commits)
+        return await self._detached(self._run_again, name, commits, change)
 
-    async def _run_again(self, name: str, commits: Mapping[str, str]) -> JobRecord:
+    async def _run_again(
+        self, name: str, commits: Mapping[str, str], change: Callable[[PipelineSpec], PipelineSpec]
+    ) -> JobRecord:
         pipeline = self._startable(name)
         sources = inputs.sources(pipeline.record.spec.input)
         chosen = dict(zip(sources, pipeline.progress.heads, strict=False))
@@ -262,7 +268,7 @@ class Engine:
             if not commit_state.finished:
                 raise StateError(f"commit {commit_state.ref} is not finished: finish it first")
             found.append(commit_state.ref)
-        return await self._request(pipeline, found)
+        return await self._request(pipeline, found, change(pipeline.record.spec))
 
     def _startable(self, name: str) -> Pipeline:
         pipeline = self._find(name)
@@ -270,8 +276,10 @@ class Engine:
             raise StateError(f"pipeline {name} does not run: start it first")
         return pipeline
 
-    async def _request(self, pipeline: Pipeline, commits: Sequence[CommitRef]) -> JobRecord:
-        job = pipeline.new_job(commits, requested=True)
+    async def _request(
+        self, pipeline: Pipeline, commits: Sequence[CommitRef], wanted: PipelineSpec | None = None
+    ) -> JobRecord:
+        job = pipeline.new_job(commits, requested=True, wanted=wanted)
         await self._registry.add_job(job)
         pipeline.notify()
         return job
@@ -318,13 +326,18 @@ class Engine:
         """The datums of a job, in order, each with how it is."""
         await self._ready()
         job = await self._registry.job(job_id)
-        found = await datums_of(job, self._files)
+        found = await all_datums(job, self._files)
         todo = await self._registry.todo(job)
         present: Sequence[bool] = [True] * len(found)
         if job.state is not JobState.SUCCESS and found:
             present = await self._files.has_tags([datums.tag(job.salt, one.id) for one in found])
         pairs = zip(found, present, strict=True)
         return [(datum, _datum_state(job, datum, is_there, todo)) for datum, is_there in pairs]
+
+    async def datum_stats(self, job_id: str, datums: Sequence[Datum]) -> dict[str, Stats]:
+        """What datums cost, by their ids, where that is kept: for at most `stats.MOST_READ` of them."""
+        job = await self._registry.job(job_id)
+        return await stats.read(job, datums, self._files)
 
     async def restart_datums(self, job_id: str, wanted: Callable[[Datum], bool]) -> int:
         """Begin anew the datums of a job that are being computed and wanted; gives how many they are."""
@@ -431,14 +444,6 @@ class Engine:
             found.workers_hopeless(reason)
         else:
             found.worker_died(reason)
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """One of the errors in a group."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _datum_state(job: JobRecord, datum: Datum, is_computed: bool, todo: set[str]) -> DatumState:

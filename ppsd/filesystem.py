@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from io import RawIOBase
 from typing import Any, Protocol, TypeVar
 
 import grpc
@@ -31,6 +32,8 @@ RECONNECT_OPTIONS: list[tuple[str, Any]] = [
 """A daemon that was restarted is found again within a second."""
 
 TAGS_PER_MESSAGE = 10_000
+SMALL_BYTES = 64 << 10
+"""Content of files up to this size comes along when they are listed."""
 _STREAM_THREADS = 1000
 
 
@@ -60,6 +63,18 @@ class CommitState:
     @property
     def finished(self) -> bool:
         return self.finished_ns != 0
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFile:
+    """A file of a commit."""
+
+    path: str
+    """Without a slash at its beginning."""
+    size: int
+    """Bytes."""
+    content: bytes | None = None
+    """All of it, where it is small."""
 
 
 class FileSystem(Protocol):
@@ -104,8 +119,26 @@ class FileSystem(Protocol):
     async def delete_branch(self, repo: str, branch: str) -> None:
         """Remove a branch."""
 
+    async def read_file(self, commit: CommitRef, path: str) -> bytes:
+        """The content of a small file."""
+
+    def all_files(self, commit: CommitRef) -> AbstractAsyncContextManager[AsyncIterator[list[ListedFile]]]:
+        """All files of a commit, some at a time; those that are small with their content."""
+
+    def reader(self, commit: CommitRef, path: str) -> RawIOBase:
+        """A file's content, to be read in a thread; reading raises the classes of `pfsd.errors`."""
+
+    async def put_file(self, commit: CommitRef, path: str, data: bytes) -> None:
+        """Make a small file's content `data`, in an open commit."""
+
     async def glob_entries(self, commit: CommitRef, pattern: str) -> list[tuple[str, bytes]]:
         """The paths that match in a commit, each with its tree entry."""
+
+    async def glob_changes(self, old: CommitRef, new: CommitRef, pattern: str) -> list[tuple[str, bytes, bytes]]:
+        """The paths at which a pattern matches something else in a new commit than in an old one.
+
+        Each with its old and its new tree entry; empty where nothing matches.
+        """
 
     async def has_tags(self, tags: Sequence[str]) -> list[bool]:
         """Which tags there are."""
@@ -113,8 +146,12 @@ class FileSystem(Protocol):
     async def delete_tag_prefix(self, prefix: str) -> None:
         """Remove all tags that begin with `prefix`."""
 
-    async def merge_trees(self, commit: CommitRef, tags: Sequence[str]) -> None:
-        """Set an open commit's content to the merge of tagged trees, in order."""
+    async def merge_trees(self, commit: CommitRef, changes: Mapping[str, str], base: str, result: str) -> None:
+        """Set an open commit's content to a merge of tagged trees: to that kept under the tag `base`, with changes.
+
+        `changes` gives for an order (the trees are merged in that of these texts) the tag of its tree, or an empty text
+        where it has none any more. An empty `base` has no trees. The merge is kept under the tag `result`.
+        """
 
     async def collect_garbage(self) -> None:
         """Have what nothing can reach any more removed; returns when that is done."""
@@ -298,9 +335,30 @@ class GrpcFileSystem:
     async def delete_branch(self, repo: str, branch: str) -> None:
         await call(self._api.DeleteBranch, pfs_pb2.DeleteBranchRequest(repo=_repo(repo), branch=branch))
 
+    async def read_file(self, commit: CommitRef, path: str) -> bytes:
+        request = pfs_pb2.GetFileRequest(file=_file(commit, path))
+        return b"".join(await self._messages.collect(self._api.GetFile(request), lambda message: [message.value]))
+
+    @asynccontextmanager
+    async def all_files(self, commit: CommitRef) -> AsyncIterator[AsyncIterator[list[ListedFile]]]:
+        request = pfsd_pb2.ListFilesRequest(file=_file(commit, ""), recursive=True, content_bytes=SMALL_BYTES)
+        async with self._messages.open(self._store.ListFiles(request)) as messages:
+            yield (_listed(batch) async for batch in messages)
+
+    def reader(self, commit: CommitRef, path: str) -> RawIOBase:
+        return _Reader(self._api.GetFile(pfs_pb2.GetFileRequest(file=_file(commit, path))))
+
+    async def put_file(self, commit: CommitRef, path: str, data: bytes) -> None:
+        request = pfs_pb2.PutFileRequest(file=_file(commit, path), value=data, overwrite=True)
+        await call(self._api.PutFile, iter([request]))
+
     async def glob_entries(self, commit: CommitRef, pattern: str) -> list[tuple[str, bytes]]:
         request = pfsd_pb2.GlobRequest(commit=to_commit(commit), pattern=pattern)
         return await self._messages.collect(self._store.GlobEntries(request), _matches)
+
+    async def glob_changes(self, old: CommitRef, new: CommitRef, pattern: str) -> list[tuple[str, bytes, bytes]]:
+        request = pfsd_pb2.GlobChangesRequest(old=to_commit(old), new=to_commit(new), pattern=pattern)
+        return await self._messages.collect(self._store.GlobChanges(request), _path_changes)
 
     async def has_tags(self, tags: Sequence[str]) -> list[bool]:
         present: list[bool] = []
@@ -312,10 +370,14 @@ class GrpcFileSystem:
     async def delete_tag_prefix(self, prefix: str) -> None:
         await call(self._store.DeleteTagPrefix, pfsd_pb2.DeleteTagPrefixRequest(prefix=prefix))
 
-    async def merge_trees(self, commit: CommitRef, tags: Sequence[str]) -> None:
-        requests = [pfsd_pb2.MergeTreesRequest(commit=to_commit(commit))]
-        requests += [pfsd_pb2.MergeTreesRequest(tags=part) for part in _parts(tags)]
-        await call(self._store.MergeTrees, iter(requests))
+    async def merge_trees(self, commit: CommitRef, changes: Mapping[str, str], base: str, result: str) -> None:
+        def requests() -> Iterator[pfsd_pb2.MergeTreesRequest]:
+            yield pfsd_pb2.MergeTreesRequest(commit=to_commit(commit), base=base, result=result)
+            for part in _parts(list(changes)):
+                some = [pfsd_pb2.TreeChange(order=order, tag=changes[order]) for order in part]
+                yield pfsd_pb2.MergeTreesRequest(changes=some)
+
+        await call(self._store.MergeTrees, requests())
 
     async def collect_garbage(self) -> None:
         await call(self._admin.CollectGarbage, Empty())
@@ -364,6 +426,35 @@ def open_channel(address: str, options: Sequence[tuple[str, Any]] = ()) -> grpc.
     return grpc.insecure_channel(address, options=[*CHANNEL_OPTIONS, *RECONNECT_OPTIONS, *options])
 
 
+class _Reader(RawIOBase):
+    """A file's content out of a stream of messages."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            while not self._rest:
+                message = next(self._stream, None)
+                if message is None:
+                    return 0
+                self._rest = memoryview(message.value)
+        except grpc.RpcError as failure:
+            raise error_of(failure) from None
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+    def close(self) -> None:
+        self._stream.cancel()
+        super().close()
+
+
 class _Changes(AsyncIterator[frozenset[str]]):
     """The sets of repos in a stream of changes."""
 
@@ -396,6 +487,10 @@ def _repo(name: str) -> pfs_pb2.Repo:
     return pfs_pb2.Repo(name=name)
 
 
+def _file(commit: CommitRef, path: str) -> pfs_pb2.File:
+    return pfs_pb2.File(commit=to_commit(commit), path=path)
+
+
 def to_commit(ref: CommitRef) -> pfs_pb2.Commit:
     """A commit as the wire names it."""
     return pfs_pb2.Commit(repo=_repo(ref.repo), id=ref.id)
@@ -413,6 +508,19 @@ def _state(info: pfs_pb2.CommitInfo) -> CommitState:
         info.finished.ToNanoseconds(),
         tuple(map(from_commit, info.provenance)),
     )
+
+
+def _listed(batch: pfsd_pb2.FileBatch) -> list[ListedFile]:
+    contents = {one.index: one.data for one in batch.contents}
+    return [
+        ListedFile(info.file.path.lstrip("/"), info.size_bytes, contents.get(index))
+        for index, info in enumerate(batch.files)
+        if info.file_type == pfs_pb2.FILE
+    ]
+
+
+def _path_changes(batch: pfsd_pb2.PathChangeBatch) -> Iterator[tuple[str, bytes, bytes]]:
+    return ((item.path, item.old_entry, item.new_entry) for item in batch.changes)
 
 
 def _matches(batch: pfsd_pb2.PathEntryBatch) -> Iterator[tuple[str, bytes]]:

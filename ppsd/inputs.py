@@ -1,21 +1,26 @@
 """Inputs of pipelines: branches of repos, their cross products and unions, nested to any depth. Pure.
 
 A pipeline's *sources* are the branches that its atoms read, each once: what a job is made for is one commit of each.
+A cron input is an atom whose repo the clock commits to (`ppsd.cron`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from pachproto import pps_pb2
 from pfsd import globs, paths
 from pfsd.errors import InvalidError
+from ppsd import schedules
+from ppsd.schedules import Schedule
 
 DEFAULT_BRANCH = "master"
 RESERVED_NAME = "out"
 MAX_DEPTH = 50
+CRON_GLOB = "/*"
+"""A cron input's datum is the one file of its repo."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,8 @@ class AtomSpec:
     lazy: bool = False
     from_commit: str = ""
     """A commit of the repo (or a branch, until the pipeline is made): it and what came before are left out."""
+    cron: Schedule | None = None
+    """When the pipeline service itself commits to the repo: then it is a cron input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,17 +94,22 @@ def repos(spec: InputSpec) -> tuple[str, ...]:
     return tuple(dict.fromkeys(atom.repo for atom in atoms(spec)))
 
 
-def with_starts(spec: InputSpec, starts: Mapping[Source, str]) -> InputSpec:
-    """The input whose atoms begin after other commits: `starts` gives the id for each source that names one."""
+def with_atoms(spec: InputSpec, change: Callable[[AtomSpec], AtomSpec]) -> InputSpec:
+    """The input with each atom as `change` makes it."""
     if isinstance(spec, AtomSpec):
-        return replace(spec, from_commit=starts.get(source_of(spec), spec.from_commit))
-    changed = tuple(with_starts(member, starts) for member in members(spec))
+        return change(spec)
+    changed = tuple(with_atoms(member, change) for member in members(spec))
     return CrossSpec(changed) if isinstance(spec, CrossSpec) else UnionSpec(changed)
 
 
+def with_starts(spec: InputSpec, starts: Mapping[Source, str]) -> InputSpec:
+    """The input whose atoms begin after other commits: `starts` gives the id for each source that names one."""
+    return with_atoms(spec, lambda atom: replace(atom, from_commit=starts.get(source_of(atom), atom.from_commit)))
+
+
 def without_starts(spec: InputSpec) -> InputSpec:
-    """The input without `from_commit`: what decides which datums there are, and what they show."""
-    return with_starts(spec, dict.fromkeys(sources(spec), ""))
+    """The input without `from_commit` and schedules: what decides which datums there are, and what they show."""
+    return with_atoms(spec, lambda atom: replace(atom, from_commit="", cron=None))
 
 
 # --- the wire --------------------------------------------------------------------------------------------
@@ -112,6 +124,8 @@ def to_wire(spec: InputSpec, commits: Sequence[str]) -> pps_pb2.Input:
             return pps_pb2.Input(cross=map(message, one.cross))
         if isinstance(one, UnionSpec):
             return pps_pb2.Input(union=map(message, one.union))
+        if one.cron is not None:
+            return pps_pb2.Input(cron=_cron_to_wire(one, one.cron, next(ids, "")))
         return pps_pb2.Input(
             atom=pps_pb2.AtomInput(
                 name=one.name,
@@ -127,8 +141,18 @@ def to_wire(spec: InputSpec, commits: Sequence[str]) -> pps_pb2.Input:
     return message(spec)
 
 
-def from_request(given: pps_pb2.Input | None, old: Sequence[pps_pb2.PipelineInput]) -> InputSpec:
-    """The input that a request asks for, `old` in the form of `inputs`; raises InvalidError naming the field."""
+def _cron_to_wire(atom: AtomSpec, cron: Schedule, commit: str) -> pps_pb2.CronInput:
+    made = pps_pb2.CronInput(name=atom.name, repo=atom.repo, commit=commit, spec=cron.spec)
+    if cron.start_ns:
+        made.start.FromNanoseconds(cron.start_ns)
+    return made
+
+
+def from_request(pipeline: str, given: pps_pb2.Input | None, old: Sequence[pps_pb2.PipelineInput]) -> InputSpec:
+    """The input that a pipeline's request asks for, `old` in the form of `inputs`.
+
+    Raises InvalidError naming the field.
+    """
     if old:
         if given is not None:
             raise InvalidError("input and inputs can't both be given: leave out inputs, the old form")
@@ -136,7 +160,7 @@ def from_request(given: pps_pb2.Input | None, old: Sequence[pps_pb2.PipelineInpu
     elif given is None:
         raise InvalidError("input is missing: give input.atom with a repo and a glob")
     else:
-        spec = _input(given, "input", 0)
+        spec = _input(pipeline, given, "input", 0)
     _check_names(spec, "inputs" if old else "input")
     return spec
 
@@ -157,7 +181,7 @@ def _old_form(old: Sequence[pps_pb2.PipelineInput]) -> InputSpec:
     return found[0] if len(found) == 1 else CrossSpec(tuple(found))
 
 
-def _input(given: pps_pb2.Input, where: str, depth: int) -> InputSpec:
+def _input(pipeline: str, given: pps_pb2.Input, where: str, depth: int) -> InputSpec:
     if depth > MAX_DEPTH:
         raise InvalidError(f"input is nested more than {MAX_DEPTH} deep")
     kinds = {
@@ -175,9 +199,9 @@ def _input(given: pps_pb2.Input, where: str, depth: int) -> InputSpec:
     if kind == "atom":
         return _atom(given.atom, f"{where}.atom")
     if kind == "cron":
-        raise InvalidError(f"{where}.cron is not run by this version yet: use atoms")
+        return _cron(pipeline, given.cron, f"{where}.cron")
     below = given.cross if kind == "cross" else given.union
-    found = tuple(_input(member, f"{where}.{kind}[{index}]", depth + 1) for index, member in enumerate(below))
+    found = tuple(_input(pipeline, member, f"{where}.{kind}[{index}]", depth + 1) for index, member in enumerate(below))
     return CrossSpec(found) if kind == "cross" else UnionSpec(found)
 
 
@@ -201,6 +225,24 @@ def _atom(atom: pps_pb2.AtomInput, where: str) -> AtomSpec:
     return AtomSpec(name, atom.repo, atom.branch or DEFAULT_BRANCH, atom.glob, atom.lazy, atom.from_commit)
 
 
+def _cron(pipeline: str, cron: pps_pb2.CronInput, where: str) -> AtomSpec:
+    if not cron.name:
+        raise InvalidError(f"{where}.name is missing: the time is shown below /pfs/NAME")
+    check_name(cron.name, f"{where}.name")
+    if cron.name == RESERVED_NAME:
+        raise InvalidError(f"{where}.name can't be out: /pfs/out is where the output goes")
+    if cron.repo:
+        check_name(cron.repo, f"{where}.repo")
+    if cron.commit:
+        raise InvalidError(f"{where}.commit is set by jobs: leave it out")
+    schedules.check(cron.spec, f"{where}.spec")
+    start_ns = cron.start.ToNanoseconds() if cron.HasField("start") else 0
+    if start_ns < 0:
+        raise InvalidError(f"{where}.start should not lie before 1970")
+    repo = cron.repo or f"{pipeline}_{cron.name}"
+    return AtomSpec(cron.name, repo, DEFAULT_BRANCH, CRON_GLOB, cron=Schedule(cron.spec, start_ns))
+
+
 def check_name(name: str, field: str) -> None:
     """Raise InvalidError, naming the field, where `name` can't be a repo's."""
     try:
@@ -219,7 +261,13 @@ def check_branch(name: str, field: str) -> None:
 
 
 def _check_names(spec: InputSpec, where: str) -> None:
-    """Inputs that one datum may show together need names of their own; members of a union may share one."""
+    """Inputs that one datum may show together need names of their own; members of a union may share one.
+
+    A cron input's repo is no other input's.
+    """
+    for cron in atoms(spec):
+        if cron.cron is not None and [atom.repo for atom in atoms(spec)].count(cron.repo) > 1:
+            raise InvalidError(f"{where} reads repo {cron.repo} of a cron input twice: give the cron another repo")
     for cross in _crosses(spec):
         seen: set[str] = set()
         for member in cross.cross:

@@ -15,18 +15,22 @@ from dataclasses import replace
 import trio
 
 from pfsd.errors import FullError, NotFoundError, PfsError, StateError, UnavailableError
-from ppsd import datums, inputs
+from ppsd import datums, egress, enumeration, incremental, inputs, stats
 from ppsd.datums import Datum
+from ppsd.enumeration import Difference
 from ppsd.filesystem import CommitRef, CommitState, FileSystem
 from ppsd.logs import LogLine, Logs
 from ppsd.pool import Outcome, Pool, Session, Task
-from ppsd.records import JobRecord, JobState, ProgressRecord
+from ppsd.records import JobRecord, JobState, MergeRecord, ProgressRecord
 from ppsd.registry import Registry, ended, output_of
 
 logger = logging.getLogger(__name__)
 
 MAX_TRIES = 4
 """A datum that failed so often makes its job fail."""
+
+SILENT_SECONDS = 15
+"""After this long a worker that was handed a datum, and of which nothing is heard, has lost it."""
 
 CHECKPOINT_SECONDS = 1.0
 """How old the progress that a crash forgets may be (counts of finished datums are never lost: their tags tell)."""
@@ -35,8 +39,8 @@ CHECKPOINT_SECONDS = 1.0
 class JobRun:
     """Takes one job to its end.
 
-    `summon` makes sure that the pipeline's workers are there; `notices` are said in the job's log as it begins;
-    `begun` is called when its output commit is there.
+    `summon` makes sure that the pipeline's workers are there, `dismiss` ends one that does not answer; `notices` are
+    said in the job's log as it begins; `begun` is called when its output commit is there.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class JobRun:
         logs: Logs,
         pool: Pool,
         summon: Callable[[], None],
+        dismiss: Callable[[str], None],
         notices: Sequence[str] = (),
         begun: Callable[[], None] = lambda: None,
     ) -> None:
@@ -56,6 +61,7 @@ class JobRun:
         self._logs = logs
         self._pool = pool
         self._summon = summon
+        self._dismiss = dismiss
         self._notices = notices
         self._begun = begun
         self._work = trio.CancelScope()
@@ -64,6 +70,10 @@ class JobRun:
         self._failure = ""
         self._settled = trio.Event()
         self._noticed: set[str] = set()
+        self._progress = ProgressRecord()
+        """Of the pipeline, before this job."""
+        self._merged: MergeRecord | None = None
+        """What this job leaves to the next, if it succeeds."""
 
     async def run(self, progress: ProgressRecord) -> ProgressRecord:
         """Run the job to its end; returns what its pipeline's progress became by it.
@@ -71,9 +81,10 @@ class JobRun:
         Raises UnavailableError or FullError when it must be called again later. Whatever else goes wrong
         makes the job fail.
         """
+        self._progress = progress
         if self.job.verdict is None:
             with self._work:
-                await self._attempt(self._start_output, self._compute)
+                await self._attempt(self._start_output, self._compute, self._push_output)
             if self._stop_reason and self.job.verdict is None:
                 await self._attempt(self._start_output)  # which is then failed, so that nobody waits for it
                 await self.decide(JobState.KILLED, self._stop_reason)
@@ -118,12 +129,34 @@ class JobRun:
         elif job.output is not None and state is not JobState.SUCCESS:
             await self._tolerant(self._files.fail_commit, job.output, job.reason)
             await self._move_branch_back(job.output)
-        progress = replace(progress, counts=progress.counted(state))
-        self.job = ended(job, state, time.time_ns())
+        merge = self._merged if state is JobState.SUCCESS else None
+        kept = await self._keep_stats()
+        if job.computes_alone:
+            await self._files.delete_tag_prefix(datums.tag_prefix(job.salt))
+            merge = None
+        if merge is not None:
+            merge = replace(merge, stats_tag=kept)
+        progress = replace(progress, counts=progress.counted(state), merge=merge or progress.merge)
+        self.job = ended(self.job, state, time.time_ns())
         await self._registry.update_job(self.job, progress)
         if state is JobState.SUCCESS:
             self._say(f"job {job.id} succeeded: {job.processed} datums computed, {job.skipped} skipped")
         return progress
+
+    async def _keep_stats(self) -> str:
+        """Commit how the datums went, if the spec asks for it; gives the tag that the next job may go on from."""
+        job = self.job
+        if not job.spec.enable_stats or not job.counted or job.discard:
+            return ""
+        try:
+            made, tag = await stats.commit(job, self._progress.merge, self._files)
+            self.job = replace(job, stats_commit=made)
+            return tag
+        except (UnavailableError, FullError):
+            raise
+        except PfsError as error:
+            self._say(f"the stats of job {job.id} can't be kept: {error}")
+            return ""
 
     async def _finish(self) -> None:
         """Finish the output commit, unless that was done before."""
@@ -209,33 +242,51 @@ class JobRun:
         if (await self._files.inspect_commit(output)).finished:  # a former run got that far, and could not say so
             self.job = replace(self.job, processed=self.job.total - self.job.skipped)
             return
-        found = await datums_of(self.job, self._files)
-        tags = [datums.tag(self.job.salt, datum.id) for datum in found]
+        former = self._progress.merge
+        found = await enumeration.difference(self.job, former, self._files)
+        tags = [datums.tag(self.job.salt, datum.id) for datum in found.added]
         present = await self._files.has_tags(tags) if tags else []
         await self._count(found, present)
         await self._hand_out(found, present)
         if self._failure:
             return
-        await self._files.merge_trees(output, tags)
+        result = datums.merge_tag(self.job.salt, former.tag if former else "")
+        changes = {datum.order: "" for datum in found.removed}
+        changes |= {datum.order: tag for datum, tag in zip(found.added, tags, strict=True)}
+        await self._files.merge_trees(output, changes, found.base, result)
+        self._merged = MergeRecord(result, inputs.without_starts(self.job.spec.input), self.job.inputs, found.total)
 
-    async def _count(self, found: Sequence[Datum], present: Sequence[bool]) -> None:
+    async def _push_output(self) -> None:
+        """Push what was computed to where the spec's egress says."""
+        url, output = self.job.spec.egress, output_of(self.job)
+        if not url or (await self._files.inspect_commit(output)).finished:  # it is finished after it was pushed
+            return
+        self._say(f"job {self.job.id} pushes its output to {url}")
+        pushed = await egress.push(output, url, self._files)
+        self._say(f"job {self.job.id} has pushed {pushed.files} files, {pushed.size_bytes} bytes, to {url}")
+
+    async def _count(self, found: Difference, present: Sequence[bool]) -> None:
         """Record how much there is to do; once begun, what is done beyond the skipped was done by this job."""
-        total, done = len(found), sum(present)
+        done = found.total - len(present) + sum(present)
         if self.job.counted:
             self.job = replace(self.job, processed=done - self.job.skipped)
         else:
-            todo = [datum.id for datum, is_there in zip(found, present, strict=True) if not is_there]
+            todo = [datum.id for datum, is_there in zip(found.added, present, strict=True) if not is_there]
             await self._registry.put_todo(self.job, todo)
-            self.job = replace(self.job, counted=True, total=total, skipped=done)
+            self.job = replace(self.job, counted=True, total=found.total, skipped=done)
             commits = ", ".join(map(str, self.job.provenance))
-            self._say(f"job {self.job.id} started on {commits}: {total} datums, {done} already computed")
+            self._say(f"job {self.job.id} started on {commits}: {found.total} datums, {done} already computed")
             for sentence in self._notices:
                 self._notice(sentence)
         self.job = replace(self.job, state=JobState.RUNNING)
         await self._registry.update_job(self.job)
 
-    async def _hand_out(self, found: Sequence[Datum], present: Sequence[bool]) -> None:
-        tasks = [Task(self, index, datum) for index, datum in enumerate(found) if not present[index]]
+    async def _hand_out(self, found: Difference, present: Sequence[bool]) -> None:
+        todo = [datum for datum, is_there in zip(found.added, present, strict=True) if not is_there]
+        formers = await incremental.formers(self.job, todo, found.removed, self._files)
+        tasks = [Task(self, datum, formers.get(datum.id)) for datum in todo]
+        if formers:
+            self._say(f"job {self.job.id}: {len(formers)} datums go on from their former output")
         self._left = len(tasks)
         if not tasks:
             return
@@ -246,11 +297,17 @@ class JobRun:
             while not self._settled.is_set():
                 with trio.move_on_after(CHECKPOINT_SECONDS):
                     await self._settled.wait()
+                self._dismiss_silent()
                 if not self._settled.is_set() and self.job is not written:
                     written = self.job
                     await self._registry.update_job(written, sync=False)
         finally:
             self._pool.withdraw(self)
+
+    def _dismiss_silent(self) -> None:
+        """End the workers that do not show any more that they live; to be called every `CHECKPOINT_SECONDS`."""
+        for session in self._pool.silent(self, int(SILENT_SECONDS / CHECKPOINT_SECONDS)):
+            self._dismiss(session.worker_id)
 
     def give_up(self, reason: str) -> None:
         """The datums can't be computed: the job fails."""
@@ -266,8 +323,8 @@ class JobRun:
             return
         if not outcome.error:
             self._left -= 1
-            stats = self.job.stats + outcome.stats
-            self.job = replace(self.job, processed=self.job.processed + 1, stats=stats)
+            total = self.job.stats + outcome.stats
+            self.job = replace(self.job, processed=self.job.processed + 1, stats=total)
             self._registry.note_job(self.job)
             if not self._left:
                 self._settled.set()
@@ -309,14 +366,3 @@ class JobRun:
 def input_files(datum: Datum) -> tuple[tuple[str, bytes], ...]:
     """A datum's input files as log lines carry them: path and content hash."""
     return tuple((one.path, one.hash) for one in datum.inputs)
-
-
-async def datums_of(job: JobRecord, files: FileSystem) -> list[Datum]:
-    """All datums of a job, in order."""
-    matches: dict[tuple[CommitRef, str], Sequence[tuple[str, bytes]]] = {}
-    wanted = [(commit, atom.glob) for commit, atom in zip(job.inputs, inputs.atoms(job.spec.input), strict=True)]
-    for commit, glob in wanted:
-        if (commit, glob) not in matches:
-            matches[commit, glob] = await files.glob_entries(commit, glob)
-    found = [matches[one] for one in wanted]
-    return await trio.to_thread.run_sync(datums.enumerate_all, job.salt, job.spec.input, found)

@@ -22,6 +22,9 @@ class Launcher(Protocol):
     async def stop(self, pipeline: str) -> None:
         """Stop all workers of a pipeline; none is left when this returns."""
 
+    async def replace(self, pipeline: str, worker_id: str) -> None:
+        """End a worker that does not answer, and start another one in its place."""
+
     def count(self, pipeline: str) -> int:
         """How many workers of a pipeline are wanted at present."""
 

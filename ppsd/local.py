@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import shutil
@@ -10,11 +11,14 @@ from collections import defaultdict
 from pathlib import Path
 
 import trio
+from blake3 import blake3
 
 from pfsd.errors import UnavailableError
+from ppsd import ports
+from ppsd.cgroups import Limits, Maker
 from ppsd.launcher import Reports
 from ppsd.processes import Child
-from ppsd.spec import PipelineSpec
+from ppsd.spec import PipelineSpec, ServiceSpec
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +37,12 @@ WARM_WORKERS = 32
 class _Place:
     """Where one worker of a pipeline runs, and is replaced when it dies."""
 
-    def __init__(self, worker_id: str) -> None:
+    def __init__(self, worker_id: str, limits: Limits) -> None:
         self.worker_id = worker_id
+        self.limits = limits
         self.scope = trio.CancelScope()
+        self.life = trio.CancelScope()
+        """Of the worker that is there now."""
         self.vacant = trio.Event()
 
 
@@ -81,6 +88,8 @@ class LocalLauncher:
         self._secrets = secrets
         self._nursery = nursery
         self._reports = reports
+        self._groups = Maker(f"pfsd-{blake3(os.fsencode(scratch.absolute())).hexdigest(4)}-")
+        self._open_ports: dict[str, tuple[ServiceSpec, trio.CancelScope]] = {}
         self._warm = warm
         self._crews: defaultdict[str, _Crew] = defaultdict(_Crew)
         self._idle: dict[str, None] = {}
@@ -95,14 +104,36 @@ class LocalLauncher:
 
     async def launch(self, spec: PipelineSpec, salt: str, count: int) -> None:
         await self._cleared.wait()
-        crew = self._crews[spec.name]
+        crew, limits = self._crews[spec.name], spec.limits()
         async with crew.lock:
             self._wanted(spec.name)
+            if any(place.limits != limits for place in crew.places):
+                await crew.shrink(0)
             while len(crew.places) < count:
-                place = _Place(f"{spec.name}-{salt[:8]}-{len(crew.places)}")
+                place = _Place(f"{spec.name}-{salt[:8]}-{len(crew.places)}", limits)
                 crew.places.append(place)
                 self._nursery.start_soon(self._keep, spec, salt, place)
             await crew.shrink(count)
+
+        self._open_port(spec)
+
+    def _open_port(self, spec: PipelineSpec) -> None:
+        """Let a service be reached, if it is one."""
+        service, open_now = spec.service, self._open_ports.get(spec.name)
+        if open_now is not None and open_now[0] == service:
+            return
+        self._close_port(spec.name)
+        if service is not None and service.external_port:
+            scope = trio.CancelScope()
+            self._open_ports[spec.name] = (service, scope)
+            host = self._address.rpartition(":")[0]
+            complain = functools.partial(self._reports.worker_died, spec.name, hopeless=False)
+            self._nursery.start_soon(ports.serve, scope, host, service.external_port, service.internal_port, complain)
+
+    def _close_port(self, pipeline: str) -> None:
+        open_now = self._open_ports.pop(pipeline, None)
+        if open_now is not None:
+            open_now[1].cancel()
 
     async def prepare(self, spec: PipelineSpec, salt: str, count: int) -> None:
         if sum(len(crew.places) for crew in self._crews.values()) + count <= self._warm:
@@ -132,20 +163,36 @@ class LocalLauncher:
                 await crew.shrink(0)
 
     async def stop(self, pipeline: str) -> None:
+        self._close_port(pipeline)
         crew = self._crews[pipeline]
         async with crew.lock:
             self._idle.pop(pipeline, None)
             await crew.shrink(0)
 
+    async def replace(self, pipeline: str, worker_id: str) -> None:
+        for place in self._crews[pipeline].places:
+            if place.worker_id == worker_id:
+                place.life.cancel()
+
     def count(self, pipeline: str) -> int:
         return len(self._crews[pipeline].places) if pipeline in self._crews else 0
 
     def notices(self, spec: PipelineSpec) -> list[str]:
-        if not spec.transform.image:
-            return []
-        return [
-            f'image "{spec.transform.image}" is not used: workers of the local launcher run in the host\'s file system'
+        found = []
+        image = spec.transform.image
+        if image:
+            found.append(f'image "{image}" is not used: workers of the local launcher run in the host\'s file system')
+        if spec.transform.image_pull_secrets:
+            found.append("image_pull_secrets are not used: the local launcher pulls no images")
+        if spec.gpu:
+            found.append(
+                "resource_spec.gpu is not enforced: workers of the local launcher see all of the machine's GPUs"
+            )
+        found += [
+            f"resource_spec.{name} is not enforced: there is no control group that this process may use for it"
+            for name in self._groups.missing(spec.limits())
         ]
+        return found
 
     async def _keep(self, spec: PipelineSpec, salt: str, place: _Place) -> None:
         """Run a worker in a place, and another one when it dies, until the place is given up."""
@@ -156,7 +203,7 @@ class LocalLauncher:
                 failed_starts = 0
                 while failed_starts < HOPELESS_STARTS:
                     began = trio.current_time()
-                    reason = await self._live(spec, salt, place.worker_id, scratch)
+                    reason = await self._live(spec, salt, place, scratch)
                     failed_starts = 0 if trio.current_time() - began > HEALTHY_SECONDS else failed_starts + 1
                     self._report(pipeline, reason, failed_starts >= HOPELESS_STARTS)
                     pause = FIRST_PAUSE_SECONDS * 2.0 ** max(0, failed_starts - 1)
@@ -166,8 +213,9 @@ class LocalLauncher:
                 await trio.to_thread.run_sync(_remove, scratch)
             place.vacant.set()
 
-    async def _live(self, spec: PipelineSpec, salt: str, worker_id: str, scratch: Path) -> str:
+    async def _live(self, spec: PipelineSpec, salt: str, place: _Place, scratch: Path) -> str:
         """Run one worker to its end; returns how it ended."""
+        worker_id = place.worker_id
         command = [sys.executable, "-m", "ppsd.worker"]
         command += ["--address", self._address, "--pipeline", spec.name, "--salt", salt]
         command += ["--worker-id", worker_id, "--scratch", str(scratch), "--parent", str(os.getpid())]
@@ -175,14 +223,23 @@ class LocalLauncher:
             command += ["--secret", str(self._secrets / secret.name), secret.mount_path]
         try:
             await trio.to_thread.run_sync(_make_empty, scratch)
+            group = self._groups.make(worker_id, place.limits)
+            for directory in group.directories:
+                command += ["--cgroup", str(directory)]
             child = Child(command)
         except (OSError, UnavailableError) as error:
             return f"worker {worker_id} can't be started: {error}"
         logger.info("worker %s started, process %d", worker_id, child.pid)
+        status = None
         try:
-            status = await child.wait()
+            with trio.CancelScope() as place.life:
+                status = await child.wait()
         finally:
             await child.stop(STOP_PATIENCE_SECONDS)
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(group.remove)
+        if status is None:
+            return f"worker {worker_id} did not answer any more and was ended"
         how = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"
         words = child.last_words
         if "\n" in words:

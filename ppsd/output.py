@@ -16,6 +16,7 @@ from pachproto import pfsd_pb2
 from pfsd import entries, paths
 from pfsd.entries import Entry
 from pfsd.errors import InvalidError
+from pfsd.extents import extents
 
 OUT = "/pfs/out"
 PFS = "/pfs"
@@ -45,8 +46,8 @@ def requests(tag: str, scratch: str, lookup: Lookup) -> Iterator[pfsd_pb2.PutTre
         if size >= MESSAGE_BYTES:
             yield request
             request, size = pfsd_pb2.PutTreeRequest(), 0
-    if request.tag or request.writes:
-        yield request
+    request.last = True
+    yield request
 
 
 class Output:
@@ -155,12 +156,16 @@ class Output:
 def _file(real: str, path: paths.Path) -> Iterator[pfsd_pb2.TreeWrite]:
     name = paths.join(path)
     with open(os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb", buffering=0) as file:
-        data = file.read(PIECE_BYTES)
-        yield pfsd_pb2.TreeWrite(path=name, data=data)
-        while data:
-            data = file.read(PIECE_BYTES)
-            if data:
-                yield pfsd_pb2.TreeWrite(path=name, data=data)
+        fd, size = file.fileno(), os.fstat(file.fileno()).st_size
+        if size <= PIECE_BYTES:
+            yield pfsd_pb2.TreeWrite(path=name, data=file.read(PIECE_BYTES))
+            return
+        for start, end, is_data in extents(fd, 0, size):
+            if not is_data:
+                yield pfsd_pb2.TreeWrite(path=name, zeros=end - start)
+                continue
+            for at in range(start, end, PIECE_BYTES):
+                yield pfsd_pb2.TreeWrite(path=name, data=os.pread(fd, min(PIECE_BYTES, end - at), at))
 
 
 def _check_name(name: str, directory: paths.Path) -> None:

@@ -11,9 +11,10 @@ from typing import TypeVar
 import trio
 
 from pfsd.errors import FullError, PfsError, UnavailableError
-from ppsd import inputs
+from ppsd import cron, inputs, spec
+from ppsd.cron import Clock
 from ppsd.filesystem import CommitRef, FileSystem
-from ppsd.heads import Heads, Lineage
+from ppsd.heads import Heads, InputSet, Lineage
 from ppsd.inputs import Source
 from ppsd.jobs import JobRun
 from ppsd.launcher import Launcher
@@ -21,6 +22,8 @@ from ppsd.logs import LogLine, Logs
 from ppsd.pool import Pool
 from ppsd.records import JobRecord, JobState, PipelineRecord, PipelineState, ProgressRecord
 from ppsd.registry import Registry
+from ppsd.servicejobs import ServiceRun
+from ppsd.spec import PipelineSpec
 
 T = TypeVar("T")
 
@@ -61,6 +64,12 @@ class Pipeline:
         self._logs = logs
         self._launcher = launcher
         self._lineage = lineage
+        self._heads: Heads
+        """Set as `run` begins."""
+        self._later: list[InputSet] = []
+        """Sets that were found while a service ran."""
+        self._newer = trio.Event()
+        """Set when the service that runs is to make room for one over newer commits."""
         self._stop_jobs: dict[str, str] = {}
         """Jobs that are to end as killed, each with the reason."""
         self._moved = trio.Event()
@@ -69,6 +78,8 @@ class Pipeline:
         """Set when `run` is over; None while it has not begun."""
         self._relaunch = trio.Lock()
         self._nursery: trio.Nursery | None = None
+        self._clocks = trio.CancelScope()
+        """Of the clocks that tick for its cron inputs."""
         self._barren = False
         """Whether its workers said that they can't work."""
 
@@ -87,11 +98,12 @@ class Pipeline:
             with self._scope:
                 async with trio.open_nursery() as self._nursery:
                     self.progress = await self._patiently(self._registry.progress, self.name)
+                    self._start_clocks()
                     if launch_now:
                         self._nursery.start_soon(self._prepare)
                     made = await self._patiently(self._registry.input_has_job, self.record.id)
                     sources = inputs.sources(self.record.spec.input)
-                    heads = Heads(sources, self.progress, set(made), self._files, self._lineage)
+                    heads = self._heads = Heads(sources, self.progress, set(made), self._files, self._lineage)
                     await self._go_on()
                     while True:
                         await self._look(heads)
@@ -114,7 +126,28 @@ class Pipeline:
     def revise(self, record: PipelineRecord) -> None:
         """Go on as a version that computes the same."""
         self.record = record
+        self._start_clocks()
         self.summon()
+
+    # --- cron inputs -------------------------------------------------------------------------------------
+
+    def _start_clocks(self) -> None:
+        """Let the clocks of this version tick, in the place of those of a former one."""
+        self._clocks.cancel()
+        clocks = [Clock(repo, one, self._files, self._say) for repo, one in cron.crons(self.record.spec).items()]
+        self._clocks = trio.CancelScope()
+        if clocks and self._nursery is not None:
+            self._nursery.start_soon(self._tick, clocks, self._clocks)
+
+    async def _tick(self, clocks: Sequence[Clock], scope: trio.CancelScope) -> None:
+        async def run(clock: Clock) -> None:
+            while True:
+                await self._patiently(clock.tick)
+
+        with scope:
+            async with trio.open_nursery() as nursery:
+                for clock in clocks:
+                    nursery.start_soon(run, clock)
 
     # --- jobs --------------------------------------------------------------------------------------------
 
@@ -130,34 +163,40 @@ class Pipeline:
         """Run the jobs that were asked for and one for each new set of commits; for want of both, wait for a change."""
         self._moved = trio.Event()
         await self._run_requested()
-        sets = await self._patiently(heads.next_sets)
+        sets = self._later or await self._patiently(heads.next_sets)
+        self._later = []
         await self._note_absent(heads.absent)
         if not sets:
             if self.state is PipelineState.STARTING:
                 self.state = PipelineState.RUNNING
             self.under_way.set()
             await self._wait_for_change()
-        for one in sets:
+        for left, one in zip(reversed(range(len(sets))), sets, strict=True):
             await self._run_requested()
             job = self.new_job(one.commits)
             heads_used = tuple(commit.id for commit in one.commits)
             self.progress = replace(self.progress, cursors=one.cursors, heads=heads_used)
             await self._patiently(self._registry.add_job, job, self.progress, one.key)
-            await self._run_job(job)
+            await self._run_job(job, outdated=left > 0)
 
     async def _run_requested(self) -> None:
         for job in self._registry.open_jobs(self.name):
             await self._run_job(job)
 
-    def new_job(self, commits: Sequence[CommitRef], requested: bool = False) -> JobRecord:
-        """A job of this version for a set of commits, one of each source."""
+    def new_job(
+        self, commits: Sequence[CommitRef], requested: bool = False, wanted: PipelineSpec | None = None
+    ) -> JobRecord:
+        """A job of this version for a set of commits, one of each source; `wanted` is its spec, if it is another."""
+        own = wanted or self.record.spec
+        job_id = self._registry.draw_job_id()
+        alone = not spec.same_computation(own, self.record.spec)
         source_commits = dict(zip(inputs.sources(self.record.spec.input), commits, strict=True))
         return JobRecord(
-            id=self._registry.draw_job_id(),
-            spec=self.record.spec,
+            id=job_id,
+            spec=own,
             pipeline_id=self.record.id,
             pipeline_version=self.record.version,
-            salt=self.record.salt,
+            salt=f"{self.record.salt}-{job_id}" if alone else self.record.salt,
             inputs=tuple(source_commits[inputs.source_of(atom)] for atom in inputs.atoms(self.record.spec.input)),
             started_ns=time.time_ns(),
             requested=requested,
@@ -169,9 +208,29 @@ class Pipeline:
             if not await self._patiently(self._files.repo_exists, source.repo):
                 self.recent_error = f"input repo {source.repo} does not exist"
 
-    async def _run_job(self, job: JobRecord) -> None:
-        self.progress = await self._patiently(self._run_once, job.id)
+    async def _run_job(self, job: JobRecord, outdated: bool = False) -> None:
+        """Take a job to its end; `outdated` says that another one is to follow at once."""
+        if job.spec.service is None:
+            self.progress = await self._patiently(self._run_once, job.id)
+        else:
+            self._newer = trio.Event()
+            if outdated:
+                self._newer.set()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._look_for_newer)
+                self.progress = await self._patiently(self._run_once, job.id)
+                nursery.cancel_scope.cancel()
         self._stop_jobs.pop(job.id, None)
+
+    async def _look_for_newer(self) -> None:
+        """Tell a service that runs when there are newer commits for it, or another job was asked for."""
+        while not self._newer.is_set():
+            self._moved = trio.Event()
+            self._later = await self._patiently(self._heads.next_sets)
+            if self._later or len(self._registry.open_jobs(self.name)) > 1:
+                self._newer.set()
+            else:
+                await self._moved.wait()
 
     async def _run_once(self, job_id: str) -> ProgressRecord:
         job = await self._registry.job(job_id)
@@ -187,7 +246,18 @@ class Pipeline:
 
     def _job_run(self, job: JobRecord) -> JobRun:
         notices = [*job.spec.unapplied(), *self._launcher.notices(job.spec)]
-        return JobRun(job, self._files, self._registry, self._logs, self.pool, self.summon, notices, self.under_way.set)
+        parts = (
+            job,
+            self._files,
+            self._registry,
+            self._logs,
+            self.pool,
+            self.summon,
+            self.dismiss,
+            notices,
+            self.under_way.set,
+        )
+        return JobRun(*parts) if job.spec.service is None else ServiceRun(*parts, newer=self._newer)
 
     async def kill_open_jobs(self, reason: str) -> None:
         """End the open jobs as killed, without a trace in the output repo; `run` is over by then."""
@@ -225,6 +295,12 @@ class Pipeline:
         """Make sure that all workers are there, or on their way."""
         if self._nursery is not None:
             self._nursery.start_soon(self._launch)
+
+    def dismiss(self, worker_id: str) -> None:
+        """A worker does not answer any more: end it, so that another one takes its place."""
+        self._say(f"worker {worker_id} does not answer: what it had goes to another one")
+        if self._nursery is not None:
+            self._nursery.start_soon(self._launcher.replace, self.name, worker_id)
 
     async def _launch(self) -> None:
         async with self._relaunch:

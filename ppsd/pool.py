@@ -20,7 +20,7 @@ from ppsd.datums import Datum
 from ppsd.records import JobRecord, Stats
 
 MAX_LOSSES = 10
-"""So many workers may die over a datum before it counts as the datum's failure."""
+"""So many workers may be lost over a datum before it counts as the datum's failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +63,9 @@ class Task:
     """A datum that a job needs computed."""
 
     load: Workload
-    index: int
-    """Which of the job's datums it is."""
     datum: Datum
+    former: Datum | None = None
+    """The datum that it goes on from, in an incremental pipeline: of the same paths, and computed."""
     tries: int = 0
     """How often it has failed."""
     losses: int = 0
@@ -100,6 +100,8 @@ class Session:
         self.lease = 0
         self.since_ns = 0
         """When it was handed its task."""
+        self.silence = 0
+        """How often `Pool.silent` has found that nothing came from it; whoever hears of it sets this to 0."""
         self._sender, self.orders = trio.open_memory_channel[Order](math.inf)
 
     def send(self, order: Order) -> None:
@@ -170,11 +172,26 @@ class Pool:
         if task is not None:
             task.losses += 1
             if task.losses >= MAX_LOSSES:
-                text = f"its worker died {task.losses} times"
+                text = f"its worker was lost {task.losses} times"
                 task.load.task_ended(task, None, Outcome(text, Stats()))
             else:
                 self._queue.appendleft(task)
                 self._hand_out()
+
+    def silent(self, load: Workload, limit: int) -> list[Session]:
+        """To be called regularly while a job runs: the busy workers of which nothing came during `limit` calls.
+
+        They are out of the pool, and their tasks go to others. Counting calls rather than seconds bears with a service
+        that was suspended.
+        """
+        busy = [one for one in self._sessions if one not in self._idle]  # some with what was called off
+        found = [one for one in busy if one.task is None or one.task.load is load]
+        for session in found:
+            session.silence += 1
+        lost = [one for one in found if one.silence > limit]
+        for session in lost:
+            self.leave(session)
+        return lost
 
     def settle(self, session: Session, lease: int, outcome: Outcome) -> None:
         """A worker has done with what it was handed, whether it is still wanted or not."""
@@ -191,5 +208,6 @@ class Pool:
             session, task = self._idle.popleft(), self._queue.popleft()
             session.task, session.lease = task, next(self._leases)
             session.since_ns = time.time_ns()
+            session.silence = 0
             session.send(HandOut(session.lease, task))
             task.load.task_handed_out(task, session)

@@ -5,6 +5,7 @@ Keys, through the daemon's `Records` service (values are JSON, see `ppsd.codec`)
     pps/pipelines/NAME             PipelineRecord
     pps/progress/NAME              ProgressRecord
     pps/made-repos/NAME            empty: the repo was made as a pipeline's output
+    pps/clocks/NAME                the name of the pipeline to whose cron input the repo belongs
     pps/jobs/NAME/ID               JobRecord; ids ascend with time, so keys are in the order of creation
     pps/job-ids/ID                 the name of the job's pipeline
     pps/open-jobs/ID               empty: the job is not at its end
@@ -22,7 +23,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ppsd.datums import tag_prefix
 from ppsd.filesystem import CommitRef
+from ppsd.inputs import InputSpec, without_starts
 from ppsd.spec import PipelineSpec
 
 FORM = 2
@@ -31,6 +34,7 @@ FORM = 2
 PIPELINES = "pps/pipelines/"
 PROGRESS = "pps/progress/"
 MADE_REPOS = "pps/made-repos/"
+CLOCKS = "pps/clocks/"
 JOBS = "pps/jobs/"
 JOB_IDS = "pps/job-ids/"
 OPEN_JOBS = "pps/open-jobs/"
@@ -115,6 +119,25 @@ class PipelineRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class MergeRecord:
+    """The merge of the output of all datums of a job that succeeded, which the daemon keeps for a later one."""
+
+    tag: str
+    input: InputSpec
+    """What made the datums, without `from_commit`."""
+    inputs: tuple[CommitRef, ...]
+    """The commit that each atom of the input read."""
+    total: int
+    """How many datums there were."""
+    stats_tag: str = ""
+    """The merge of what is kept of how they went; empty where nothing is."""
+
+    def fits(self, job: JobRecord) -> bool:
+        """Whether the datums of a job may be told by what differs."""
+        return self.tag.startswith(tag_prefix(job.salt)) and self.input == without_starts(job.spec.input)
+
+
+@dataclass(frozen=True, slots=True)
 class ProgressRecord:
     """How far a pipeline is; rewritten together with the job that moves it."""
 
@@ -124,6 +147,8 @@ class ProgressRecord:
     """For each source its commit in the last set that a job was made for; none before the first."""
     counts: tuple[tuple[int, int], ...] = ()
     """How many jobs came to each final state: (state, count)."""
+    merge: MergeRecord | None = None
+    """What the next job begins with."""
 
     @classmethod
     def upgraded(cls, fields: dict[str, Any], _form: int) -> dict[str, Any]:
@@ -167,6 +192,7 @@ class JobRecord:
     pipeline_id: str
     pipeline_version: int
     salt: str
+    """The pipeline's; followed by a hyphen and the job's id where it computes something else."""
     inputs: tuple[CommitRef, ...]
     """The commit that each atom of the input reads."""
     started_ns: int
@@ -196,6 +222,8 @@ class JobRecord:
     """Id of the datum that made it fail, if one did."""
     requested: bool = False
     """Whether somebody asked for it, rather than a new set of commits."""
+    stats_commit: CommitRef | None = None
+    """Where it is kept how its datums went (`ppsd.stats`)."""
     stats: Stats = field(default_factory=Stats)
 
     @classmethod
@@ -203,6 +231,11 @@ class JobRecord:
         """The fields of a record of form 1 as form 2 has them."""
         given = fields.pop("input")
         return {**fields, "inputs": [given]}
+
+    @property
+    def computes_alone(self) -> bool:
+        """Whether it computes something else than its pipeline: then nothing of it is kept for other jobs."""
+        return "-" in self.salt
 
     @property
     def provenance(self) -> tuple[CommitRef, ...]:
@@ -244,6 +277,11 @@ def progress_key(name: str) -> str:
 def made_repo_key(name: str) -> str:
     """What says that a repo was made as a pipeline's output."""
     return MADE_REPOS + name
+
+
+def clock_key(repo: str) -> str:
+    """What says whose cron input a repo belongs to."""
+    return CLOCKS + repo
 
 
 def job_prefix(pipeline: str) -> str:

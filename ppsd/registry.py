@@ -85,6 +85,18 @@ class Registry:
         """Whether a repo was made as a pipeline's output."""
         return await self._value(records.made_repo_key(name)) is not None
 
+    async def clock_of(self, repo: str) -> str:
+        """The pipeline to whose cron input a repo belongs, or empty."""
+        return (await self._value(records.clock_key(repo)) or b"").decode()
+
+    async def claim_clock(self, repo: str, pipeline: str) -> None:
+        """Note that a repo belongs to a pipeline's cron input."""
+        await self._files.write_records({records.clock_key(repo): pipeline.encode()})
+
+    async def release_clock(self, repo: str) -> None:
+        """Forget that a repo belongs to a pipeline's cron input."""
+        await self._files.write_records({}, [records.clock_key(repo)])
+
     # --- jobs --------------------------------------------------------------------------------------------
 
     def draw_job_id(self) -> str:

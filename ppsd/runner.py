@@ -85,6 +85,13 @@ class Runner:
         self._running = False
         self._lost: str | None = None
 
+    @property
+    def pid(self) -> int:
+        """The process that starts the commands; only of a runner that was opened."""
+        if self._process is None:
+            raise ValueError("this runner's process is not known")
+        return self._process.pid
+
     @classmethod
     @asynccontextmanager
     async def open(cls, program: str | None = None) -> AsyncIterator[Runner]:

@@ -7,15 +7,22 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pachproto import pps_pb2
 from pfsd import paths
 from pfsd.errors import InvalidError
-from ppsd import inputs
+from ppsd import egress, inputs, quantities
+from ppsd.cgroups import Limits
 from ppsd.inputs import DEFAULT_BRANCH, InputSpec
 
 MAX_WORKERS = 1000
+MIN_MEMORY_BYTES = 4 << 20
+MIN_CPU = 0.01
+MAX_PORT = 65535
+MEMORY_FIELD = "resource_spec.memory"
+STATS_BRANCH = "stats"
+"""Of the output repo: where `enable_stats` keeps how the datums of each job went."""
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 
 
@@ -41,6 +48,18 @@ class TransformSpec:
     accept_return_code: tuple[int, ...] = ()
     """Exit statuses beside 0 that count as success."""
     secrets: tuple[SecretSpec, ...] = ()
+    image_pull_secrets: tuple[str, ...] = ()
+    """Names of secrets with which images are pulled."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSpec:
+    """A pipeline whose command runs on, over the newest commits, and is reached through a port."""
+
+    internal_port: int
+    """Where the command listens."""
+    external_port: int = 0
+    """Where it is reached; 0 where that is the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +83,28 @@ class PipelineSpec:
     cache_size: str = ""
     enable_stats: bool = False
     batch: bool = False
+    egress: str = ""
+    """Where a job's output is pushed to before it succeeds: s3://BUCKET/DIRECTORY; empty for nowhere."""
+    incremental: bool = False
+    """Whether a datum that changed begins with its former output, and sees only what is new."""
+    service: ServiceSpec | None = None
 
     def workers(self, nodes: int) -> int:
         """How many workers run where there are `nodes` machines."""
+        if self.service is not None:
+            return 1
         if self.constant:
             return self.constant
         return max(1, math.floor((self.coefficient or 1.0) * nodes))
 
+    def limits(self) -> Limits:
+        """What user code of one worker may take."""
+        return Limits(quantities.parse(self.memory, MEMORY_FIELD) if self.memory else 0, self.cpu)
+
     def unapplied(self) -> list[str]:
         """Sentences for the job's log: what was asked for and has no effect in this version."""
         asked = {
-            "resource_spec": bool(self.cpu or self.memory or self.gpu),
             "cache_size": bool(self.cache_size),
-            "enable_stats": self.enable_stats,
             "batch": self.batch,
         }
         return [f"{name} is not applied by this version" for name, given in asked.items() if given]
@@ -96,44 +124,41 @@ def validate(request: pps_pb2.CreatePipelineRequest) -> PipelineSpec:
         raise InvalidError(f"pipeline.name {name!r} is invalid: use only ASCII letters, digits, '_' and '-'") from None
     _refuse_unsupported(request)
     given = request.input if request.HasField("input") else None
-    spec = inputs.from_request(given, request.inputs)
+    spec = inputs.from_request(name, given, request.inputs)
     if name in inputs.repos(spec):
         raise InvalidError(f"pipeline {name} can't have its own output repo as an input")
     inputs.check_branch(request.output_branch, "output_branch")
+    if request.enable_stats and request.output_branch == STATS_BRANCH:
+        raise InvalidError(f"output_branch can't be {STATS_BRANCH} with enable_stats, which keeps the stats there")
     constant, coefficient = _parallelism(request)
     return PipelineSpec(
         name=name,
-        transform=_transform(request),
+        transform=transform_of(request.transform),
         input=spec,
         output_branch=request.output_branch or DEFAULT_BRANCH,
         description=request.description,
         constant=constant,
         coefficient=coefficient,
         scale_down_ns=_scale_down(request),
-        cpu=_not_negative(request.resource_spec.cpu, "resource_spec.cpu"),
-        memory=request.resource_spec.memory,
+        cpu=_cpu(request.resource_spec.cpu),
+        memory=_memory(request.resource_spec.memory),
         gpu=int(_not_negative(request.resource_spec.gpu, "resource_spec.gpu")),
         cache_size=request.cache_size,
         enable_stats=request.enable_stats,
         batch=request.batch,
+        egress=egress.check(request.egress.URL, "egress.URL") if request.HasField("egress") else "",
+        incremental=request.incremental,
+        service=_service(request),
     )
 
 
 def _refuse_unsupported(request: pps_pb2.CreatePipelineRequest) -> None:
-    transform = request.transform
-    asked = {
-        "egress": request.HasField("egress"),
-        "incremental": request.incremental,
-        "transform.image_pull_secrets": bool(transform.image_pull_secrets),
-        "transform.debug": transform.debug,
-    }
-    for field, given in asked.items():
-        if given:
-            raise InvalidError(f"{field} is not supported by this version yet: leave it out")
+    if request.transform.debug:
+        raise InvalidError("transform.debug is not supported: get-logs has all that user code prints, leave it out")
 
 
-def _transform(request: pps_pb2.CreatePipelineRequest) -> TransformSpec:
-    transform = request.transform
+def transform_of(transform: pps_pb2.Transform) -> TransformSpec:
+    """What a transform asks for; raises InvalidError naming the field at fault."""
     if not transform.cmd or not transform.cmd[0]:
         raise InvalidError("transform.cmd is missing: give the program to run and its arguments")
     for field, texts in (("cmd", transform.cmd), ("stdin", transform.stdin)):
@@ -152,7 +177,17 @@ def _transform(request: pps_pb2.CreatePipelineRequest) -> TransformSpec:
         env=tuple(sorted(transform.env.items())),
         accept_return_code=tuple(transform.accept_return_code),
         secrets=_secrets(transform),
+        image_pull_secrets=_pull_secrets(transform),
     )
+
+
+def _pull_secrets(transform: pps_pb2.Transform) -> tuple[str, ...]:
+    for index, name in enumerate(transform.image_pull_secrets):
+        if not _SECRET_NAME.fullmatch(name):
+            raise InvalidError(
+                f"transform.image_pull_secrets[{index}] should be letters, digits, '.', '_' and '-', not {name!r}"
+            )
+    return tuple(transform.image_pull_secrets)
 
 
 def _secrets(transform: pps_pb2.Transform) -> tuple[SecretSpec, ...]:
@@ -197,6 +232,33 @@ def _scale_down(request: pps_pb2.CreatePipelineRequest) -> int:
     return nanoseconds
 
 
+def _service(request: pps_pb2.CreatePipelineRequest) -> ServiceSpec | None:
+    if not request.HasField("service"):
+        return None
+    ports = request.service
+    if not 1 <= ports.internal_port <= MAX_PORT:
+        raise InvalidError(f"service.internal_port should be from 1 to {MAX_PORT}, and is {ports.internal_port}")
+    if not 0 <= ports.external_port <= MAX_PORT:
+        raise InvalidError(f"service.external_port should be from 1 to {MAX_PORT}, and is {ports.external_port}")
+    for field in ("egress", "incremental", "enable_stats", "parallelism_spec", "scale_down_threshold"):
+        if getattr(request, field) if isinstance(getattr(request, field), bool) else request.HasField(field):
+            raise InvalidError(f"{field} can't be given to a service, which puts nothing out and has one worker")
+    same = ports.external_port == ports.internal_port
+    return ServiceSpec(ports.internal_port, 0 if same else ports.external_port)
+
+
+def _memory(text: str) -> str:
+    if text and quantities.parse(text, MEMORY_FIELD) < MIN_MEMORY_BYTES:
+        raise InvalidError(f'{MEMORY_FIELD} should be at least "4Mi", and is {text!r}: did you forget its unit?')
+    return text
+
+
+def _cpu(value: float) -> float:
+    if _not_negative(value, "resource_spec.cpu") and value < MIN_CPU:
+        raise InvalidError(f"resource_spec.cpu should be at least {MIN_CPU}, and is {value:g}")
+    return value
+
+
 def _not_negative(value: float, field: str) -> float:
     if not math.isfinite(value) or value < 0:
         raise InvalidError(f"{field} should not be negative")
@@ -206,13 +268,14 @@ def _not_negative(value: float, field: str) -> float:
 def same_computation(one: PipelineSpec, other: PipelineSpec) -> bool:
     """Whether two versions of a pipeline give the same output for the same commits.
 
-    They do when only parallelism, resources, thresholds, description, output branch or `from_commit` differ.
+    They do when only parallelism, resources, thresholds, description, output branch, egress, pull secrets, schedules,
+    `from_commit`, or whether it is incremental or keeps stats, differ.
     """
     return _computation(one) == _computation(other)
 
 
-def _computation(spec: PipelineSpec) -> tuple[TransformSpec, InputSpec]:
-    return spec.transform, inputs.without_starts(spec.input)
+def _computation(spec: PipelineSpec) -> tuple[TransformSpec, InputSpec, ServiceSpec | None]:
+    return replace(spec.transform, image_pull_secrets=()), inputs.without_starts(spec.input), spec.service
 
 
 def starts_after_commit(spec: PipelineSpec) -> bool:

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Protocol
-
-import trio
 
 from pachproto import ppsd_pb2
 
@@ -41,17 +37,6 @@ class UserLog:
         self._size = 0
         self._dropped = 0
 
-    @asynccontextmanager
-    async def sending(self) -> AsyncIterator[None]:
-        """Send at least every `FLUSH_SECONDS` while the body runs; all that was fed is sent at its end."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._flush_regularly)
-            try:
-                yield
-            finally:
-                nursery.cancel_scope.cancel()
-                self.finish()
-
     def feed(self, stream: int, data: bytes) -> None:
         """Take in what was written to a stream (1 or 2). Never waits."""
         partial = self._partial.setdefault(stream, bytearray())
@@ -81,7 +66,7 @@ class UserLog:
     def _add(self, line: bytes | bytearray) -> None:
         self._append(line.decode(errors="replace"))
         if self._size >= FLUSH_BYTES:
-            self._flush()
+            self.flush()
         while self._size > MAX_WAITING_BYTES:
             self._size -= _size(self._lines.popleft())
             self._dropped += 1
@@ -93,8 +78,8 @@ class UserLog:
         self._lines.append(line)
         self._size += _size(line)
 
-    def _flush(self) -> None:
-        """Send what there is, unless much is waiting to be sent already."""
+    def flush(self) -> None:
+        """Send what there is, unless much is waiting to be sent already; to be called every `FLUSH_SECONDS`."""
         while self._lines and self._sink.waiting_bytes < MAX_WAITING_BYTES:
             self._send()
 
@@ -113,11 +98,6 @@ class UserLog:
             message.log.append(line)
         self._size -= size
         self._sink.put(message)
-
-    async def _flush_regularly(self) -> None:
-        while True:
-            await trio.sleep(FLUSH_SECONDS)
-            self._flush()
 
 
 def _size(line: ppsd_pb2.LogLine) -> int:

@@ -30,6 +30,8 @@ class Options:
     worker_id: str
     scratch: Path
     """An empty directory for the output of the datum in hand."""
+    groups: tuple[Path, ...] = ()
+    """The directories of the control group for user code."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,6 +50,14 @@ def parser() -> argparse.ArgumentParser:
         metavar=("DIR", "PATH"),
         help="show user code the files of a directory at a path; may be given several times",
     )
+    made.add_argument(
+        "--cgroup",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="run user code in this control group; given once for each hierarchy",
+    )
     made.add_argument("--parent", type=int, metavar="PID", help="end with this process, which started the worker")
     return made
 
@@ -58,7 +68,7 @@ def main() -> int:
     if args.parent is not None:
         die_with_parent(args.parent)
     sys.setrecursionlimit(RECURSION_LIMIT)
-    options = Options(args.address, args.pipeline, args.salt, args.worker_id, args.scratch)
+    options = Options(args.address, args.pipeline, args.salt, args.worker_id, args.scratch, tuple(args.cgroup))
     trouble = ""
     try:
         enter_private_namespace()

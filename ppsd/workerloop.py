@@ -20,14 +20,16 @@ from fuse.groups import ungrouped
 from fuse.jobview import MOUNT_OPTIONS, JobView
 from fuse.namespace import PFS, bind
 from fuse.serve import mounted
-from pachproto import ppsd_pb2
+from pachproto import pfsd_pb2, ppsd_pb2
 from pfsd.errors import StateError, UnavailableError
 from pfsd.rpc import Stub
+from ppsd.cgroups import Group
 from ppsd.compute import Computer
 from ppsd.filesystem import Messages, open_channel
 from ppsd.output import OUT
 from ppsd.runner import Runner
-from ppsd.userlog import UserLog
+from ppsd.treeuploads import TreeUploads
+from ppsd.userlog import FLUSH_SECONDS, UserLog
 from ppsd.worker import Options
 
 KEEPALIVE_OPTIONS: list[tuple[str, Any]] = [
@@ -36,6 +38,9 @@ KEEPALIVE_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.keepalive_permit_without_calls", 1),
 ]
 FAREWELL_SECONDS = 5.0
+
+SIGN_SECONDS = 2.0
+"""How often a worker that computes something shows that it lives."""
 
 
 def run(options: Options, trouble: str) -> None:
@@ -72,12 +77,16 @@ async def _work(options: Options, trouble: str) -> None:
                         await stack.enter_async_context(view.pipes.running(PFS))
                         await trio.to_thread.run_sync(bind, str(options.scratch), OUT)
                         runner = await stack.enter_async_context(Runner.open())
+                        group = Group(options.groups)
+                        group.add(runner.pid)
                     except (UnavailableError, StateError) as error:
                         trouble = str(error)
                 if trouble:
                     await _tell(channel, options, trouble)
                     raise UnavailableError(trouble)
-                computer = Computer(daemon, view, runner, channel, str(options.scratch))
+                store = Stub(channel, pfsd_pb2.DESCRIPTOR.services_by_name["Store"])
+                trees = await stack.enter_async_context(TreeUploads.open(store.PutTrees))
+                computer = Computer(daemon, view, runner, channel, trees, str(options.scratch), group)
                 await _serve(channel, options, computer)
     finally:
         daemon.close()
@@ -98,6 +107,7 @@ async def _serve(channel: Any, options: Options, computer: Computer) -> None:
         outgoing.put(ppsd_pb2.FromWorker(hello=_hello(options)))
         async with trio.open_nursery() as nursery:
             at_work = _AtWork(computer, outgoing)
+            nursery.start_soon(at_work.attend)
             async for order in orders:
                 if order.HasField("assignment"):
                     nursery.start_soon(at_work.compute, order.assignment)
@@ -114,17 +124,41 @@ class _AtWork:
         self._computer = computer
         self._outgoing = outgoing
         self._lease = 0
+        self._log: UserLog | None = None
+        """Of the datum that is being computed."""
+        self._begun = trio.Event()
+        """Set while there is one."""
         self._scope = trio.CancelScope()
 
     async def compute(self, assignment: ppsd_pb2.Assignment) -> None:
         """Compute a datum and send its outcome; its log goes first."""
         self._lease, self._scope = assignment.lease, trio.CancelScope()
         outcome = ppsd_pb2.Outcome(lease=assignment.lease, error="it was called off")
-        log = UserLog(assignment.job_id, assignment.datum_id, self._outgoing)
-        with self._scope:
-            async with log.sending():
+        self._log = log = UserLog(assignment.job_id, assignment.datum_id, self._outgoing)
+        self._begun.set()
+        try:
+            with self._scope:
                 outcome = await self._computer.compute(assignment, log)
+        finally:
+            self._log, self._begun = None, trio.Event()
+            log.finish()
         self._outgoing.put(ppsd_pb2.FromWorker(outcome=outcome))
+
+    async def attend(self) -> None:
+        """While something is computed, send its log bit by bit, and signs of life.
+
+        One task for all datums, because one for each costs more than most have to say; and in the loop on which
+        everything depends, so that the signs end when it hangs.
+        """
+        shown = trio.current_time()
+        while True:
+            await self._begun.wait()
+            await trio.sleep(FLUSH_SECONDS)
+            if self._log is not None:
+                self._log.flush()
+                if trio.current_time() - shown >= SIGN_SECONDS:
+                    shown = trio.current_time()
+                    self._outgoing.put(ppsd_pb2.FromWorker())
 
     def call_off(self, lease: int) -> None:
         """Stop computing, if it is this lease's datum."""

@@ -79,6 +79,7 @@ class _Visit:
     async def receive(self, message: ppsd_pb2.FromWorker) -> None:
         """Take in a message: its log lines first, for they belong to the datum whose outcome it may carry."""
         await self._joined.wait()
+        self._session.silence = 0
         pipeline = self._pipeline
         assert pipeline is not None
         if message.log:

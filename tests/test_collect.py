@@ -13,6 +13,8 @@ from pfsd import tree
 from pfsd.errors import NotFoundError, StateError
 from pfsd.records import Commit
 from pfsd.store import Store
+from pfsd.trees import TreeChange
+from tests.test_merging import merge
 from tests.test_store import contents, put
 
 
@@ -79,7 +81,7 @@ def test_open_commits_tags_and_objects_with_tags_stay(store: Store) -> None:
     with pytest.raises(NotFoundError):
         store.objects.get(loose)
     done = store.commits.start("r", branch="from-tag")
-    store.trees.merge_into(done, ["datum/1"])
+    merge(store, done, ["datum/1"])
     store.commits.finish("r", done.id)
     assert contents(store, done)[0] == {"out": b"o" * 100_000}
     store.commits.finish("r", opened.id)
@@ -153,8 +155,11 @@ def test_nothing_finished_is_harmed_by_collections_in_a_loop_under_load(store: S
                     upload.write(f"of/{tag[-1]}", chosen.choice(pool))
                     upload.finish(tag)
                 merged = store.commits.start(repo, branch="merged")
-                store.trees.merge_into(merged, tags)
-                store.tags.delete(tags)
+                changes = [TreeChange(tag[-1], tag) for tag in tags]
+                store.trees.merge_into(merged, changes[:2], result=f"{repo}/merge")
+                store.tags.delete(tags[:2])
+                store.trees.merge_into(merged, changes[2:], base=f"{repo}/merge")
+                store.tags.delete([tags[2], f"{repo}/merge"])
                 store.commits.finish(repo, merged.id)
                 rebuilt = store.build_commit(repo, commit.tree, branch="built")
                 assert contents(store, commit)[0] == files

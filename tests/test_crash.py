@@ -128,7 +128,8 @@ class Client:
             daemon.store.PutTree(iter([pfsd_pb2.PutTreeRequest(tag=tag, writes=writes)]))
             merged |= {path: (piece,) for path, piece in pieces.items()}
             tags.append(tag)
-        request = pfsd_pb2.MergeTreesRequest(commit=commit(self.repo, at.id), tags=tags)
+        changes = [pfsd_pb2.TreeChange(order=tag, tag=tag) for tag in tags]
+        request = pfsd_pb2.MergeTreesRequest(commit=commit(self.repo, at.id), changes=changes)
         self._change(at, [merged], daemon.store.MergeTrees, iter([request]))
 
     def _remove(self, daemon: Daemon, at: Open) -> None:

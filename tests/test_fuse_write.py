@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import mmap
 import os
 import pathlib
 import random
 import re
 import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 
 import grpc
@@ -113,6 +116,17 @@ def test_a_large_file_changes_in_the_middle_at_the_end_and_by_mapping(daemon: Da
     assert stored(daemon)["/big"] == data + b"the end"
 
 
+def test_the_holes_of_a_sparse_file_cost_nothing(daemon: Daemon, master: pathlib.Path) -> None:
+    with (master / "sparse").open("wb") as file:
+        file.truncate(40 << 30)
+        file.seek(9 << 30)
+        file.write(b"data")
+    finish(master)
+    assert (master / "sparse").stat().st_size == 40 << 30
+    assert daemon.get(commit("r", "master"), "sparse", (9 << 30) - 2, 8) == b"\0\0data\0\0"
+    assert sum(path.stat().st_size for path in daemon.root.rglob("*") if path.is_file()) < 32 << 20
+
+
 def test_two_handles_an_unlinked_file_and_a_renamed_one(daemon: Daemon, master: pathlib.Path) -> None:
     with (master / "f").open("w+b", buffering=0) as one, (master / "f").open("r+b", buffering=0) as other:
         one.write(b"one")
@@ -151,7 +165,11 @@ def test_names_of_all_kinds(daemon: Daemon, master: pathlib.Path) -> None:
     raw = os.fsencode(master)
     for call in (lambda: os.mkdir(raw + b"/\xff"), lambda: os.open(raw + b"/\xff", os.O_CREAT | os.O_WRONLY)):
         fails_with(errno.EILSEQ, call)
-    fails_with(errno.ENAMETOOLONG, lambda: (master / ("y" * 1025)).write_bytes(b""))
+    fails_with(errno.EILSEQ, lambda: os.rename(raw + b"/old", raw + b"/\xff"))
+    fails_with(errno.ENOENT, lambda: os.stat(raw + b"/\xff"))
+    for call in ((master / ("y" * 1025)).mkdir, lambda: (master / ("y" * 1025)).write_bytes(b"")):
+        fails_with(errno.ENAMETOOLONG, call)
+    fails_with(errno.ENAMETOOLONG, lambda: os.rename(master / "old", master / ("y" * 1025)))
     finish(master)
     assert {name: stored(daemon)["/" + name] for name in names} == {name: name.encode() for name in names}
 
@@ -222,6 +240,43 @@ def test_what_is_not_kept_is_accepted_or_refused(master: pathlib.Path) -> None:
     assert os.access(file, os.W_OK)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to become another user")
+def test_other_users_read_where_they_are_let_and_never_write(daemon: Daemon, tmp_path: pathlib.Path) -> None:
+    daemon.create_repo("r")
+    daemon.commit_files("r", {"/f": b"f", "/d/g": b"g"}, "finished")
+    at = daemon.start_commit("r", "open")
+    daemon.put(at, "/f", b"open f")
+    for above in (tmp_path, *tmp_path.parents[:2]):
+        above.chmod(0o755)
+
+    def as_nobody(command: str, path: pathlib.Path) -> tuple[int, bytes]:
+        result = subprocess.run(
+            ["sh", "-c", command],
+            cwd="/",
+            env={"M": str(path)},
+            user=65534,
+            group=65534,
+            capture_output=True,
+            check=False,
+        )
+        return result.returncode, result.stdout
+
+    with mounting(daemon, tmp_path / "shared", "--allow-other") as shared:
+        found = as_nobody('cat "$M"/r/*/f "$M"/r/finished/d/g; stat -c %u:%g:%a "$M"/r/*/f; ls "$M"', shared.path)
+        assert found == (0, b"fopen fg0:0:444\n0:0:644\nr\n")
+        for attempt in (
+            'echo > "$M/r/open/f"', 'echo > "$M/r/open/new"', 'rm -f "$M/r/open/f"', 'mkdir "$M/r/new"',
+            'mv "$M/r/open/f" "$M/r/open/g"', 'setfattr -n user.pfs.finish "$M/r/open"', 'truncate -s 0 "$M/r/open/f"',
+        ):  # fmt: skip
+            assert as_nobody(attempt, shared.path)[0] != 0, attempt
+        assert (shared.path / "r/open/f").read_bytes() == b"open f"
+        assert os.getxattr(shared.path / "r/open", "user.pfs.state") == b"open"
+        (shared.path / "r/open/f").write_bytes(b"by its user")
+        assert as_nobody('cat "$M/r/open/f"', shared.path) == (0, b"by its user")
+    with mounting(daemon, tmp_path / "own") as own:
+        assert as_nobody('ls "$M"', own.path)[0] != 0
+
+
 # --- ordinary tools --------------------------------------------------------------------------------------------
 
 
@@ -272,18 +327,156 @@ def test_the_mount_and_other_clients_write_one_commit(daemon: Daemon, master: pa
     assert len(stored(daemon)) == 24
 
 
-def test_a_commit_that_another_client_finished_takes_nothing_and_what_it_lacks_is_kept(
-    daemon: Daemon, master: pathlib.Path, tmp_path: pathlib.Path
+def test_a_finish_by_another_client_has_all_that_was_written_through_any_mount(
+    daemon: Daemon, mounted: Mounted, master: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    want = {"/old": b"old content", "/dir/a": b"a", "/dir/b": b"b"}
+    with mounting(daemon, tmp_path / "other") as other, (master / "still open").open("wb", buffering=0) as file:
+        second = other.path / "r/master"
+        for number in range(60):
+            (master / f"one{number}").write_bytes(b"one")
+            (second / f"two{number}").write_bytes(b"two")
+            want |= {f"/one{number}": b"one", f"/two{number}": b"two"}
+        (master / "large").write_bytes(bytes(3 << 20))
+        (second / "made").mkdir()
+        (second / "dir/a").unlink()
+        file.write(b"so far")
+        daemon.finish_commit(commit("r", "master"))
+        want |= {"/large": bytes(3 << 20), "/still open": b"so far"}
+        del want["/dir/a"]
+        assert stored(daemon) == want
+        assert "/made" in daemon.list(commit("r", "master"), "/")
+        fails_with(errno.EROFS, lambda: file.write(b"more"))
+        fails_with(errno.EROFS, lambda: (second / "x").write_bytes(b""))
+        os.setxattr(second, "user.pfs.start", b"")
+        (master / "again").write_bytes(b"again")
+        os.setxattr(second, "user.pfs.finish", b"")
+        assert stored(daemon)["/again"] == b"again"
+
+
+def test_a_mount_that_stands_still_holds_up_a_finish_for_a_moment_and_keeps_what_came_too_late(
+    daemon: Daemon, mounted: Mounted, master: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     with (master / "late").open("wb", buffering=0) as file:
         file.write(b"too late")
-        daemon.finish_commit(commit("r", "master"))
+        mounted.process.send_signal(signal.SIGSTOP)
+        try:
+            before = time.monotonic()
+            daemon.finish_commit(commit("r", "master"))
+            assert time.monotonic() - before < 10
+        finally:
+            mounted.process.send_signal(signal.SIGCONT)
         fails_with(errno.EROFS, lambda: os.fsync(file.fileno()))
         fails_with(errno.EROFS, lambda: file.write(b"more"))
     fails_with(errno.EROFS, lambda: (master / "x").write_bytes(b""))
     (kept,) = (tmp_path / "state").rglob("late")
     assert kept.read_bytes() == b"too late"
     assert "/late" not in stored(daemon)
+
+
+def test_a_killed_mount_does_not_hold_up_a_finish(daemon: Daemon, tmp_path: pathlib.Path) -> None:
+    daemon.create_repo("r")
+    daemon.start_commit("r")
+    with mounting(daemon, tmp_path / "other") as other:
+        path = other.path / "r/master"
+        (path / "sent").write_bytes(b"sent")
+        os.setxattr(path, "user.pfs.flush", b"")
+        file = (path / "lost").open("wb", buffering=0)
+        file.write(b"lost with its mount")
+        other.process.kill()
+        other.process.wait()
+        with pytest.raises(OSError, match="Errno"):
+            file.close()
+        daemon.finish_commit(commit("r", "master"))
+    assert stored(daemon) == {"/sent": b"sent"}
+
+
+def test_what_another_client_puts_shows_at_once_in_a_commit_that_the_mount_reads_and_writes(
+    daemon: Daemon, mounted: Mounted, master: pathlib.Path
+) -> None:
+    at = commit("r", "master")
+    held = os.open(master / "dir", os.O_PATH)
+    try:
+        for number in range(20):
+            (master / f"mine{number}").write_bytes(b"mine")
+            (master / "dir" / f"mine{number}").write_bytes(b"mine")
+            assert not (master / f"put{number}").exists()
+            assert (master / "old").stat().st_size == 11 + number
+            os.listdir(master / "dir")
+            daemon.put(at, f"/put{number}", b"put")
+            daemon.put(at, "/old", b"+")
+            daemon.put(at, f"/dir/put{number}", b"put")
+            assert (master / f"put{number}").read_bytes() == b"put"
+            assert (master / "old").stat().st_size == 12 + number
+            os.stat(f"put{number}", dir_fd=held)
+            daemon.pfs.DeleteFile(pfs_pb2.DeleteFileRequest(file=pfs_pb2.File(commit=at, path=f"/put{number}")))
+            daemon.pfs.DeleteFile(pfs_pb2.DeleteFileRequest(file=pfs_pb2.File(commit=at, path=f"/dir/put{number}")))
+            assert not (master / f"put{number}").exists()
+            fails_with(errno.ENOENT, functools.partial(os.stat, f"put{number}", dir_fd=held))
+    finally:
+        os.close(held)
+
+
+def test_two_mounts_that_write_one_commit_see_each_others_files_once_they_are_sent(
+    daemon: Daemon, mounted: Mounted, master: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    with mounting(daemon, tmp_path / "other") as other:
+        second = other.path / "r/master"
+        for number in range(10):
+            for here, there in ((master, second), (second, master)):
+                name = f"{number}{here == master}"
+                assert not (there / name).exists()
+                with (here / name).open("wb", buffering=0) as file:
+                    file.write(b"x" * number)
+                    os.fsync(file.fileno())
+                assert (there / name).stat().st_size == number
+                (there / name).unlink()
+                os.setxattr(there, "user.pfs.flush", b"")
+                assert not (here / name).exists()
+
+
+def test_a_working_directory_has_a_path_also_when_its_branch_has_moved_on(
+    daemon: Daemon, mounted: Mounted, master: pathlib.Path
+) -> None:
+    repo, home = mounted.path / "r", os.getcwd()
+    known: list[tuple[int, pathlib.Path, bytes]] = []
+    try:
+        for number in range(4):
+            text = b"%d" % number
+            (master / "number").write_bytes(text)
+            at = daemon.pfs.InspectCommit(pfs_pb2.InspectCommitRequest(commit=commit("r", "master"))).commit
+            known.append((os.open(master, os.O_RDONLY), repo / at.id, text))
+            os.setxattr(master, "user.pfs.finish", b"")
+            assert (master / "number").read_bytes() == text
+            if number % 2:
+                daemon.start_commit("r")
+            else:
+                os.setxattr(master, "user.pfs.start", b"")
+            assert (master / "number").read_bytes() == text
+            os.chdir(known[-1][0])
+            wait_for_path(known[-1][1])
+        for descriptor, path, text in known:
+            os.chdir(descriptor)
+            wait_for_path(path)
+            assert pathlib.Path("number").read_bytes() == text
+            assert os.getxattr(".", "user.pfs.state") == b"finished"
+    finally:
+        os.chdir(home)
+        for descriptor, _, _ in known:
+            os.close(descriptor)
+
+
+def wait_for_path(path: pathlib.Path) -> None:
+    """Wait until the working directory has this path: the mount has it moved there just after a branch has left it."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            if pathlib.Path(os.getcwd()) == path:
+                return
+        except FileNotFoundError:
+            pass
+        time.sleep(0.01)
+    raise AssertionError(f"not {path}: {os.readlink('/proc/self/cwd')}")
 
 
 # --- control ---------------------------------------------------------------------------------------------------

@@ -97,6 +97,35 @@ def test_components_match_as_fnmatch_says(pattern: str, name: str) -> None:
     assert globs.compile(pattern).matches((name,)) == fnmatch.fnmatchcase(name, pattern)
 
 
+PATHS = st.lists(st.sampled_from(["a", "ab", "b"]), min_size=1, max_size=3).map("/".join)
+TREES = st.sets(PATHS, max_size=8).map(
+    lambda names: tuple(name for name in names if not any(other.startswith(name + "/") for other in names))
+)
+PATTERNS = ["/", "*", "a*", "*/*", "a/b", "**", "**/b", "{a,ab/b}", "a/*/b", "{a,b}*"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(TREES, TREES, st.sampled_from(PATTERNS))
+def test_changes_are_what_two_walks_differ_in(old: tuple[str, ...], new: tuple[str, ...], pattern: str) -> None:
+    nodes = MemoryNodes()
+    before, after = make(nodes, old), make(nodes, new)
+    compiled = globs.compile(pattern)
+    former, present = dict(compiled.walk(nodes, before)), dict(compiled.walk(nodes, after))
+    changed = list(compiled.changes(nodes, before, after))
+    paths = sorted({*former, *present}, key=lambda path: [name.encode() for name in path])
+    expected = [(path, former.get(path), present.get(path)) for path in paths]
+    assert changed == [(path, one, other) for path, one, other in expected if one != other]
+
+
+def test_changes_read_only_what_differs() -> None:
+    nodes = MemoryNodes()
+    names = tuple(f"many/{number:06d}" for number in range(20_000))
+    old, new = make(nodes, names), make(nodes, (*names[:9_000], *names[9_001:]))
+    nodes.reads = 0
+    assert [path for path, _, _ in globs.compile("/*/*").changes(nodes, old, new)] == [parse("many/009000")]
+    assert nodes.reads <= 12
+
+
 def test_literal_parts_are_looked_up_and_prefixes_bound_the_scan() -> None:
     nodes = MemoryNodes()
     top = make(nodes, tuple(f"many/{number:06d}" for number in range(20_000)))

@@ -91,7 +91,8 @@ def test_an_unknown_command() -> None:
         (("subscribe-commit", "a", "b", "--new", "--from", "c"), "--new and --from can't be used together"),
         (("start-commit", "a", "b", "-b", "c"), "the branch is given twice"),
         (("flush-commit", "a"), "'a' names no commit: write it as REPO/COMMIT"),
-        (("create-pipeline", "-p"), "unrecognized arguments: -p"),
+        (("create-pipeline", "-p"), "--push-images is not offered"),
+        (("update-pipeline", "-u", "me"), "--push-images is not offered"),
     ],
 )
 def test_bad_usage_is_told_in_a_line_or_two(args: tuple[str, ...], complaint: str) -> None:

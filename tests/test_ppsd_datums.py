@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,9 +14,9 @@ from pfsd import entries
 from pfsd.entries import Chunk, FileEntry
 from pfsd.errors import InvalidError
 from ppsd import datums
-from ppsd.datums import Datum, DatumInput
+from ppsd.datums import AtomChange, Datum, DatumInput
 from ppsd.filesystem import CommitRef
-from ppsd.inputs import AtomSpec, CrossSpec, InputSpec, UnionSpec
+from ppsd.inputs import AtomSpec, CrossSpec, InputSpec, UnionSpec, atoms
 from ppsd.pool import MAX_LOSSES, CallOff, HandOut, Outcome, Pool, Session, Task
 from ppsd.records import JobRecord, Stats
 from ppsd.spec import PipelineSpec, TransformSpec
@@ -91,6 +93,53 @@ def test_a_product_beyond_measure_is_refused() -> None:
         datums.enumerate_all("salt", CrossSpec((atom("x"), atom("y"), atom("z"))), [matches] * 3)
 
 
+atom_specs = st.sampled_from("xyz").map(atom)
+input_specs: st.SearchStrategy[InputSpec] = st.recursive(
+    atom_specs,
+    lambda below: st.one_of(
+        st.lists(below, min_size=1, max_size=3).map(lambda found: CrossSpec(tuple(found))),
+        st.lists(below, min_size=1, max_size=3).map(lambda found: UnionSpec(tuple(found))),
+    ),
+    max_leaves=4,
+)
+FILES = st.dictionaries(st.sampled_from(["/a", "/a!", "/a/b", "/b"]), st.sampled_from([b"1", b"2"]).map(entry))
+
+
+@given(st.data(), input_specs)
+def test_changes_are_what_two_enumerations_differ_in(data: st.DataObject, spec: InputSpec) -> None:
+    width = len(atoms(spec))
+    old, new = ([data.draw(FILES) for _ in range(width)] for _ in range(2))
+    if data.draw(st.booleans()):  # more often, most atoms stay the same
+        new[1:] = old[1:]
+    whole = [
+        AtomChange(
+            [(path, one) for path, one in before.items() if after.get(path) != one],
+            [(path, one) for path, one in after.items() if before.get(path) != one],
+            [(path, one) for path, one in after.items() if before.get(path) == one],
+        )
+        for before, after in zip(old, new, strict=True)
+    ]
+    needed = datums.needs_kept(spec, [bool(one.removed or one.added) for one in whole])
+    given_changes = [one if is_needed else replace(one, kept=()) for one, is_needed in zip(whole, needed, strict=True)]
+    former, present = (
+        datums.enumerate_all("salt", spec, [list(files.items()) for files in matches]) for matches in (old, new)
+    )
+    removed, added = datums.changes("salt", spec, given_changes, len(former))
+    assert removed == [one for one in former if one not in present]
+    assert added == [one for one in present if one not in former]
+    assert [one.order for one in present] == sorted({one.order for one in present})
+    assert len({one.id for one in present}) == len(present) == len(former) + len(added) - len(removed)
+
+
+def test_only_what_changes_are_crossed_with_is_listed() -> None:
+    crossed = CrossSpec((atom("x"), UnionSpec((atom("y"), atom("z")))))
+    assert datums.needs_kept(crossed, [False, False, False]) == [False, False, False]
+    assert datums.needs_kept(crossed, [True, False, False]) == [False, True, True]
+    assert datums.needs_kept(crossed, [False, True, False]) == [True, False, False]
+    assert datums.needs_kept(UnionSpec((atom("x"), atom("y"))), [True, False]) == [False, False]
+    assert datums.needs_kept(UnionSpec((atom("x"), atom("x"))), [True, False]) == [True, True]
+
+
 # --- the pool --------------------------------------------------------------------------------------------
 
 
@@ -110,7 +159,7 @@ class Load:
 
 
 def tasks(load: Load, count: int) -> list[Task]:
-    return [Task(load, index, Datum(f"{index:064x}", ())) for index in range(count)]
+    return [Task(load, Datum(f"{index:064x}", ())) for index in range(count)]
 
 
 def orders(session: Session) -> list[HandOut | CallOff]:
@@ -167,8 +216,37 @@ def test_a_datum_that_kills_its_workers_fails_in_the_end() -> None:
         pool.join(worker)
         assert worker.task is not None
         pool.leave(worker)
-    assert [error for _, error in load.ended] == [f"its worker died {MAX_LOSSES} times"]
+    assert [error for _, error in load.ended] == [f"its worker was lost {MAX_LOSSES} times"]
     assert pool.queue_size == 0
+
+
+def test_a_worker_of_which_nothing_is_heard_loses_its_task_and_one_that_shows_life_does_not() -> None:
+    load, pool = Load(), Pool()
+    lively, hung, idle = Session("1"), Session("2"), Session("3")
+    given = tasks(load, 2)
+    pool.submit(given)
+    for worker in (lively, hung, idle):
+        pool.join(worker)
+    for _ in range(3):
+        assert pool.silent(load, 3) == []
+        lively.silence = 0
+    assert pool.silent(Load(), 3) == []
+    assert pool.silent(load, 3) == [hung]
+    assert pool.sessions == [lively, idle]
+    assert idle.task is given[1]
+    pool.settle(hung, hung.lease, Outcome("", Stats()))
+    assert load.ended == []
+
+
+def test_a_worker_that_does_not_stop_what_was_called_off_is_given_up() -> None:
+    load, pool = Load(), Pool()
+    hung = Session("1")
+    pool.join(hung)
+    pool.submit(tasks(load, 1))
+    pool.restart(hung)
+    assert pool.queue_size == 1
+    assert [pool.silent(load, 1) for _ in range(2)] == [[], [hung]]
+    assert pool.sessions == []
 
 
 class PoolMachine(RuleBasedStateMachine):

@@ -12,7 +12,7 @@ import pytest
 
 from pachproto import pfs_pb2, pps_pb2
 from tests.daemons import Daemon, commit
-from tests.pipelines import flush, jobs
+from tests.pipelines import flush, jobs, logs
 from tools.demo import DemoError, photographs
 
 TOOLS = pathlib.Path(__file__).parents[1] / "tools"
@@ -200,3 +200,16 @@ def test_a_model_is_trained_and_applied_and_only_what_changed_is_computed_again(
     assert processed(daemon, "inference") == [(1, 0), (1, 1), (2, 0)]
     assert right("first") >= 27
     assert right("second") >= 27
+
+
+def test_a_sum_runs_on_and_reads_only_new_numbers(pipeline_daemon: Daemon) -> None:
+    daemon = pipeline_daemon
+    daemon.create_repo("numbers")
+    create(daemon, EXAMPLES / "running_sum/sum.json")
+    for lines, total in ((b"1\n2\n30\n", b"33\n"), (b"400\n", b"433\n"), (b"5000\n60000\n", b"65433\n")):
+        daemon.pachctl("put-file", "numbers", "master", "list", "-c", "--split", "line", stdin=lines)
+        flush(daemon, commit("numbers", "master"))
+        assert contents(daemon, "running_sum") == {"sum": total}
+    said = [line.message for line in logs(daemon, pipeline=pps_pb2.Pipeline(name="running_sum"))]
+    assert said == ["added 3 numbers", "added 1 numbers", "added 2 numbers"]
+    assert processed(daemon, "running_sum") == [(1, 0)] * 3

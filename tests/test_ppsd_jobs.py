@@ -141,7 +141,9 @@ def test_a_pipeline_is_run_again_on_what_it_ran_on(pipeline_daemon: Daemon) -> N
     assert daemon.list(named.output_commit) == ["a", "o"]
     refused: list[tuple[dict[str, Any], str]] = [
         ({"inputs": [pps_pb2.JobInput(name="nothing", commit=other)]}, "no input called nothing"),
-        ({"transform": pps_pb2.Transform(cmd=["x"])}, "transform can't be given"),
+        ({"transform": pps_pb2.Transform(image="x")}, r"transform\.image can't be given to a single job"),
+        ({"transform": pps_pb2.Transform(accept_return_code=[999])}, r"transform\.accept_return_code should be"),
+        ({"parallelism_spec": pps_pb2.ParallelismSpec(constant=9)}, "parallelism_spec can't be given"),
     ]
     for wrong, complaint in refused:
         with pytest.raises(grpc.RpcError, match=complaint):
@@ -153,6 +155,27 @@ def test_a_pipeline_is_run_again_on_what_it_ran_on(pipeline_daemon: Daemon) -> N
     daemon.pps.RerunPipeline(pps_pb2.RerunPipelineRequest(pipeline=pipeline, exclude=[other]))
     daemon.pps.RerunPipeline(pps_pb2.RerunPipelineRequest(pipeline=pipeline, include=[given[0]]))
     assert len(jobs(daemon)) == 4
+
+
+def test_a_single_job_may_run_other_code(pipeline_daemon: Daemon, tmp_path: pathlib.Path) -> None:
+    daemon = pipeline_daemon
+    daemon.create_repo("in")
+    request = spec(stdin=['echo "$WORD" > /pfs/out/$(basename /pfs/in/*)'])
+    request.transform.env["WORD"] = "usual"
+    daemon.pps.CreatePipeline(request)
+    flush(daemon, daemon.commit_files("in", {"a": b"x"}))
+    job = tmp_path / "job.json"
+    job.write_text('{"transform": {"env": {"WORD": "other"}}}')
+    made = daemon.pachctl("run-pipeline", "upper", "-f", str(job)).stdout.decode().strip()
+    other = ended(daemon, pps_pb2.JobInfo(job=pps_pb2.Job(id=made)))
+    assert (other.state, other.data_processed, other.data_skipped) == (pps_pb2.JOB_SUCCESS, 1, 0)
+    assert daemon.get(other.output_commit, "a") == b"other\n"
+    assert dict(other.transform.env) == {"WORD": "other"}
+
+    # What it computed is its own: the pipeline goes on with what it had.
+    [made_next] = flush(daemon, daemon.commit_files("in", {"b": b"x"}))
+    assert daemon.get(made_next.commit, "a") == daemon.get(made_next.commit, "b") == b"usual\n"
+    assert jobs(daemon)[-1].data_skipped == 1
 
 
 def test_a_job_that_was_asked_for_survives_a_kill(pipeline_daemon: Daemon, gate: Gate) -> None:

@@ -29,10 +29,14 @@ class Stored:
         self.files: dict[str, bytes] = defaultdict(bytes)
         self.entries: dict[str, Entry] = {}
         self.directories: list[str] = []
+        self.zeros = 0
         self.messages = list(requests("a tag", str(scratch), INPUTS.get))
         for write in (write for message in self.messages for write in message.writes):
             if write.WhichOneof("what") == "data":
                 self.files[write.path] += write.data
+            elif write.WhichOneof("what") == "zeros":
+                self.files[write.path] += bytes(write.zeros)
+                self.zeros += write.zeros
             elif write.WhichOneof("what") == "entry":
                 self.entries[write.path] = entries.decode(write.entry)
             else:
@@ -93,6 +97,26 @@ def test_large_files_come_in_pieces_and_small_ones_together(tmp_path: pathlib.Pa
     assert len(stored.messages) < 10
     assert all(message.ByteSize() < 3 * MESSAGE_BYTES for message in stored.messages)
     assert [message.tag for message in stored.messages] == ["a tag"] + [""] * (len(stored.messages) - 1)
+
+
+def test_holes_are_not_sent(tmp_path: pathlib.Path) -> None:
+    with (tmp_path / "sparse").open("wb") as file:
+        for offset in (5 << 20, 9 << 20):
+            file.seek(offset)
+            file.write(b"data")
+        file.truncate(20 << 20)
+    with (tmp_path / "empty").open("wb") as file:
+        file.truncate(3 << 20)
+    stored = Stored(tmp_path)
+    assert stored.files == {path: (tmp_path / path[1:]).read_bytes() for path in ("/sparse", "/empty")}
+    assert stored.zeros > 22 << 20
+    assert sum(message.ByteSize() for message in stored.messages) < 1 << 20
+
+
+def test_names_of_one_file_are_all_stored(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "one").write_bytes(b"data")
+    (tmp_path / "two").hardlink_to(tmp_path / "one")
+    assert Stored(tmp_path).files == {"/one": b"data", "/two": b"data"}
 
 
 def test_links_into_inputs_become_what_they_point_at(tmp_path: pathlib.Path) -> None:

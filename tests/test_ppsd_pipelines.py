@@ -17,7 +17,7 @@ from google.protobuf import empty_pb2
 
 from pachproto import pfs_pb2, pps_pb2
 from tests.daemons import Daemon, commit, running
-from tests.pipelines import LIMIT, UPPER, Gate, delete, ended, inspect, logs, until, workers
+from tests.pipelines import LIMIT, UPPER, Gate, delete, ended, inspect, logs, until, update, workers
 from tests.pipelines import flush as flush
 from tests.pipelines import jobs as jobs
 from tests.pipelines import spec as spec
@@ -198,6 +198,72 @@ def test_a_worker_that_is_killed_gives_its_datum_back(pipeline_daemon: Daemon, g
     assert "killed by signal 9" in inspect(daemon).recent_error
 
 
+def test_a_worker_that_hangs_loses_its_datum_and_is_replaced(pipeline_daemon: Daemon, gate: Gate) -> None:
+    daemon = pipeline_daemon
+    daemon.create_repo("in")
+    daemon.pps.CreatePipeline(spec(stdin=gate.lines(), parallelism_spec={"constant": 1}))
+    given = daemon.commit_files("in", {"a": b"a"})
+    gate.began(1)
+    [hung] = workers(daemon)
+    os.kill(hung, signal.SIGSTOP)
+    gate.began(2)
+    gate.open()
+    flush(daemon, given)
+    [job] = jobs(daemon)
+    assert (job.data_processed, job.data_total) == (1, 1)
+    assert hung not in workers(daemon)
+    assert "did not answer any more" in inspect(daemon).recent_error
+
+
+def test_workers_that_are_added_take_part_in_the_job_that_runs(pipeline_daemon: Daemon, gate: Gate) -> None:
+    daemon = pipeline_daemon
+    daemon.create_repo("in")
+    daemon.pps.CreatePipeline(spec(stdin=gate.lines(), parallelism_spec={"constant": 1}))
+    given = daemon.commit_files("in", {"a": b"a", "b": b"b", "c": b"c"})
+    gate.began(1)
+    update(daemon, spec(stdin=gate.lines(), parallelism_spec={"constant": 3}))
+    gate.began(3)
+    gate.open()
+    flush(daemon, given)
+    assert [(job.data_processed, job.state) for job in jobs(daemon)] == [(3, pps_pb2.JOB_SUCCESS)]
+
+
+def test_commits_that_finish_while_a_job_runs_get_jobs_of_their_own_in_order(
+    pipeline_daemon: Daemon, gate: Gate
+) -> None:
+    daemon = pipeline_daemon
+    daemon.create_repo("in")
+    daemon.pps.CreatePipeline(spec(stdin=gate.lines()))
+    given = [daemon.commit_files("in", {"a": b"a"})]
+    gate.began(1)
+    given += [daemon.commit_files("in", {name: b"x"}) for name in "bc"]
+    assert [job.input.atom.commit for job in jobs(daemon)] == [given[0].id]
+    gate.open()
+    made = [flush(daemon, one)[0] for one in given]
+    assert [job.input.atom.commit for job in jobs(daemon)] == [one.id for one in given]
+    assert [daemon.list(one.commit) for one in made] == [["a"], ["a", "b"], ["a", "b", "c"]]
+
+
+def test_erasing_the_file_system_ends_what_runs_and_leaves_a_pipeline_that_works_again(
+    pipeline_daemon: Daemon, gate: Gate
+) -> None:
+    daemon = pipeline_daemon
+    daemon.create_repo("in")
+    daemon.pps.CreatePipeline(spec(stdin=gate.lines()))
+    daemon.commit_files("in", {"a": b"a"})
+    gate.began(1)
+    daemon.pfs.DeleteAll(empty_pb2.Empty(), timeout=LIMIT)
+    gate.open()
+    [job] = jobs(daemon)
+    assert ended(daemon, job).state == pps_pb2.JOB_FAILURE
+    assert "Traceback" not in daemon.log()
+    delete(daemon)
+    daemon.create_repo("in")
+    daemon.pps.CreatePipeline(spec(stdin=gate.lines()))
+    flush(daemon, daemon.commit_files("in", {"b": b"b"}))
+    assert daemon.list(commit("upper", "master")) == ["b"]
+
+
 def test_a_job_goes_on_after_the_daemon_is_killed(pipeline_daemon: Daemon, gate: Gate) -> None:
     daemon = pipeline_daemon
     daemon.create_repo("in")
@@ -255,7 +321,7 @@ def test_a_pipeline_that_is_refused_leaves_nothing_behind(pipeline_daemon: Daemo
         (spec(input={"atom": {"repo": "nowhere", "glob": "/*"}}), grpc.StatusCode.NOT_FOUND),
         (spec(input={"atom": {"repo": "in", "glob": "/["}}), grpc.StatusCode.INVALID_ARGUMENT),
         (spec(input={"atom": {"repo": "in", "glob": "/", "from_commit": "0" * 32}}), grpc.StatusCode.NOT_FOUND),
-        (spec(egress={"URL": "s3://bucket"}), grpc.StatusCode.INVALID_ARGUMENT),
+        (spec(egress={"URL": "ftp://bucket"}), grpc.StatusCode.INVALID_ARGUMENT),
         (spec(update=True), grpc.StatusCode.NOT_FOUND),
     ]:
         with pytest.raises(grpc.RpcError) as failed:

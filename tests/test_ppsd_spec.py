@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pachproto import pps_pb2
 from pfsd.errors import CorruptError, FormatError, InvalidError
-from ppsd import codec, durations
+from ppsd import codec, durations, quantities
+from ppsd.cgroups import Limits
 from ppsd.filesystem import CommitRef
 from ppsd.inputs import AtomSpec, CrossSpec, UnionSpec
 from ppsd.records import Deletion, JobIds, JobRecord, JobState, PipelineRecord, ProgressRecord, Stats
@@ -70,7 +71,8 @@ def test_every_accepted_field_reaches_the_spec() -> None:
     assert made.input == AtomSpec("n", "r", "b", "/", True, "c")
     assert (made.output_branch, made.description, made.constant) == ("o", "d", 4)
     assert made.scale_down_ns == 5400 * 10**9
-    assert made.unapplied() == ["resource_spec is not applied by this version"]
+    assert made.limits() == Limits(10**9, 0.5)
+    assert made.unapplied() == []
 
 
 def test_the_old_form_of_inputs_is_understood() -> None:
@@ -178,11 +180,26 @@ def test_text_that_is_not_json_is_refused(text: str, complaint: str) -> None:
         (changed(input={"union": [{}]}), "input.union[0] is missing"),
         (changed(input={"cross": [{"atom": {"repo": "r", "glob": "/"}}] * 2}), "two inputs that are called r"),
         (changed(input={"cross": [{"atom": {"repo": "edges", "glob": "/"}}]}), "its own output"),
-        (changed(input={"cron": {"name": "c", "spec": "@daily"}}), "input.cron is not run"),
+        (changed(input={"cron": {"name": "c", "spec": "daily"}}), "input.cron.spec should"),
+        (changed(input={"cron": {"spec": "@daily"}}), "input.cron.name is missing"),
+        (changed(input={"cron": {"name": "out", "spec": "@daily"}}), "input.cron.name can't be out"),
+        (changed(input={"cron": {"name": "c", "spec": "@daily", "repo": "a/b"}}), "input.cron.repo 'a/b' is invalid"),
+        (changed(input={"cron": {"name": "c", "spec": "@daily", "start": "1969-01-01T00:00:00Z"}}), "cron.start"),
+        (changed(input={"cron": {"name": "c", "spec": "@daily", "repo": "edges"}}), "its own output"),
         (changed(inputs=[{"repo": {"name": "r"}}]), "can't both be given"),
-        (changed(egress={"URL": "s3://b"}), "egress is not supported"),
-        (changed(incremental=True), "incremental is not supported"),
+        (changed(egress={}), "egress.URL is missing"),
+        (changed(egress={"URL": "gs://b/d"}), "egress.URL should be s3://BUCKET/DIRECTORY"),
+        (changed(egress={"URL": "s3:///d"}), "egress.URL should be s3://BUCKET/DIRECTORY"),
         (changed(parallelism_spec={"constant": 1, "coefficient": 1}), "not both"),
+        (changed(parallelism_spec={"coefficient": -1}), "parallelism_spec.coefficient should be a number above 0"),
+        (changed(parallelism_spec={"constant": 10**6}), "parallelism_spec asks for more than 1000 workers"),
+        (changed(resource_spec={"memory": "64"}), "resource_spec.memory should be at least"),
+        (changed(resource_spec={"memory": "much"}), "resource_spec.memory should be an amount of memory"),
+        (changed(resource_spec={"cpu": -1}), "resource_spec.cpu should not be negative"),
+        (changed(resource_spec={"cpu": 0.001}), "resource_spec.cpu should be at least 0.01"),
+        (changed(resource_spec={"gpu": -1}), "resource_spec.gpu should not be negative"),
+        (changed(transform={"cmd": ["x"], "image_pull_secrets": ["a/b"]}), "transform.image_pull_secrets[0]"),
+        (changed(transform={"cmd": ["x"], "debug": True}), "transform.debug is not supported"),
         (changed(output_branch="a/b"), "output_branch"),
         (changed(scale_down_threshold="0s"), "scale_down_threshold should be above 0"),
     ],
@@ -212,6 +229,20 @@ def test_durations_are_gos_and_protobufs(text: str, seconds: float) -> None:
 def test_what_is_no_duration_is_refused(text: str) -> None:
     with pytest.raises(InvalidError, match="field"):
         durations.parse(text, "field")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("512M", 512 * 10**6), ("1.5Gi", 3 << 29), ("1.2GB", 12 * 10**8), ("64Ki", 1 << 16), ("7", 7), ("2k", 2000)],
+)
+def test_amounts_of_memory_have_units(text: str, size: int) -> None:
+    assert quantities.parse(text, "field") == size
+
+
+@pytest.mark.parametrize("text", ["", "M", "1i", "1m", "1 G", "-1G", "1GiBs", "0x10"])
+def test_what_is_no_amount_of_memory_is_refused(text: str) -> None:
+    with pytest.raises(InvalidError, match="field should be an amount of memory"):
+        quantities.parse(text, "field")
 
 
 # --- records ---------------------------------------------------------------------------------------------

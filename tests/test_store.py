@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pfsd import content, dirs, entries, tree
+from pfsd import content, dirs, entries
 from pfsd._core import MAX_CHUNK, MIN_CHUNK
 from pfsd.entries import FileEntry
 from pfsd.errors import CorruptError, IsADirectoryPfsError, NotADirectoryPfsError, PfsError, StateError
@@ -135,6 +135,17 @@ def test_the_same_bytes_give_the_same_chunks_however_they_were_appended(store: S
     sizes = [chunk.size for _, chunk in entries.chunks_from(nodes, whole)]
     assert max(sizes) <= MAX_CHUNK
     assert min(sizes[:-1]) >= MIN_CHUNK
+
+
+def test_zeros_are_cut_as_if_they_were_written(store: Store) -> None:
+    chunks, rng = store.root.chunks, random.Random(3)
+    data = rng.randbytes(3 * MAX_CHUNK)
+    for before in (0, 1, MIN_CHUNK, len(data)):
+        for count in (0, 1, MIN_CHUNK, MAX_CHUNK, 3 * MAX_CHUNK + 17):
+            written, told = content.ChunkWriter(chunks), content.ChunkWriter(chunks)
+            want = [*written.write(data[:before] + bytes(count) + data[:MAX_CHUNK]), *written.finish()]
+            found = [*told.write(data[:before]), *told.zeros(count), *told.write(data[:MAX_CHUNK]), *told.finish()]
+            assert found == want
 
 
 def test_ranges_of_a_file_of_many_chunks(store: Store) -> None:
@@ -266,33 +277,6 @@ def test_ancestors_can_be_named_from_a_branch(store: Store) -> None:
         assert store.commits.resolve("r", name).id == made[place].id
     with pytest.raises(PfsError, match="master~4 not found in repo r"):
         store.commits.resolve("r", "master~4")
-
-
-def test_trees_merge_in_order_and_files_of_several_are_joined(store: Store) -> None:
-    for number in range(300):
-        upload = store.trees.upload()
-        upload.write("words/the", b"%d " % number)
-        upload.write(f"own/{number}", b"x")
-        upload.finish(f"t/{number:03d}")
-    store.repos.create("r")
-    commit = store.commits.start("r", branch="master")
-    stored = store.trees.merge_into(commit, [f"t/{number:03d}" for number in range(300)])
-    store.commits.finish("r", commit.id)
-    assert stored.top.files == 301
-    expected = b"".join(b"%d " % number for number in range(300))
-    assert b"".join(store.files.read(store.commits.resolve("r", "master"), "words/the", 0, 0)) == expected
-
-
-def test_trees_that_disagree_about_a_path_are_not_merged(store: Store) -> None:
-    for tag, path in (("a", "p"), ("b", "p/q")):
-        upload = store.trees.upload()
-        upload.write(path, b"x")
-        upload.finish(tag)
-    store.repos.create("r")
-    commit = store.commits.start("r", branch="master")
-    with pytest.raises(StateError, match="/p is a file in the output of one datum and a directory"):
-        store.trees.merge_into(commit, ["a", "b"])
-    assert store.commits.tree(commit).root == tree.EMPTY
 
 
 def test_damage_in_a_growing_pack_costs_only_the_chunk_that_it_hit(tmp_path: pathlib.Path) -> None:

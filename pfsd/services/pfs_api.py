@@ -14,6 +14,7 @@ from pfsd.errors import InvalidError
 from pfsd.records import Commit
 from pfsd.services import convert, listings, waiting
 from pfsd.services.convert import commit_ref
+from pfsd.services.sessions_api import collect
 from pfsd.services.threads import in_thread
 from pfsd.services.urls import fetch
 from pfsd.split import Delimiter
@@ -71,7 +72,10 @@ class PfsService:
         return convert.commit_name(commit.repo, commit.id)
 
     async def FinishCommit(self, request: pfs_pb2.FinishCommitRequest, _context: Any) -> Empty:
-        await in_thread(self._store.commits.finish, request.commit.repo.name, request.commit.id)
+        commit = self._resolve(request.commit)
+        if commit.is_open:
+            await collect(self._store.root.sessions, commit.repo, commit.id)
+        await in_thread(self._store.commits.finish, commit.repo, commit.id)
         return Empty()
 
     async def InspectCommit(self, request: pfs_pb2.InspectCommitRequest, _context: Any) -> pfs_pb2.CommitInfo:

@@ -12,6 +12,7 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor
 
 from pfsd import errors
+from pfsd.services.sessions_api import caller_of, recalled
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,11 @@ def wrap(method: MethodDescriptor, function: Any) -> Any:
 
     async def call(request: Any, context: Any) -> Any:
         try:
-            return await function(_whole(request, context) if method.client_streaming else request, context)
+            with caller_of(context) as caller:
+                try:
+                    return await function(_whole(request, context) if method.client_streaming else request, context)
+                finally:
+                    await recalled(caller)
         except Exception as error:  # noqa: BLE001 (every defect is answered, and logged, here)
             await _abort(context, method, error)
 

@@ -9,14 +9,14 @@ from google.protobuf.empty_pb2 import Empty
 
 from pachproto import pfs_pb2, pfsd_pb2
 from pfsd import entries, paths
-from pfsd.entries import Chunk
+from pfsd.entries import Chunk, Entry
 from pfsd.errors import CorruptError, InvalidError
 from pfsd.root import FORMAT
-from pfsd.services import convert, listings
+from pfsd.services import convert, listings, sessions_api
 from pfsd.services.threads import in_thread, stream_in_thread
 from pfsd.store import Store
 from pfsd.tree import HASH_BYTES
-from pfsd.trees import StoredTree, TreeUpload
+from pfsd.trees import StoredTree, TreeChange, TreeUpload
 from pfsd.uploads import BulkUpload
 
 BATCH = 256
@@ -39,10 +39,18 @@ class StoreService:
         )
 
     async def GetCommitTree(self, request: pfs_pb2.Commit, _context: Any) -> pfsd_pb2.CommitTree:
+        sessions = self._store.root.sessions
+        lease = sessions.lease((request.repo.name, ""))
         commit = self._store.commits.resolve(request.repo.name, request.id)
+        if commit.is_open:
+            sessions.lease((commit.repo, commit.id))
         top = await in_thread(self._store.commits.tree, commit)
         return pfsd_pb2.CommitTree(
-            info=convert.commit_info(commit), root=top.root, files=top.files, directories=top.directories
+            info=convert.commit_info(commit),
+            root=top.root,
+            files=top.files,
+            directories=top.directories,
+            lease=lease,
         )
 
     async def GetNodes(self, request: pfsd_pb2.NodeRequest, _context: Any) -> AsyncIterator[pfsd_pb2.NodeBatch]:
@@ -119,6 +127,21 @@ class StoreService:
                 ]
             )
 
+    async def GlobChanges(
+        self, request: pfsd_pb2.GlobChangesRequest, _context: Any
+    ) -> AsyncIterator[pfsd_pb2.PathChangeBatch]:
+        old, new = (self._store.commits.resolve(one.repo.name, one.id) for one in (request.old, request.new))
+        found = await in_thread(self._store.files.glob_changes, old, new, request.pattern)
+        async for batch in stream_in_thread(found, BATCH):
+            yield pfsd_pb2.PathChangeBatch(
+                changes=[
+                    pfsd_pb2.PathChange(
+                        path=paths.join(item.path), old_entry=_encoded(item.old), new_entry=_encoded(item.new)
+                    )
+                    for item in batch
+                ]
+            )
+
     async def PutTree(self, requests: AsyncIterator[pfsd_pb2.PutTreeRequest], _context: Any) -> pfsd_pb2.TreeInfo:
         upload = self._store.trees.upload()
         tag = ""
@@ -135,6 +158,27 @@ class StoreService:
             await in_thread(upload.abandon)
             raise
 
+    async def PutTrees(
+        self, requests: AsyncIterator[pfsd_pb2.PutTreeRequest], _context: Any
+    ) -> AsyncIterator[pfsd_pb2.TreeInfo]:
+        upload: TreeUpload | None = None
+        tag = ""
+        try:
+            async for request in requests:
+                if upload is None:
+                    upload, tag = self._store.trees.upload(), request.tag
+                if not tag:
+                    raise InvalidError("the first message of each tree of PutTrees has to hold a tag")
+                if request.last:
+                    stored = await in_thread(_finish_tree, upload, list(request.writes), tag)
+                    upload = None
+                    yield _tree_info(stored)
+                else:
+                    await in_thread(_write_tree, upload, list(request.writes))
+        finally:
+            if upload is not None:
+                await in_thread(upload.abandon)
+
     async def HasTags(self, request: pfsd_pb2.TagRequest, _context: Any) -> pfsd_pb2.TagPresence:
         return pfsd_pb2.TagPresence(present=await in_thread(self._store.tags.present, list(request.tags)))
 
@@ -145,19 +189,29 @@ class StoreService:
         return Empty()
 
     async def MergeTrees(self, requests: AsyncIterator[pfsd_pb2.MergeTreesRequest], _context: Any) -> pfsd_pb2.TreeInfo:
-        commit = None
-        tags: list[str] = []
+        first: pfsd_pb2.MergeTreesRequest | None = None
+        changes: list[TreeChange] = []
         async for request in requests:
-            if commit is None:
-                commit = self._store.commits.resolve(request.commit.repo.name, request.commit.id)
-            tags += request.tags
-        if commit is None:
+            first = first or request
+            changes += [TreeChange(change.order, change.tag) for change in request.changes]
+        if first is None:
             raise InvalidError("MergeTrees needs at least one message, which names a commit")
-        return _tree_info(await in_thread(self._store.trees.merge_into, commit, tags))
+        if not all(change.order for change in changes):
+            raise InvalidError("a tree that is merged needs an order that is not empty")
+        commit = self._store.commits.resolve(first.commit.repo.name, first.commit.id)
+        return _tree_info(
+            await in_thread(self._store.trees.merge_into, commit, changes, base=first.base, result=first.result)
+        )
 
     async def FailCommit(self, request: pfsd_pb2.FailCommitRequest, _context: Any) -> Empty:
         self._store.commits.fail(request.commit.repo.name, request.commit.id, request.reason)
         return Empty()
+
+    async def Attach(
+        self, requests: AsyncIterator[pfsd_pb2.MountMessage], _context: Any
+    ) -> AsyncIterator[pfsd_pb2.MountRequest]:
+        async for request in sessions_api.attach(self._store.root.sessions, requests):
+            yield request
 
     async def WatchChanges(self, _request: Empty, _context: Any) -> AsyncIterator[pfsd_pb2.Changes]:
         subscription = self._store.root.changes.subscribe()
@@ -172,7 +226,7 @@ class StoreService:
 def _put_files(upload: BulkUpload, request: pfsd_pb2.PutFilesRequest) -> None:
     for file in request.files:
         chunks = [Chunk(chunk.hash, chunk.size) for chunk in file.chunks]
-        upload.add(file.path, file.overwrite, file.data, chunks, file.more)
+        upload.add(file.path, file.overwrite, file.data, chunks, file.more, zeros=file.zeros)
     upload.stage()
 
 
@@ -181,6 +235,8 @@ def _write_tree(upload: TreeUpload, writes: list[pfsd_pb2.TreeWrite]) -> None:
         kind = write.WhichOneof("what")
         if kind == "data":
             upload.write(write.path, write.data)
+        elif kind == "zeros":
+            upload.zeros(write.path, write.zeros)
         elif kind == "entry":
             try:
                 upload.put(write.path, entries.decode(write.entry))
@@ -189,7 +245,16 @@ def _write_tree(upload: TreeUpload, writes: list[pfsd_pb2.TreeWrite]) -> None:
         elif kind == "directory":
             upload.put(write.path, entries.EMPTY_DIR)
         else:
-            raise InvalidError(f"nothing is given for {write.path}: set data, entry or directory")
+            raise InvalidError(f"nothing is given for {write.path}: set data, zeros, entry or directory")
+
+
+def _finish_tree(upload: TreeUpload, writes: list[pfsd_pb2.TreeWrite], tag: str) -> StoredTree:
+    _write_tree(upload, writes)
+    return upload.finish(tag)
+
+
+def _encoded(entry: Entry | None) -> bytes:
+    return b"" if entry is None else entries.encode(entry)
 
 
 def _tree_info(stored: StoredTree) -> pfsd_pb2.TreeInfo:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +19,13 @@ _pool = ThreadPoolExecutor(THREADS, thread_name_prefix="store")
 
 
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """The result of a call made in a thread. Once begun, it runs to its end even when the waiting is cancelled."""
+    """The result of a call made in a thread. It has the caller's context.
+
+    Once begun, it runs to its end even when the waiting is cancelled.
+    """
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_pool, lambda: function(*args, **kwargs))
+    context = contextvars.copy_context()
+    return await loop.run_in_executor(_pool, lambda: context.run(function, *args, **kwargs))
 
 
 async def stream_in_thread(items: Iterable[T], at_once: int = 1) -> AsyncIterator[list[T]]:

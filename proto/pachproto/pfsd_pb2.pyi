@@ -21,16 +21,18 @@ class StoreInfo(_message.Message):
     def __init__(self, id: _Optional[str] = ..., format: _Optional[int] = ..., object_store: _Optional[str] = ..., spool: _Optional[str] = ...) -> None: ...
 
 class CommitTree(_message.Message):
-    __slots__ = ("info", "root", "files", "directories")
+    __slots__ = ("info", "root", "files", "directories", "lease")
     INFO_FIELD_NUMBER: _ClassVar[int]
     ROOT_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
     DIRECTORIES_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
     info: _pfs_pb2.CommitInfo
     root: bytes
     files: int
     directories: int
-    def __init__(self, info: _Optional[_Union[_pfs_pb2.CommitInfo, _Mapping]] = ..., root: _Optional[bytes] = ..., files: _Optional[int] = ..., directories: _Optional[int] = ...) -> None: ...
+    lease: int
+    def __init__(self, info: _Optional[_Union[_pfs_pb2.CommitInfo, _Mapping]] = ..., root: _Optional[bytes] = ..., files: _Optional[int] = ..., directories: _Optional[int] = ..., lease: _Optional[int] = ...) -> None: ...
 
 class NodeRequest(_message.Message):
     __slots__ = ("hashes",)
@@ -94,25 +96,55 @@ class PathEntryBatch(_message.Message):
     entries: _containers.RepeatedCompositeFieldContainer[PathEntry]
     def __init__(self, entries: _Optional[_Iterable[_Union[PathEntry, _Mapping]]] = ...) -> None: ...
 
+class GlobChangesRequest(_message.Message):
+    __slots__ = ("old", "new", "pattern")
+    OLD_FIELD_NUMBER: _ClassVar[int]
+    NEW_FIELD_NUMBER: _ClassVar[int]
+    PATTERN_FIELD_NUMBER: _ClassVar[int]
+    old: _pfs_pb2.Commit
+    new: _pfs_pb2.Commit
+    pattern: str
+    def __init__(self, old: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., new: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., pattern: _Optional[str] = ...) -> None: ...
+
+class PathChange(_message.Message):
+    __slots__ = ("path", "old_entry", "new_entry")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    OLD_ENTRY_FIELD_NUMBER: _ClassVar[int]
+    NEW_ENTRY_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    old_entry: bytes
+    new_entry: bytes
+    def __init__(self, path: _Optional[str] = ..., old_entry: _Optional[bytes] = ..., new_entry: _Optional[bytes] = ...) -> None: ...
+
+class PathChangeBatch(_message.Message):
+    __slots__ = ("changes",)
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
+    changes: _containers.RepeatedCompositeFieldContainer[PathChange]
+    def __init__(self, changes: _Optional[_Iterable[_Union[PathChange, _Mapping]]] = ...) -> None: ...
+
 class TreeWrite(_message.Message):
-    __slots__ = ("path", "data", "entry", "directory")
+    __slots__ = ("path", "data", "entry", "directory", "zeros")
     PATH_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     ENTRY_FIELD_NUMBER: _ClassVar[int]
     DIRECTORY_FIELD_NUMBER: _ClassVar[int]
+    ZEROS_FIELD_NUMBER: _ClassVar[int]
     path: str
     data: bytes
     entry: bytes
     directory: bool
-    def __init__(self, path: _Optional[str] = ..., data: _Optional[bytes] = ..., entry: _Optional[bytes] = ..., directory: _Optional[bool] = ...) -> None: ...
+    zeros: int
+    def __init__(self, path: _Optional[str] = ..., data: _Optional[bytes] = ..., entry: _Optional[bytes] = ..., directory: _Optional[bool] = ..., zeros: _Optional[int] = ...) -> None: ...
 
 class PutTreeRequest(_message.Message):
-    __slots__ = ("tag", "writes")
+    __slots__ = ("tag", "writes", "last")
     TAG_FIELD_NUMBER: _ClassVar[int]
     WRITES_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
     tag: str
     writes: _containers.RepeatedCompositeFieldContainer[TreeWrite]
-    def __init__(self, tag: _Optional[str] = ..., writes: _Optional[_Iterable[_Union[TreeWrite, _Mapping]]] = ...) -> None: ...
+    last: bool
+    def __init__(self, tag: _Optional[str] = ..., writes: _Optional[_Iterable[_Union[TreeWrite, _Mapping]]] = ..., last: _Optional[bool] = ...) -> None: ...
 
 class TreeInfo(_message.Message):
     __slots__ = ("object", "root", "size_bytes", "files", "bytes_written")
@@ -146,13 +178,25 @@ class DeleteTagPrefixRequest(_message.Message):
     prefix: str
     def __init__(self, prefix: _Optional[str] = ...) -> None: ...
 
+class TreeChange(_message.Message):
+    __slots__ = ("order", "tag")
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    TAG_FIELD_NUMBER: _ClassVar[int]
+    order: str
+    tag: str
+    def __init__(self, order: _Optional[str] = ..., tag: _Optional[str] = ...) -> None: ...
+
 class MergeTreesRequest(_message.Message):
-    __slots__ = ("commit", "tags")
+    __slots__ = ("commit", "base", "result", "changes")
     COMMIT_FIELD_NUMBER: _ClassVar[int]
-    TAGS_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
     commit: _pfs_pb2.Commit
-    tags: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., tags: _Optional[_Iterable[str]] = ...) -> None: ...
+    base: str
+    result: str
+    changes: _containers.RepeatedCompositeFieldContainer[TreeChange]
+    def __init__(self, commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., base: _Optional[str] = ..., result: _Optional[str] = ..., changes: _Optional[_Iterable[_Union[TreeChange, _Mapping]]] = ...) -> None: ...
 
 class FailCommitRequest(_message.Message):
     __slots__ = ("commit", "reason")
@@ -217,18 +261,20 @@ class ChunkReference(_message.Message):
     def __init__(self, hash: _Optional[bytes] = ..., size: _Optional[int] = ...) -> None: ...
 
 class FilePut(_message.Message):
-    __slots__ = ("path", "overwrite", "data", "chunks", "more")
+    __slots__ = ("path", "overwrite", "data", "chunks", "zeros", "more")
     PATH_FIELD_NUMBER: _ClassVar[int]
     OVERWRITE_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     CHUNKS_FIELD_NUMBER: _ClassVar[int]
+    ZEROS_FIELD_NUMBER: _ClassVar[int]
     MORE_FIELD_NUMBER: _ClassVar[int]
     path: str
     overwrite: bool
     data: bytes
     chunks: _containers.RepeatedCompositeFieldContainer[ChunkReference]
+    zeros: int
     more: bool
-    def __init__(self, path: _Optional[str] = ..., overwrite: _Optional[bool] = ..., data: _Optional[bytes] = ..., chunks: _Optional[_Iterable[_Union[ChunkReference, _Mapping]]] = ..., more: _Optional[bool] = ...) -> None: ...
+    def __init__(self, path: _Optional[str] = ..., overwrite: _Optional[bool] = ..., data: _Optional[bytes] = ..., chunks: _Optional[_Iterable[_Union[ChunkReference, _Mapping]]] = ..., zeros: _Optional[int] = ..., more: _Optional[bool] = ...) -> None: ...
 
 class PutFilesRequest(_message.Message):
     __slots__ = ("commit", "files")
@@ -243,6 +289,42 @@ class PutFilesResponse(_message.Message):
     FILES_FIELD_NUMBER: _ClassVar[int]
     files: int
     def __init__(self, files: _Optional[int] = ...) -> None: ...
+
+class MountMessage(_message.Message):
+    __slots__ = ("attach", "writes", "rests", "done", "busy")
+    ATTACH_FIELD_NUMBER: _ClassVar[int]
+    WRITES_FIELD_NUMBER: _ClassVar[int]
+    RESTS_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    BUSY_FIELD_NUMBER: _ClassVar[int]
+    attach: Attachment
+    writes: str
+    rests: str
+    done: int
+    busy: int
+    def __init__(self, attach: _Optional[_Union[Attachment, _Mapping]] = ..., writes: _Optional[str] = ..., rests: _Optional[str] = ..., done: _Optional[int] = ..., busy: _Optional[int] = ...) -> None: ...
+
+class Attachment(_message.Message):
+    __slots__ = ("session", "writes")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    WRITES_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    writes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, session: _Optional[str] = ..., writes: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class MountRequest(_message.Message):
+    __slots__ = ("number", "lease_ms", "writes", "recall", "send")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    LEASE_MS_FIELD_NUMBER: _ClassVar[int]
+    WRITES_FIELD_NUMBER: _ClassVar[int]
+    RECALL_FIELD_NUMBER: _ClassVar[int]
+    SEND_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    lease_ms: int
+    writes: str
+    recall: _pfs_pb2.Commit
+    send: _pfs_pb2.Commit
+    def __init__(self, number: _Optional[int] = ..., lease_ms: _Optional[int] = ..., writes: _Optional[str] = ..., recall: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., send: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ...) -> None: ...
 
 class Record(_message.Message):
     __slots__ = ("key", "value")

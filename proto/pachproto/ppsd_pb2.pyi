@@ -21,21 +21,23 @@ class Hello(_message.Message):
     def __init__(self, pipeline: _Optional[str] = ..., worker_id: _Optional[str] = ..., salt: _Optional[str] = ..., notice: _Optional[str] = ...) -> None: ...
 
 class DatumInput(_message.Message):
-    __slots__ = ("name", "commit", "path", "entry", "lazy")
+    __slots__ = ("name", "commit", "path", "entry", "lazy", "former_entry")
     NAME_FIELD_NUMBER: _ClassVar[int]
     COMMIT_FIELD_NUMBER: _ClassVar[int]
     PATH_FIELD_NUMBER: _ClassVar[int]
     ENTRY_FIELD_NUMBER: _ClassVar[int]
     LAZY_FIELD_NUMBER: _ClassVar[int]
+    FORMER_ENTRY_FIELD_NUMBER: _ClassVar[int]
     name: str
     commit: _pfs_pb2.Commit
     path: str
     entry: bytes
     lazy: bool
-    def __init__(self, name: _Optional[str] = ..., commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., path: _Optional[str] = ..., entry: _Optional[bytes] = ..., lazy: _Optional[bool] = ...) -> None: ...
+    former_entry: bytes
+    def __init__(self, name: _Optional[str] = ..., commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., path: _Optional[str] = ..., entry: _Optional[bytes] = ..., lazy: _Optional[bool] = ..., former_entry: _Optional[bytes] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("lease", "job_id", "datum_id", "tag", "inputs", "transform", "output_commit")
+    __slots__ = ("lease", "job_id", "datum_id", "tag", "inputs", "transform", "output_commit", "former_tag", "stats_tag")
     LEASE_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     DATUM_ID_FIELD_NUMBER: _ClassVar[int]
@@ -43,6 +45,8 @@ class Assignment(_message.Message):
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     TRANSFORM_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_COMMIT_FIELD_NUMBER: _ClassVar[int]
+    FORMER_TAG_FIELD_NUMBER: _ClassVar[int]
+    STATS_TAG_FIELD_NUMBER: _ClassVar[int]
     lease: int
     job_id: str
     datum_id: str
@@ -50,7 +54,9 @@ class Assignment(_message.Message):
     inputs: _containers.RepeatedCompositeFieldContainer[DatumInput]
     transform: _pps_pb2.Transform
     output_commit: _pfs_pb2.Commit
-    def __init__(self, lease: _Optional[int] = ..., job_id: _Optional[str] = ..., datum_id: _Optional[str] = ..., tag: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[DatumInput, _Mapping]]] = ..., transform: _Optional[_Union[_pps_pb2.Transform, _Mapping]] = ..., output_commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ...) -> None: ...
+    former_tag: str
+    stats_tag: str
+    def __init__(self, lease: _Optional[int] = ..., job_id: _Optional[str] = ..., datum_id: _Optional[str] = ..., tag: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[DatumInput, _Mapping]]] = ..., transform: _Optional[_Union[_pps_pb2.Transform, _Mapping]] = ..., output_commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., former_tag: _Optional[str] = ..., stats_tag: _Optional[str] = ...) -> None: ...
 
 class Outcome(_message.Message):
     __slots__ = ("lease", "error", "stats")

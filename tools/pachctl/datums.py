@@ -5,6 +5,7 @@ from __future__ import annotations
 from pachproto import pps_pb2
 from tools.pachctl.command import Arguments, Command, add_raw_option
 from tools.pachctl.connection import connect
+from tools.pachctl.jobs import process_stats
 from tools.pachctl.output import print_raw, print_table
 from tools.pachctl.states import DATUM_STATES
 
@@ -19,6 +20,10 @@ def row(info: pps_pb2.DatumInfo) -> tuple[str, ...]:
 def block(info: pps_pb2.DatumInfo) -> list[str]:
     """A datum's lines when it is inspected."""
     lines = [f"ID: {info.datum.id}", f"Job ID: {info.datum.job.id}", f"State: {DATUM_STATES[info.state]}"]
+    if info.HasField("stats"):
+        lines += process_stats(info.stats)
+    if info.HasField("pfs_state"):
+        lines.append(f"Stats Commit: {info.pfs_state.commit.id}")
     return [*lines, "Files:", *(f"  {file.path}  {file.hash.hex()}" for file in info.data)]
 
 

@@ -40,7 +40,6 @@ def progress(info: pps_pb2.JobInfo) -> str:
 
 def block(info: pps_pb2.JobInfo) -> list[str]:
     """A job's lines when it is inspected."""
-    stats = info.stats
     lines = [f"ID: {info.job.id}"]
     if info.HasField("pipeline"):
         lines.append(f"Pipeline: {info.pipeline.name}")
@@ -52,11 +51,7 @@ def block(info: pps_pb2.JobInfo) -> list[str]:
     lines += [
         f"State: {JOB_STATES[info.state]}",
         f"Progress: {progress(info)}",
-        f"Data Downloaded: {format.size(stats.download_bytes)}",
-        f"Data Uploaded: {format.size(stats.upload_bytes)}",
-        f"Download Time: {span(stats.download_time)}",
-        f"Process Time: {span(stats.process_time)}",
-        f"Upload Time: {span(stats.upload_time)}",
+        *process_stats(info.stats),
         "Worker Status:",
         *format.table([WORKER_HEADER, *map(_worker_row, info.worker_status)]),
         f"Restarts: {info.restart}",
@@ -68,9 +63,22 @@ def block(info: pps_pb2.JobInfo) -> list[str]:
     lines += ["Transform:", as_json(info.transform, field_names=True)]
     if info.output_commit.id:
         lines.append(f"Output Commit: {info.output_commit.id}")
+    if info.HasField("stats_commit"):
+        lines.append(f"Stats Commit: {info.stats_commit.id}")
     if info.HasField("egress"):
         lines.append(f"Egress: {info.egress.URL}")
     return lines
+
+
+def process_stats(stats: pps_pb2.ProcessStats) -> list[str]:
+    """The lines for what datums cost."""
+    return [
+        f"Data Downloaded: {format.size(stats.download_bytes)}",
+        f"Data Uploaded: {format.size(stats.upload_bytes)}",
+        f"Download Time: {span(stats.download_time)}",
+        f"Process Time: {span(stats.process_time)}",
+        f"Upload Time: {span(stats.upload_time)}",
+    ]
 
 
 def inspect_job(arguments: Arguments) -> None:

@@ -38,6 +38,8 @@ def block(info: pps_pb2.PipelineInfo) -> list[str]:
     lines += ["Transform:", as_json(info.transform, field_names=True)]
     if info.HasField("egress"):
         lines.append(f"Egress: {info.egress.URL}")
+    if info.HasField("service"):
+        lines.append(f"Service: port {info.service.internal_port}, reached at port {info.service.external_port}")
     counts = "  ".join(f"{word}: {info.job_counts.get(state, 0)}" for state, word in JOB_STATES.items())
     return [*lines, "Job Counts:", counts]
 
@@ -73,14 +75,19 @@ def resources(spec: pps_pb2.ResourceSpec) -> list[str]:
 
 def create_pipeline(arguments: Arguments) -> None:
     """Creates the pipelines that a file describes."""
+    _refuse_pushing(arguments)
     _put_pipelines(arguments.file, update=False, reprocess=False)
 
 
 def update_pipeline(arguments: Arguments) -> None:
     """Updates the pipelines that a file describes."""
-    if arguments.push_images:
-        raise UsageError("--push-images is not offered: push the image with your registry's tool, then update the spec")
+    _refuse_pushing(arguments)
     _put_pipelines(arguments.file, update=True, reprocess=arguments.reprocess)
+
+
+def _refuse_pushing(arguments: Arguments) -> None:
+    if arguments.push_images or arguments.registry or arguments.username or arguments.password:
+        raise UsageError("--push-images is not offered: push the image with your registry's tool, then update the spec")
 
 
 def _put_pipelines(source: str, *, update: bool, reprocess: bool) -> None:
@@ -186,6 +193,10 @@ def _create_options(parser: argparse.ArgumentParser) -> None:
         default="-",
         help="the file with the specification: a local file, a URL, or - for standard input (the default)",
     )
+    parser.add_argument("-p", "--push-images", action="store_true", help="not offered: push images with other tools")
+    for short, name in (("-r", "--registry"), ("-u", "--username")):
+        parser.add_argument(short, name, metavar="NAME", default="", help="not offered, as --push-images is not")
+    parser.add_argument("--password", metavar="TEXT", default="", help="not offered, as --push-images is not")
 
 
 def _update_options(parser: argparse.ArgumentParser) -> None:
@@ -193,7 +204,6 @@ def _update_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reprocess", action="store_true", help="compute everything again, also what the change does not touch"
     )
-    parser.add_argument("-p", "--push-images", action="store_true", help="not offered: push images with other tools")
 
 
 def _run_options(parser: argparse.ArgumentParser) -> None:

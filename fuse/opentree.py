@@ -1,0 +1,156 @@
+"""What an open commit shows: its tree as the daemon last told it, and how long that holds.
+
+See `Attach` in `pfsd.proto` for the leases by which it holds.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+import trio
+
+from fuse import kernelcache
+from fuse.commits import CommitRecord
+from fuse.content import Content
+from fuse.inodes import FOREVER, InodeTable, Snapshot
+from fuse.kernelcache import TooManyError
+from fuse.opennodes import OpenDir, OpenFile
+from pfsd.entries import DirEntry
+from pfsd.errors import NotFoundError, PfsError
+
+log = logging.getLogger(__name__)
+
+CONTENDED_SECONDS = 1.0
+"""For which the kernel keeps nothing of a commit after another client has changed it."""
+
+
+class CommitSource(Protocol):
+    """What tells how an open commit is now (`fuse.commits.Commits`)."""
+
+    async def tree_of_open(self, repo: str, commit_id: str) -> CommitRecord:
+        """The commit, which may be finished. Raises NotFoundError when it is deleted."""
+
+
+class OpenTree:
+    """The tree of one open commit, or of one that was open when a program began to use it."""
+
+    def __init__(
+        self, snapshot: Snapshot, root: bytes, content: Content, inodes: InodeTable, commits: CommitSource
+    ) -> None:
+        self.snapshot = snapshot
+        self.root = root
+        """Root hash of its tree, as it was last told."""
+        self.is_closed = False
+        """Whether it is finished or deleted: nothing can be written any more."""
+        self.content = content
+        self.inodes = inodes
+        self.top: OpenDir
+        self.recalls = 0
+        """How often another client has changed it."""
+        self._commits = commits
+        self._asked = -1.0
+        self._until = -1.0
+        """Until when `root` is the commit's tree, by trio's clock."""
+        self._contended = -1.0
+        """Until when the kernel may keep nothing."""
+        self._shown = -1.0
+        """Until when the kernel may keep something ..."""
+        self._shown_root = root
+        """... of this tree, or ..."""
+        self._touched: set[tuple[int, bytes]] = set()
+        """... under these names in directories, which were changed through this mount meanwhile."""
+        self._is_final = False
+        """Whether it is finished and lacks nothing that was written here."""
+        self._time_ns = snapshot.time_ns
+
+    def __str__(self) -> str:
+        return f"{self.snapshot.repo}/{self.snapshot.commit}"
+
+    @property
+    def timeout(self) -> float:
+        """Seconds for which the kernel may keep names, also those of nothing, and attributes, if it is told now."""
+        if self._is_final:
+            return FOREVER
+        now = trio.current_time()
+        if self.is_closed or now < self._contended or self._until <= now:
+            return 0.0
+        if now >= self._shown:
+            self._shown_root = self.root
+            self._touched.clear()
+        self._shown = max(self._shown, self._until)
+        return self._until - now
+
+    def install(self, root: bytes, asked: float, until: float = -1.0) -> None:
+        """The commit's tree as it was told to a call that began at `asked`, and until when it is that."""
+        if asked >= self._asked and not self.is_closed:
+            self.root, self._asked = root, asked
+            self._until = max(self._until, until)
+
+    def touch(self, directory: OpenDir, name: bytes) -> None:
+        """A name, or what it stands for, is changed through this mount."""
+        if len(self._touched) <= kernelcache.MOST_NAMES:
+            self._touched.add((directory.ino, name))
+
+    async def freshen(self) -> None:
+        """Ask for the commit's tree unless what was told holds."""
+        if not self.is_closed and trio.current_time() >= self._until:
+            await self.refresh()
+
+    async def refresh(self) -> None:
+        """Ask for the commit's tree."""
+        try:
+            commit = await self._commits.tree_of_open(self.snapshot.repo, self.snapshot.commit)
+        except NotFoundError:
+            self.close()
+            return
+        if commit.finished:
+            self.install(commit.root or self.root, trio.current_time())
+            self.close()
+        else:
+            self.install(commit.root or self.root, commit.asked, commit.until)
+
+    def lapse(self) -> None:
+        """What was told of it holds no longer."""
+        self._until = -1.0
+
+    async def recall(self) -> None:
+        """Another client has changed it: have the kernel forget what it keeps of that."""
+        now = trio.current_time()
+        self.lapse()
+        self.recalls += 1
+        self._contended = now + CONTENDED_SECONDS
+        if now >= self._shown:
+            return
+        before, touched = self._shown_root, list(self._touched)
+        try:
+            await self.refresh()
+            changed = await kernelcache.changes(self.content, self.top, before, self.root, touched)
+        except (PfsError, TooManyError) as error:
+            log.info("%s: what the kernel keeps runs out: %s", self, error)
+            await trio.sleep_until(self._shown + kernelcache.LATE_SECONDS)
+        else:
+            await kernelcache.forget(changed, self.inodes)
+
+    def _finalize(self, commit: CommitRecord) -> None:
+        """What it shows is exactly this commit, which is finished."""
+        self.root, self._time_ns, self._is_final = commit.root or self.root, commit.time_ns, True
+        self.close()
+
+    def time_of(self, changed_ns: int) -> int:
+        """The time that a node shows which this mount has changed then, if it has (else 0)."""
+        return self._time_ns if self._is_final or not changed_ns else changed_ns
+
+    def close(self) -> None:
+        """It is finished or deleted."""
+        self.is_closed = True
+
+    async def current(self, node: OpenFile) -> None:
+        """Make sure that a file's entry is what the tree has."""
+        while node.is_stale and node.is_linked and node.parent is not None:
+            root, parent = self.root, node.parent
+            assert isinstance(parent, OpenDir)
+            value = await self.content.child(DirEntry(await parent.tree_root()), node.key)
+            if root == self.root and not node.is_local:
+                # what another client has removed meanwhile stays as it was for those who have it open
+                node.set_value(value if value is not None and value[:1] == node.value[:1] else node.value)

@@ -1,0 +1,106 @@
+"""`Attach` of `pfsd.Store`, and the waiting for attached mounts."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pachproto import pfs_pb2, pfsd_pb2
+from pfsd.errors import InvalidError
+from pfsd.sessions import LEASE_SECONDS, Caller, Request, Session, Sessions, calling
+
+SESSION_KEY = "pfsd-session"
+"""Of a call's metadata: the session of the mount that makes it."""
+
+SILENT_SECONDS = 3.0
+"""For which a mount that has to send may show no sign of life."""
+
+
+@contextmanager
+def caller_of(context: Any) -> Iterator[Caller]:
+    """What the block changes is the call's of this context."""
+    metadata: Iterable[tuple[str, Any]] = context.invocation_metadata() or ()
+    with calling(next((value for key, value in metadata if key == SESSION_KEY), "")) as caller:
+        yield caller
+
+
+async def recalled(caller: Caller) -> None:
+    """Return when no mount relies any more on what the call has changed."""
+    for request in caller.recalls:
+        left = request.expires - time.monotonic()
+        if left > 0:
+            await asyncio.wait([asyncio.wrap_future(request.done)], timeout=left)
+
+
+async def collect(sessions: Sessions, repo: str, commit: str) -> None:
+    """Have the mounts that write to an open commit send what it lacks, for as long as they get on with it."""
+    await asyncio.gather(*(_sent(session, request) for session, request in sessions.collect(repo, commit)))
+
+
+async def _sent(session: Session, request: Request) -> None:
+    done = asyncio.wrap_future(request.done)
+    while not session.is_silent:
+        signs = request.signs
+        await asyncio.wait([done], timeout=SILENT_SECONDS)
+        if done.done():
+            return
+        session.is_silent = request.signs == signs
+
+
+async def attach(
+    sessions: Sessions, messages: AsyncIterator[pfsd_pb2.MountMessage]
+) -> AsyncIterator[pfsd_pb2.MountRequest]:
+    """Serve a mount's stream until it ends."""
+    first = await anext(messages, None)
+    if first is None or not first.attach.session:
+        raise InvalidError("the first message of Attach has to name a session")
+    loop = asyncio.get_running_loop()
+    queue: asyncio.Queue[pfsd_pb2.MountRequest | None] = asyncio.Queue()
+
+    def tell(request: Request) -> None:
+        loop.call_soon_threadsafe(queue.put_nowait, _message(request))
+
+    session = Session(first.attach.session, tell)
+    session.writes.update(first.attach.writes)
+    queue.put_nowait(pfsd_pb2.MountRequest(lease_ms=int(LEASE_SECONDS * 1000)))
+    sessions.attach(session)
+    listening = loop.create_task(_listen(sessions, session, messages, queue))
+    try:
+        while (request := await queue.get()) is not None:
+            yield request
+    finally:
+        listening.cancel()
+        sessions.detach(session)
+
+
+async def _listen(
+    sessions: Sessions,
+    session: Session,
+    messages: AsyncIterator[pfsd_pb2.MountMessage],
+    queue: asyncio.Queue[pfsd_pb2.MountRequest | None],
+) -> None:
+    try:
+        async for message in messages:
+            session.is_silent = False
+            if message.writes:
+                session.writes.add(message.writes)
+                queue.put_nowait(pfsd_pb2.MountRequest(writes=message.writes))
+            if message.rests:
+                session.writes.discard(message.rests)
+            if message.busy:
+                sessions.goes_on(session, message.busy)
+            if message.done:
+                sessions.done(session, message.done)
+    finally:
+        queue.put_nowait(None)
+
+
+def _message(request: Request) -> pfsd_pb2.MountRequest:
+    repo, commit_id = request.subject
+    subject = pfs_pb2.Commit(repo={"name": repo}, id=commit_id)
+    if request.send:
+        return pfsd_pb2.MountRequest(number=request.number, send=subject)
+    return pfsd_pb2.MountRequest(number=request.number, recall=subject)

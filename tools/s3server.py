@@ -1,0 +1,49 @@
+"""`python -m tools.s3server` builds versitygw, an S3 server for tests and benchmarks, with the Go toolchain here.
+
+It lands in `$PFSD_TOOLS`, by default `~/.cache/pfsd-tools`. Tests against it skip where it is absent.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+MODULE = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
+
+
+def tools_directory() -> pathlib.Path:
+    """Where programs that are built for tests are kept."""
+    return pathlib.Path(os.environ.get("PFSD_TOOLS") or pathlib.Path.home() / ".cache" / "pfsd-tools")
+
+
+def gateway_path() -> pathlib.Path | None:
+    """The program versitygw: the one that was built here, or one on the PATH; None where there is none."""
+    built = tools_directory() / "versitygw"
+    if built.exists():
+        return built
+    found = shutil.which("versitygw")
+    return pathlib.Path(found) if found else None
+
+
+def main() -> int:
+    """Build it; returns the exit status."""
+    go = shutil.which("go")
+    if go is None:
+        print("tools.s3server: there is no Go toolchain here: install the package golang", file=sys.stderr)
+        return 1
+    target = tools_directory()
+    target.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="pfsd-go-") as work:
+        environment = {**os.environ, "GOBIN": str(target), "GOPATH": work, "GOFLAGS": "-modcacherw"}
+        status = subprocess.run([go, "install", MODULE], env=environment, check=False).returncode
+    if status == 0:
+        print(target / "versitygw")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
