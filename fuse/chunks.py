@@ -13,6 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
@@ -34,6 +35,10 @@ _OPEN_PACKS = 64
 _RUN_BYTES = 1 << 20
 """Chunks that lie close together are read at once up to this size."""
 _GAP_BYTES = 4 << 10
+_ALONE_BYTES = 128 << 10
+"""A chunk this large is read by itself, into memory of its own: that spares a copy."""
+_LOCATED_BEFORE = 512
+"""So many chunks that will be read later are located together with those that are wanted."""
 _REMOTE_BYTES = 32 << 20
 """How much is asked of the daemon in one call."""
 
@@ -159,7 +164,8 @@ def _runs(items: list[tuple[bytes, Location]]) -> Iterator[list[tuple[bytes, Loc
         if run:
             start, last = run[0][1].offset, run[-1][1]
             end = last.offset + last.size
-            if item[1].offset > end + _GAP_BYTES or item[1].offset + item[1].size > start + _RUN_BYTES:
+            far = item[1].offset > end + _GAP_BYTES or item[1].offset + item[1].size > start + _RUN_BYTES
+            if far or last.size >= _ALONE_BYTES or item[1].size >= _ALONE_BYTES:
                 yield run
                 run = []
         run.append(item)
@@ -208,11 +214,18 @@ class ChunkReader:
         """Whether a chunk is kept, or on its way."""
         return name in self._kept or name in self._fetches
 
-    def prefetch(self, chunks: Iterable[Chunk]) -> None:
-        """Begin to fetch chunks that someone will soon ask for; failures are left to them."""
+    def prefetch(self, chunks: Iterable[Chunk], later: Iterable[Chunk] = ()) -> None:
+        """Begin to fetch chunks that someone will soon ask for; failures are left to them.
+
+        Those asked for `later` are located along, where that is to be asked anyway.
+        """
         names = [chunk.hash for chunk in chunks if not self.on_hand(chunk.hash)]
         if names:
-            self._start(list(dict.fromkeys(names)))
+            self._start(list(dict.fromkeys(names)), later)
+
+    def drop(self, name: bytes) -> None:
+        """Do not keep a chunk any longer."""
+        self._held -= len(self._kept.pop(name, b""))
 
     async def get(self, chunks: Sequence[Chunk]) -> list[bytes]:
         """The bytes of `chunks`. Raises CorruptError where one is lost, UnavailableError when the daemon
@@ -240,16 +253,16 @@ class ChunkReader:
                 raise fetch.error or UnavailableError("reading was stopped: the mount is being ended")
         return [found[chunk.hash] for chunk in chunks]
 
-    def _start(self, names: list[bytes]) -> _Fetch:
+    def _start(self, names: list[bytes], later: Iterable[Chunk] = ()) -> _Fetch:
         fetch = _Fetch()
         for name in names:
             self._fetches[name] = fetch
-        self._nursery.start_soon(self._fetch, names, fetch)
+        self._nursery.start_soon(self._fetch, names, fetch, later)
         return fetch
 
-    async def _fetch(self, names: list[bytes], fetch: _Fetch) -> None:
+    async def _fetch(self, names: list[bytes], fetch: _Fetch, later: Iterable[Chunk]) -> None:
         try:
-            await self._fetch_into(names, fetch.data)
+            await self._fetch_into(names, fetch.data, later)
         except PfsError as error:
             fetch.error = error
         except Exception as error:
@@ -262,8 +275,8 @@ class ChunkReader:
                 self.keep(name, data)
             fetch.done.set()
 
-    async def _fetch_into(self, names: list[bytes], into: dict[bytes, bytes]) -> None:
-        located = await self._locate(names)
+    async def _fetch_into(self, names: list[bytes], into: dict[bytes, bytes], later: Iterable[Chunk]) -> None:
+        located = await self._locate(names, later)
         if self._packs.remote is not None:
             await self._sign(self._packs.remote, located)
         into.update(await trio.to_thread.run_sync(self._packs.read, located, abandon_on_cancel=True))
@@ -297,9 +310,11 @@ class ChunkReader:
         if lost is not None:
             raise CorruptError(f"chunk {lost.hex()} does not match its hash")
 
-    async def _locate(self, names: list[bytes]) -> list[tuple[bytes, Location]]:
+    async def _locate(self, names: list[bytes], later: Iterable[Chunk]) -> list[tuple[bytes, Location]]:
         unknown = [name for name in names if name not in self._locations]
         if unknown:
+            following = (chunk.hash for chunk in islice(later, _LOCATED_BEFORE))
+            unknown += (name for name in dict.fromkeys(following) if name not in self._locations)
             answer = await self._source.locate_chunks(unknown)
             for name, found in zip(unknown, answer, strict=True):
                 self._locations[name] = Location(found.pack, found.offset, found.size)

@@ -10,9 +10,9 @@ from typing import Protocol
 import trio
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from fuse.daemon import Daemon
+from fuse.daemon import IMPATIENCE, Daemon
 from pachproto import pfs_pb2, pfsd_pb2
-from pfsd.errors import InvalidError, NotFoundError
+from pfsd.errors import InvalidError, NotFoundError, UnavailableError
 
 _KEPT = 1 << 16
 _KEPT_HEADS = 1024
@@ -55,7 +55,7 @@ class _Names:
 
     heads: dict[str, _Head] = field(default_factory=dict)
     shown: dict[str, float] = field(default_factory=dict)
-    """Those that the kernel may answer by itself, and until when."""
+    """Those that the kernel may answer by itself, and until when; not the ids of finished commits, which stay."""
     changes: int = 0
     """How often it was all forgotten."""
 
@@ -118,7 +118,8 @@ class Commits:
         timeout = head.until - trio.current_time()
         if timeout <= 0:
             return head.commit, 0.0
-        names.shown[name] = head.until
+        if name != head.commit.id or not head.commit.finished:
+            names.shown[name] = head.until
         return head.commit, timeout
 
     def _names_in(self, repo: str) -> _Names:
@@ -133,8 +134,13 @@ class Commits:
 
     async def _resolve(self, repo: str, name: str, asked: float) -> tuple[CommitRecord, float]:
         """The commit that a name stands for, and until when."""
+        known = self._finished.get((repo, name))
         try:
-            tree = await self._daemon.commit_tree(repo, name)
+            tree = await self._daemon.commit_tree(repo, name, IMPATIENCE if known else None)
+        except UnavailableError:
+            if known is None or known.root is None:
+                raise
+            return known, asked
         except (NotFoundError, InvalidError) as error:
             ancestor = parse_ancestor(name)
             if ancestor is None:

@@ -6,6 +6,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _NODES_A_CALL = 512
+_ROOTS_A_CALL = 128
 _AHEAD_BYTES = 6 << 20
 """How far ahead of a sequential reader of a large file chunks are fetched."""
 _REMOTE_AHEAD_BYTES = 24 << 20
@@ -58,6 +60,16 @@ class Place(NamedTuple):
 
     root: bytes
     name: bytes
+
+
+@dataclass(slots=True)
+class _Stream:
+    """Sequential reads of one content."""
+
+    end: int = 0
+    """Where the last read ended."""
+    passed: dict[bytes, int] = field(default_factory=dict)
+    """Chunks that were read, each with the offset of its end; those first read are first."""
 
 
 @asynccontextmanager
@@ -93,7 +105,11 @@ class Content:
         self._ahead_group = _AHEAD_BYTES if packs.remote is None else _REMOTE_GROUP_BYTES
         self._nursery = nursery
         self._fetching: dict[bytes, trio.Event] = {}
-        self._streams: OrderedDict[bytes, int] = OrderedDict()
+        self._streams: OrderedDict[bytes, _Stream] = OrderedDict()
+        self._habit = _FIRST_BESIDE
+        """How many small files are fetched along at the beginning of a directory: many, when the last one was read
+        through.
+        """
         self._beside: OrderedDict[bytes, tuple[bytes | None, bytes, int]] = OrderedDict()
 
     # --- nodes -------------------------------------------------------------------------------------------
@@ -140,10 +156,11 @@ class Content:
         except PfsError as error:
             log.info("nodes were not fetched ahead: %s", error)
 
-    async def page(self, root: bytes, start: bytes, limit: int) -> list[Pair]:
+    async def page(self, root: bytes, start: bytes, limit: int, beside: Iterable[bytes] = ()) -> list[Pair]:
         """At most `limit` pairs of the tree `root`, from the key `start` on, in order.
 
-        The leaves that follow are fetched with the first, so a listing costs few calls.
+        The leaves that follow are fetched with the first, so a listing costs few calls, and then those of the trees
+        `beside`, so a walk does.
         """
 
         def leaves() -> list[bytes]:
@@ -158,10 +175,34 @@ class Content:
             first = node.find(start)
             return [node.child(i) for i in range(first, min(len(node.keys), first + _NODES_A_CALL))]
 
+        others: list[bytes] = []
+        if root not in self.nodes:
+            others += islice(beside, _ROOTS_A_CALL)
+            await self.fetch_nodes([root, *others])
         missing = [name for name in await self.run(leaves) if name not in self.nodes]
         if missing:
+            leaves_beside = (
+                name for other in others or islice(beside, _ROOTS_A_CALL) for name in self._leaves_now(other)
+            )
+            missing += islice(leaves_beside, max(0, _NODES_A_CALL - len(missing)))
             await self.fetch_nodes(missing)
         return await self.run(lambda: list(islice(tree.items(self.nodes, root, start), limit)))
+
+    def _leaves_now(self, root: bytes) -> list[bytes]:
+        """The leaves of a small tree whose root is at hand."""
+        if root not in self.nodes or root == tree.EMPTY:
+            return []
+        node = self.nodes.get(root)
+        return [node.child(i) for i in range(len(node.keys))] if node.level == 1 else []
+
+    def following(self, place: Place) -> Iterator[bytes]:
+        """The roots of the directories that follow one in its directory, as far as nodes are at hand."""
+        try:
+            for _, value in tree.items(self.nodes, place.root, place.name + b"\0"):
+                if value[0] == 2:
+                    yield value[1:33]
+        except NodesMissing:
+            return
 
     async def child(self, directory: DirEntry, name: bytes) -> bytes | None:
         """The encoded entry called `name`, or None."""
@@ -184,7 +225,8 @@ class Content:
         end = min(offset + size, entry.size)
         if offset >= end:
             return b""
-        ahead_to = end + self._ahead_bytes if self._sequential(entry, offset, end) else end
+        stream = self._sequential(entry, offset, end)
+        ahead_to = end if stream is None else end + self._ahead_bytes
 
         def covering() -> list[tuple[int, Chunk]]:
             found = []
@@ -202,26 +244,50 @@ class Content:
         cold = [chunk for chunk in ahead if not self.chunks.on_hand(chunk.hash)]
         if cold and (2 * len(cold) >= len(ahead) or sum(chunk.size for chunk in cold) >= self._ahead_group):
             for group in _groups(cold, self._ahead_group):
-                self.chunks.prefetch(group)
+                self.chunks.prefetch(group, self._later(entry, ahead_to))
         elif place is not None and entry.size <= SMALL_BYTES and not self.chunks.on_hand(needed[0][1].hash):
-            self.chunks.prefetch([needed[0][1], *self._following(place)])
+            self.chunks.prefetch([needed[0][1], *self._following(place)], self._small_later(place))
         data = await self.chunks.get([chunk for _, chunk in needed])
+        if stream is not None:
+            self._let_go(stream, needed, offset)
         parts = [
             _part(part, max(offset - start, 0), end - start) for (start, _), part in zip(needed, data, strict=True)
         ]
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _sequential(self, entry: FileEntry, offset: int, end: int) -> bool:
-        """Whether this read goes on from the last one of the same content; remembers it."""
+    def _sequential(self, entry: FileEntry, offset: int, end: int) -> _Stream | None:
+        """The reads of the same content that this one goes on from; remembers it."""
         if entry.chunk_count == 1:
-            return False
+            return None
         key = entry.chunk_root or entry.chunks[0].hash
-        near = abs(offset - self._streams.get(key, 0)) <= _NEAR_BYTES
-        self._streams[key] = end
+        stream = self._streams.get(key)
+        if stream is None:
+            stream = self._streams[key] = _Stream()
+        near = abs(offset - stream.end) <= _NEAR_BYTES
+        stream.end = end
         self._streams.move_to_end(key)
         if len(self._streams) > _STREAMS:
             self._streams.popitem(last=False)
-        return near
+        return stream if near else None
+
+    def _later(self, entry: FileEntry, offset: int) -> Iterator[Chunk]:
+        """The chunks from `offset` on, as far as nodes are at hand."""
+        try:
+            for _, chunk in entries.chunks_from(self.nodes, entry, offset):
+                yield chunk
+        except NodesMissing:
+            return
+
+    def _let_go(self, stream: _Stream, read: list[tuple[int, Chunk]], offset: int) -> None:
+        """Drop the chunks that a sequential reader has left well behind: the kernel has their pages, and memory
+        that is used again at once is fast.
+        """
+        stream.passed.update((chunk.hash, start + chunk.size) for start, chunk in read)
+        for name, end in list(stream.passed.items()):
+            if end > offset - _NEAR_BYTES:
+                break
+            del stream.passed[name]
+            self.chunks.drop(name)
 
     def _following(self, place: Place) -> list[Chunk]:
         """The chunks of small files after `place`: more each time a reader asks where the last answer
@@ -229,7 +295,12 @@ class Content:
         """
         due, covered, window = self._beside.get(place.root, (b"", b"", 0))
         goes_on = place.name == due if due is not None else place.name > covered
-        window = min(window * 2, _MOST_BESIDE) if goes_on and window else _FIRST_BESIDE
+        if goes_on and window:
+            window = min(window * 2, _MOST_BESIDE)
+        elif not window and self._is_first(place):
+            window = self._habit = max(self._habit // 2, _FIRST_BESIDE)
+        else:
+            window = _FIRST_BESIDE
         chunks: list[Chunk] = []
         size, last, due = 0, place.name, b""
         try:
@@ -242,6 +313,8 @@ class Content:
                 if isinstance(entry, FileEntry) and len(entry.chunks) == 1 and entry.size <= SMALL_BYTES:
                     chunks.append(entry.chunks[0])
                     size += entry.size
+            if not due and window > self._habit:
+                self._habit = window
         except NodesMissing as missing:
             due = None
             self.prefetch_nodes(missing.hashes)
@@ -250,6 +323,26 @@ class Content:
         if len(self._beside) > _STREAMS:
             self._beside.popitem(last=False)
         return chunks
+
+    def _is_first(self, place: Place) -> bool:
+        """Whether it is the first of its directory."""
+        try:
+            return next(tree.items(self.nodes, place.root, b""))[0] == place.name
+        except NodesMissing:
+            return False
+
+    def _small_later(self, place: Place) -> Iterator[Chunk]:
+        """The chunks of small files further on, for someone who has begun to read them in order."""
+        _, covered, window = self._beside[place.root]
+        if window == _FIRST_BESIDE:
+            return
+        try:
+            for _, value in tree.items(self.nodes, place.root, covered + b"\0"):
+                entry = entries.decode(value)
+                if isinstance(entry, FileEntry) and len(entry.chunks) == 1 and entry.size <= SMALL_BYTES:
+                    yield entry.chunks[0]
+        except NodesMissing:
+            return
 
 
 def _decode(name: bytes, data: bytes) -> tuple[Node, int]:

@@ -27,8 +27,10 @@ Metadata = tuple[tuple[str, str], ...]
 PATIENCE = 20.0
 """Seconds for which a call is tried again while the daemon does not answer."""
 
-_IMPATIENCE = 1.0
-"""The same once a call has waited in vain: one system call often makes several."""
+IMPATIENCE = 1.0
+"""The same once a call has waited in vain, because one system call often makes several, and where there is something
+to go on with without an answer.
+"""
 
 _THREADS = 16
 
@@ -50,6 +52,8 @@ class Daemon:
     def __init__(self, address: str, patience: float = PATIENCE) -> None:
         self.address = address
         self.patience = patience
+        self.calls = 0
+        """How many were made, also in vain."""
         options = [
             *CHANNEL_OPTIONS,
             ("grpc.initial_reconnect_backoff_ms", 100),
@@ -76,10 +80,10 @@ class Daemon:
         answer: pfs_pb2.RepoInfos = await self.call(self._pfs.ListRepo, pfs_pb2.ListRepoRequest())
         return list(answer.repo_info)
 
-    async def inspect_repo(self, name: str) -> pfs_pb2.RepoInfo:
+    async def inspect_repo(self, name: str, patience: float | None = None) -> pfs_pb2.RepoInfo:
         """One repo."""
         answer: pfs_pb2.RepoInfo = await self.call(
-            self._pfs.InspectRepo, pfs_pb2.InspectRepoRequest(repo={"name": name})
+            self._pfs.InspectRepo, pfs_pb2.InspectRepoRequest(repo={"name": name}), patience=patience
         )
         return answer
 
@@ -93,10 +97,10 @@ class Daemon:
         answer = await self.call(self._pfs.ListCommit, pfs_pb2.ListCommitRequest(repo={"name": repo}))
         return list(answer.commit_info)
 
-    async def commit_tree(self, repo: str, commit: str) -> pfsd_pb2.CommitTree:
+    async def commit_tree(self, repo: str, commit: str, patience: float | None = None) -> pfsd_pb2.CommitTree:
         """A commit, named by its id or a branch, with the tree that it shows now."""
         answer: pfsd_pb2.CommitTree = await self.call(
-            self._store.GetCommitTree, pfs_pb2.Commit(repo={"name": repo}, id=commit)
+            self._store.GetCommitTree, pfs_pb2.Commit(repo={"name": repo}, id=commit), patience=patience
         )
         return answer
 
@@ -153,6 +157,7 @@ class Daemon:
 
         Goes on until it is cancelled; raises UnavailableError when the daemon goes away.
         """
+        self.calls += 1
         stream = self._store.Attach(messages)
 
         def follow() -> None:
@@ -187,11 +192,12 @@ class Daemon:
         reached the daemon is not made again.
         """
         if patience is None:
-            patience = min(self.patience, _IMPATIENCE) if self._given_up else self.patience
+            patience = min(self.patience, IMPATIENCE) if self._given_up else self.patience
         deadline = trio.current_time() + patience
         pause = 0.05
         while True:
             timeout = max(deadline - trio.current_time(), 0.01) + takes
+            self.calls += 1
 
             def attempt(timeout: float = timeout, metadata: Metadata = self.metadata) -> Any:
                 with _status(self.address):

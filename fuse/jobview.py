@@ -14,7 +14,7 @@ import errno
 import itertools
 import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pyfuse3
@@ -29,6 +29,7 @@ from fuse.lazy_callers import Intent, intent_of
 from fuse.view import View
 from pfsd import dirs, entries, paths
 from pfsd.entries import DirEntry, Entry
+from pfsd.errors import UnavailableError
 from pfsd.paths import Path
 from pfsd.tree import Pair
 
@@ -91,6 +92,8 @@ class JobView(View):
 
     def __init__(self, content: Content) -> None:
         self._datum = _Datum(_Branching(time.time_ns()))
+        self._kept = self._datum.top
+        """What the kernel may have names of: it keeps them until they lead elsewhere."""
         super().__init__(content, _Shown(None, b"", (), self._datum))
         self.pipes = Pipes(content)
         """The feeders of lazy inputs; without `Pipes.running`, opening one of their files fails."""
@@ -98,13 +101,37 @@ class JobView(View):
         self._numbers = itertools.count(1)
         self._lazy_listings: dict[int, _LazyListing] = {}
 
-    def show(self, inputs: Sequence[JobInput]) -> None:
+    async def show(self, inputs: Sequence[JobInput]) -> None:
         """Show this datum from now on. Entries of the same input name are merged.
 
         What an entry holds keeps its inodes, and so what the kernel has of it, while the datum after it
-        has the same entry at the same path.
+        has the same entry at the same path. Raises UnavailableError when the kernel can't be told what changed.
         """
-        self._datum.top = _merge(inputs)
+        self._datum.top = top = _merge(inputs)
+        if not inputs:  # nobody looks now: the next datum may have the same again
+            return
+        stale = list(self._stale(self.inodes[ROOT], self._kept, top))
+        self._kept = top
+        if stale:
+            # In a thread, because it waits for lookups in these directories, which the loop answers.
+            await trio.to_thread.run_sync(_forget_names, stale)
+
+    def _stale(self, parent: Inode, before: _Branching, after: _Branching | None) -> Iterator[tuple[int, bytes]]:
+        """The names below `parent` that the kernel may have and that lead elsewhere now."""
+        assert isinstance(parent, _Shown)
+        for name, child in before.children.items():
+            present = None if after is None else after.children.get(name)
+            if present == child:
+                continue
+            inode = self.inodes.settle(parent.found(name, child).inode)
+            if not self._is_known(inode.ino):
+                continue
+            same = None
+            if isinstance(child, _Branching):
+                same = present if isinstance(present, _Branching) else None
+                yield from self._stale(inode, child, same)
+            if same is None or same.time_ns != child.time_ns:
+                yield parent.ino, name.encode()
 
     async def lookup_path(self, path: str) -> Entry | None:
         """The entry that /pfs/NAME/... stands for in the present datum.
@@ -270,13 +297,13 @@ class _Shown(ChangingDir):
         here = self._here()
         child = None if here is None else here.children.get(name)
         if child is not None:
-            return self._found(name, child)
+            return self.found(name, child)
         return self._out() if self._holds_out() and name == OUT else None
 
     async def listing(self) -> list[Found]:
         here = self._here()
         children = {} if here is None else here.children
-        found = [self._found(name, child) for name, child in children.items()]
+        found = [self.found(name, child) for name, child in children.items()]
         if self._holds_out():
             found.append(self._out())
         return sorted(found, key=lambda item: item.inode.name)
@@ -293,14 +320,17 @@ class _Shown(ChangingDir):
     def _out(self) -> Found:
         return Found(_Shown(self, OUT.encode(), (OUT,), self._datum), FOREVER)
 
-    def _found(self, name: str, child: _Branching | JobInput) -> Found:
+    def found(self, name: str, child: _Branching | JobInput) -> Found:
+        """The entry of this name when it leads to `child`; `JobView.show` sees to it that the kernel asks again when it
+        does not any more.
+        """
         if isinstance(child, _Branching):
-            return Found(_Shown(self, name.encode(), (*self._path, name), self._datum), 0.0)
+            return Found(_Shown(self, name.encode(), (*self._path, name), self._datum), FOREVER)
         value = entries.encode(child.entry)
         kind = _LazySnapshot if child.lazy else Snapshot
         snapshot = kind(child.repo, child.commit, child.time_ns)
         identity = f"{child.repo}/{child.time_ns}/{child.lazy}/".encode() + value
-        return Found(Inode(self, name.encode() + b"/" + identity, snapshot, value), 0.0)
+        return Found(Inode(self, name.encode() + b"/" + identity, snapshot, value), FOREVER)
 
 
 class _OwnNode(Inode):
@@ -319,6 +349,16 @@ class _Hidden(ChangingDir):
 
     async def listing(self) -> list[Found]:
         return []
+
+
+def _forget_names(names: Sequence[tuple[int, bytes]]) -> None:
+    """Have the kernel ask again for names, each in the directory of that number."""
+    for parent, name in names:
+        try:
+            pyfuse3.invalidate_entry(parent, name)
+        except OSError as error:
+            if error.errno != errno.ENOENT:  # it has forgotten the name already
+                raise UnavailableError(f"the kernel still shows /pfs as it was: {error}") from error
 
 
 def _merge(inputs: Sequence[JobInput]) -> _Branching:

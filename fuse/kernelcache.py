@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 MOST_NAMES = 4000
 """Changes up to which the kernel is told of each."""
+LATE_SECONDS = 0.1
+"""By which the kernel may keep something too long: it counts from when it takes an answer in, and in ticks."""
 
 
 class TooManyError(Exception):
@@ -99,6 +101,9 @@ def hand_over(ino: int, data: bytes) -> None:
 
 
 async def expire(names: list[tuple[int, bytes]]) -> None:
-    """Have the kernel ask again for names, each with the number of its directory."""
+    """Have the kernel ask again for names, each with the number of its directory.
+
+    Cancelled, it returns while that goes on.
+    """
     if names:
-        await trio.to_thread.run_sync(notify.expire, notify.session_descriptor(), names)
+        await trio.to_thread.run_sync(notify.expire, notify.session_descriptor(), names, abandon_on_cancel=True)

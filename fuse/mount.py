@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import trio
 
 from fuse.content import open_content
-from fuse.daemon import Daemon
+from fuse.daemon import PATIENCE, Daemon
 from fuse.groups import ungrouped
 from fuse.mounts import source_options, unmount, unmount_all
 from fuse.remotepacks import ReadingOptions
@@ -45,12 +45,13 @@ def run_repository_view(
     debug: bool = False,
     ready: Callable[[], None] | None = None,
     parent: int | None = None,
+    patience: float = PATIENCE,
     reading: ReadingOptions | None = None,
 ) -> None:
     """Mount the repository view of the daemon at `address`; returns once it is unmounted.
 
-    With `allow_other`, other users may read what it shows. `reading` says how bytes in a remote object store are come
-    by; without it, the environment does.
+    With `allow_other`, other users may read what it shows. What needs a daemon that is away waits for `patience`
+    seconds. `reading` says how bytes in a remote object store are come by; without it, the environment does.
 
     SIGTERM and SIGINT end it, and so does the end of the process `parent`; the mount point is always left
     unmounted. `ready` is called once the mount answers. Raises UnavailableError when the daemon does not
@@ -59,7 +60,8 @@ def run_repository_view(
     check_mountpoint(mountpoint)
     check_device()
     _raise_file_limit()
-    trio.run(_serve, _Settings(mountpoint, address, all_commits, allow_other, debug, ready, parent, reading))
+    settings = _Settings(mountpoint, address, all_commits, allow_other, debug, ready, parent, patience, reading)
+    trio.run(_serve, settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class _Settings:
     debug: bool
     ready: Callable[[], None] | None
     parent: int | None
+    patience: float
     reading: ReadingOptions | None
 
 
@@ -97,6 +100,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--all-commits", action="store_true", help="list every commit beside the branches")
     parser.add_argument("--allow-other", action="store_true", help="let other users read what is mounted")
     parser.add_argument("--parent", type=int, help="end with the process of this id")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=PATIENCE,
+        metavar="SECONDS",
+        help="how long to wait for a daemon that is away (default: %(default)g)",
+    )
     parser.add_argument("--debug", action="store_true", help="print each request")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.DEBUG if options.debug else logging.WARNING)
@@ -114,6 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             debug=options.debug,
             ready=ready,
             parent=options.parent,
+            patience=options.patience,
         )
     except PfsError as error:
         sys.stderr.write(f"{error}\n")
@@ -145,7 +156,7 @@ async def _serve(settings: _Settings) -> None:
 
 
 async def _mounted_view(settings: _Settings, serving: trio.CancelScope) -> None:
-    daemon = Daemon(settings.address)
+    daemon = Daemon(settings.address, settings.patience)
     try:
         await daemon.describe(_START_PATIENCE)
         with tempfile.TemporaryDirectory(prefix="pfs-mount-") as scratch:

@@ -19,6 +19,8 @@ FLUSH = b"user.pfs.flush"
 """Setting this attribute sends what was written through a mount, or fails."""
 KEPT = b"user.pfs.kept"
 """Of the root of a mount: the directory where it keeps what it can't write."""
+CALLS = b"user.pfs.calls"
+"""Of the root of a mount: how many calls it has made of the daemon."""
 
 _FLUSH_SECONDS = 30.0
 _NOT_A_WRITABLE_MOUNT = (errno.ENODATA, errno.EOPNOTSUPP, errno.EROFS, errno.ENOTCONN, errno.ECONNABORTED, errno.EACCES)

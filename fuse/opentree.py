@@ -128,7 +128,7 @@ class OpenTree:
             changed = await kernelcache.changes(self.content, self.top, before, self.root, touched)
         except (PfsError, TooManyError) as error:
             log.info("%s: what the kernel keeps runs out: %s", self, error)
-            await trio.sleep_until(self._shown)
+            await trio.sleep_until(self._shown + kernelcache.LATE_SECONDS)
         else:
             await kernelcache.forget(changed, self.inodes)
 

@@ -12,14 +12,14 @@ import trio
 from fuse.attachment import Attachment
 from fuse.commits import CommitRecord, Commits, nanoseconds, parse_ancestor
 from fuse.content import Content
-from fuse.daemon import Daemon
+from fuse.daemon import IMPATIENCE, Daemon
 from fuse.groups import ungrouped
 from fuse.inodes import ChangingDir, Found, Inode, InodeTable, Snapshot
 from fuse.opencommit import OpenCommit, Services
 from fuse.writes import Writer
 from pfsd import entries, tree
 from pfsd.entries import DirEntry
-from pfsd.errors import AlreadyExistsError, InvalidError, NotEmptyError, NotFoundError
+from pfsd.errors import AlreadyExistsError, InvalidError, NotEmptyError, NotFoundError, UnavailableError
 from pfsd.paths import is_commit_id
 
 _REPO_TIMEOUT = 1.0
@@ -79,20 +79,28 @@ class ViewState:
 class MountRoot(ChangingDir):
     """The mount's root: the repos."""
 
-    __slots__ = ("_state",)
+    __slots__ = ("_known", "_state")
 
     def __init__(self, state: ViewState) -> None:
         super().__init__(None, b"", time.time_ns())
         self._state = state
+        self._known: dict[str, int] = {}
+        """Repos that were seen, each with the time of its creation: they are walked through without the daemon too."""
 
     async def find(self, name: str) -> Found | None:
         if not _REPO_NAME.fullmatch(name):
             return None
         try:
-            info = await self._state.daemon.inspect_repo(name)
+            info = await self._state.daemon.inspect_repo(name, IMPATIENCE if name in self._known else None)
         except NotFoundError:
+            self._known.pop(name, None)
             return None
-        return Found(Repo(self, name, nanoseconds(info.created), self._state), _REPO_TIMEOUT)
+        except UnavailableError:
+            if name not in self._known:
+                raise
+        else:
+            self._known[name] = nanoseconds(info.created)
+        return Found(Repo(self, name, self._known[name], self._state), _REPO_TIMEOUT)
 
     async def make(self, name: str) -> Found:
         """Create a repo."""

@@ -12,10 +12,11 @@ import os
 
 import trio
 
+from fuse import kernelcache
 from fuse.content import Content
 from fuse.daemon import Daemon
 from fuse.groups import ungrouped
-from fuse.inodes import Inode
+from fuse.inodes import ROOT, Inode
 from fuse.kept import kept_directory
 from fuse.mounts import FLUSH
 from fuse.opencommit import OpenCommit, Services
@@ -97,7 +98,10 @@ class RepositoryView(WritableView):
                 if commit is not None and await self._move_to_id(repo, commit):
                     del left[name]
         if left:
-            await trio.sleep_until(max(left.values()))
+            directory = self.inodes.number(ROOT, repo.encode())[0]
+            # Not without end: what has the directory locked may be waiting for this very recall.
+            with trio.move_on_at(max(left.values()) + kernelcache.LATE_SECONDS):
+                await kernelcache.expire([(directory, os.fsencode(name)) for name in left])
 
     async def _move_to_id(self, repo: str, commit: str) -> bool:
         """Have the kernel know a commit's root directory by the commit's id alone; whether that could be done.
@@ -166,6 +170,9 @@ class RepositoryView(WritableView):
 
     def kept_in(self) -> str:
         return str(kept_directory())
+
+    def calls_made(self) -> int:
+        return self._daemon.calls
 
     def free_bytes(self) -> int:
         """What can be written before it is sent."""

@@ -5,6 +5,7 @@ pyfuse3 keeps its session in globals: a process serves one mount at a time.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import stat
@@ -21,8 +22,12 @@ from pfsd.errors import StateError, UnavailableError
 
 log = logging.getLogger(__name__)
 
+_libc = ctypes.CDLL(None)
+
 _READ_AHEAD_KB = 1024
 _DEVICE = "/dev/fuse"
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_KEPT_FREE_BYTES = 32 << 20
 
 
 @asynccontextmanager
@@ -37,6 +42,7 @@ async def mounted(
     """
     await trio.to_thread.run_sync(check_mountpoint, mountpoint)
     check_device()
+    _keep_freed_memory()
     wanted = {*options, "debug"} if debug else set(options)
     try:
         pyfuse3.init(operations, mountpoint, wanted)
@@ -54,6 +60,13 @@ async def mounted(
                 nursery.cancel_scope.cancel()
     finally:
         pyfuse3.close(unmount=True)
+
+
+def _keep_freed_memory() -> None:
+    """Have malloc use the memory of one chunk for the next: fresh pages for each cost a sixth of a cold read's time."""
+    for parameter in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
+        if not _libc.mallopt(parameter, _KEPT_FREE_BYTES):
+            log.debug("malloc does not take parameter %d", parameter)
 
 
 async def _serve(ended: trio.Event) -> None:

@@ -10,7 +10,7 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import pyfuse3
@@ -21,7 +21,7 @@ from fuse import kernelcache
 from fuse.content import SMALL_BYTES, Content, Place
 from fuse.errnos import answers
 from fuse.inodes import FOREVER, ROOT, ChangingDir, Found, Inode, InodeTable
-from fuse.mounts import KEPT
+from fuse.mounts import CALLS, KEPT
 from pfsd import entries, paths, varint
 from pfsd.entries import DirEntry, FileEntry
 from pfsd.tree import Pair
@@ -187,7 +187,7 @@ class View(pyfuse3.Operations):
         index = next(i for i in reversed(range(len(listing.starts))) if listing.starts[i][0] <= at)
         while True:
             first, start = listing.starts[index]
-            listing.page = await self.content.page(listing.root, start, _PAGE)
+            listing.page = await self.content.page(listing.root, start, _PAGE, self._beside(listing.inode))
             listing.first = first
             if not listing.page:
                 return False
@@ -198,6 +198,11 @@ class View(pyfuse3.Operations):
             if at < last:
                 return True
             index += 1
+
+    def _beside(self, inode: Inode) -> Iterable[bytes]:
+        """The roots of the directories that a walk comes to after this one."""
+        place = _place(inode)
+        return () if place is None else self.content.following(place)
 
     # --- files -------------------------------------------------------------------------------------------
 
@@ -228,16 +233,8 @@ class View(pyfuse3.Operations):
             raise FUSEError(errno.EISDIR)
         data = self.content.read_now(entry, off, size)
         if data is None:
-            data = await self.content.read(entry, off, size, self._place(inode, entry))
+            data = await self.content.read(entry, off, size, _place(inode) if entry.size <= SMALL_BYTES else None)
         return data  # type: ignore[return-value]  # pyfuse3 takes any buffer
-
-    def _place(self, inode: Inode, entry: FileEntry) -> Place | None:
-        """Where a small file stands, so that those after it can be fetched along."""
-        parent = inode.parent
-        if entry.size > SMALL_BYTES or parent is None or isinstance(parent, ChangingDir):
-            return None
-        directory = parent.entry
-        return Place(directory.root, inode.name) if isinstance(directory, DirEntry) else None
 
     # --- the rest ----------------------------------------------------------------------------------------
 
@@ -256,6 +253,10 @@ class View(pyfuse3.Operations):
 
     def kept_in(self) -> str:
         """Where is kept what could not be written."""
+        raise FUSEError(pyfuse3.ENOATTR)
+
+    def calls_made(self) -> int:
+        """How many calls to the daemon the mount has made."""
         raise FUSEError(pyfuse3.ENOATTR)
 
     def free_bytes(self) -> int:
@@ -300,6 +301,8 @@ class View(pyfuse3.Operations):
         snapshot = found.snapshot
         if name == KEPT and inode == ROOT:
             return os.fsencode(self.kept_in())
+        if name == CALLS and inode == ROOT:
+            return b"%d" % self.calls_made()
         if snapshot is None:
             raise FUSEError(pyfuse3.ENOATTR)
         if name == _HASH:
@@ -313,6 +316,15 @@ class View(pyfuse3.Operations):
         if name == _BRANCH and self.branch_of(found):
             return self.branch_of(found).encode()
         raise FUSEError(pyfuse3.ENOATTR)
+
+
+def _place(inode: Inode) -> Place | None:
+    """Where a file or directory of a tree stands, so that what follows it can be fetched along."""
+    parent = inode.parent
+    if parent is None or isinstance(parent, ChangingDir) or isinstance(inode, ChangingDir):
+        return None
+    directory = parent.entry
+    return Place(directory.root, inode.name) if isinstance(directory, DirEntry) else None
 
 
 def _text(name: bytes) -> str:

@@ -64,7 +64,7 @@ class Computer:
         restored = 0
         if assignment.former_tag:
             shown_inputs, restored = await self._go_on(assignment, shown_inputs)
-        self._view.show(shown_inputs)
+        await self._view.show(shown_inputs)
         eager = self._view.eager_bytes() + restored
         shown = time.monotonic_ns()
         error = ""
@@ -87,7 +87,7 @@ class Computer:
         except PfsError as failure:
             error = str(failure)
         finally:
-            self._view.show([])
+            await self._view.show([])
         # Eager inputs count as a whole: what the kernel had of them already can't be told from what was read.
         read = eager + self._view.pipes.streamed
         stats = Stats(shown - began, ran - shown, time.monotonic_ns() - ran, read, stored.bytes_written)

@@ -23,9 +23,10 @@ STOP_SECONDS = 10
 class Daemon:
     """A pfsd process over a root, on a port of its own."""
 
-    def __init__(self, root: pathlib.Path, *options: str) -> None:
+    def __init__(self, root: pathlib.Path, *options: str, wrapper: tuple[str, ...] = ()) -> None:
         self.root = root
         self.options = options
+        self.wrapper = wrapper
         self.process: subprocess.Popen[str] | None = None
         self.address = "127.0.0.1:0"
         self._channel: grpc.Channel | None = None
@@ -35,7 +36,7 @@ class Daemon:
         command = [sys.executable, "-m", "pfsd.main", "--root", str(self.root), "--listen", self.address]
         with (self.root.parent / f"{self.root.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, "-v", *self.options],
+                [*self.wrapper, *command, "-v", *self.options],
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,

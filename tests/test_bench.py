@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import subprocess
 import sys
+
+import pytest
+
+from fuse.mounts import present
 
 
 def run_bench(directory: pathlib.Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -29,6 +34,23 @@ def test_the_pipeline_benchmark_prints_every_table_and_leaves_nothing(tmp_path: 
         assert row in result.stdout
     assert "processes below the daemon: 12;" in result.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not os.access("/dev/fuse", os.W_OK), reason="needs root and /dev/fuse")
+def test_the_mount_benchmark_prints_every_table_and_leaves_nothing(tmp_path: pathlib.Path) -> None:
+    result = run_bench(tmp_path, "mount", "--quick")
+    assert result.returncode == 0, result.stderr
+    for title in (
+        "cat of 1 MiB, cold",
+        "random reads of 4 KiB",
+        "cat of 50 files of 1 KiB, again",
+        "ls -l of a directory",
+    ):
+        assert title in result.stdout
+    for row in ("find -ls over", "calls", "into an open commit", "into /pfs/out", "the whole job"):
+        assert row in result.stdout
+    assert list(tmp_path.iterdir()) == []
+    assert not [mount for mount in present() if mount.target.startswith(str(tmp_path))]
 
 
 def test_an_unknown_benchmark_is_refused(tmp_path: pathlib.Path) -> None:

@@ -79,7 +79,7 @@ async def viewing(address: str) -> AsyncIterator[JobView]:
 def test_paths_of_the_datum_resolve_to_entries(daemon: Daemon, source: pfs_pb2.Commit) -> None:
     async def check() -> None:
         async with viewing(daemon.address) as view:
-            view.show(job_inputs(shown(daemon, source, "/a/*")))
+            await view.show(job_inputs(shown(daemon, source, "/a/*")))
             below = await view.lookup_path("/pfs/in/a/x/2")
             assert isinstance(below, FileEntry)
             assert bytes(await view.content.read(below, 0, 10)) == b"two"
@@ -87,7 +87,7 @@ def test_paths_of_the_datum_resolve_to_entries(daemon: Daemon, source: pfs_pb2.C
             for absent in ("/pfs/in/a", "/pfs/in/b", "/pfs/in/a/x/9", "/pfs/in/a/x/2/3", "/pfs/out", "/tmp/in/a/x"):
                 assert await view.lookup_path(absent) is None, absent
             assert await view.totals() == (11, 3)
-            view.show(job_inputs(shown(daemon, source, "/")))
+            await view.show(job_inputs(shown(daemon, source, "/")))
             assert isinstance(await view.lookup_path("/pfs/in"), DirEntry)
             assert isinstance(await view.lookup_path("/pfs/in/b"), FileEntry)
 
@@ -99,10 +99,10 @@ def test_entries_of_one_input_are_merged_and_a_directory_covers_what_it_holds(
 ) -> None:
     async def check() -> None:
         async with viewing(daemon.address) as view:
-            view.show(job_inputs(shown(daemon, source, "/a/x", "/b", "/a/x/1", "/a/y/3")))
+            await view.show(job_inputs(shown(daemon, source, "/a/x", "/b", "/a/x/1", "/a/y/3")))
             for path in ("a/x/1", "a/x/2", "a/y/3", "b"):
                 assert await view.lookup_path(f"/pfs/in/{path}") is not None, path
-            view.show(job_inputs(shown(daemon, source, "/a/x/1", "/")))
+            await view.show(job_inputs(shown(daemon, source, "/a/x/1", "/")))
             assert await view.lookup_path("/pfs/in/big") is not None
 
     trio.run(check)
@@ -120,7 +120,7 @@ def worker(address: str, scratch: str, datums: list[list[dict[str, Any]]], comma
         async with viewing(address) as view, mounted(view, "/pfs", options={"ro", "subtype=pfs", "fsname=pfs:job"}):
             await trio.to_thread.run_sync(bind, scratch, "/pfs/out")
             for datum in datums:
-                view.show(job_inputs(datum))
+                await view.show(job_inputs(datum))
                 done = await trio.run_process(["sh", "-c", command], capture_stdout=True)
                 printed.append(done.stdout.decode())
         return printed
@@ -165,6 +165,35 @@ def test_a_file_that_changes_between_datums_is_read_anew(daemon: Daemon, tmp_pat
     commits = [daemon.commit_files("r", {"/f": b"+" * 5, "/same": b"s"}) for _ in range(3)]
     datums = [shown(daemon, at, "/f") for at in commits]
     assert in_worker(daemon, tmp_path / "scratch", datums, "cat /pfs/in/f") == ["+" * 5, "+" * 10, "+" * 15]
+
+
+@needs_root
+def test_names_that_lead_elsewhere_are_asked_for_again_and_others_are_kept(
+    daemon: Daemon, source: pfs_pb2.Commit, tmp_path: pathlib.Path
+) -> None:
+    changed = daemon.commit_files("r", {"/a/x/1": b"+", "/new": b""})
+    datums = [
+        shown(daemon, at, *patterns)
+        for at, patterns in [
+            (source, ("/a/x/1", "/b")),
+            (changed, ("/a/x/1", "/b")),
+            (changed, ("/a/y",)),
+            (source, ("/a/x",)),
+            (changed, ("/",)),
+            (source, ("/a/x/1", "/b")),
+        ]
+    ]
+    command = "cd /pfs/in && find . | sort | xargs; cat a/x/1 || :; stat -c %s /pfs/in/a/x/1 /pfs/in/new 2>/dev/null"
+    printed = in_worker(daemon, tmp_path / "scratch", datums, command + " || :")
+    few = ". ./a ./a/x ./a/x/1 ./b\n"
+    assert printed == [
+        few + "one3\n",
+        few + "one+4\n",
+        ". ./a ./a/y ./a/y/3\n",
+        ". ./a ./a/x ./a/x/1 ./a/x/2\none3\n",
+        ". ./a ./a/x ./a/x/1 ./a/x/2 ./a/y ./a/y/3 ./b ./big ./new\none+4\n0\n",
+        few + "one3\n",
+    ]
 
 
 @needs_root

@@ -85,7 +85,7 @@ def worker(address: str, datums: list[list[dict[str, Any]]], commands: list[str]
             view.pipes.running("/pfs"),
         ):
             for datum, command in zip(datums, commands, strict=True):
-                view.show(job_inputs(datum))
+                await view.show(job_inputs(datum))
                 made.append(asdict(await run_datum(view, command)))
         return made
 

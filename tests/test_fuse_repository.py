@@ -11,6 +11,7 @@ import pathlib
 import random
 import select
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -36,8 +37,8 @@ class Mounted:
         self.process = process
         self.path = path
 
-    def run(self, *command: str) -> bytes:
-        return subprocess.run(command, cwd=self.path, check=True, capture_output=True, timeout=60).stdout
+    def run(self, *command: str, cwd: str = ".") -> bytes:
+        return subprocess.run(command, cwd=self.path / cwd, check=True, capture_output=True, timeout=60).stdout
 
 
 @contextlib.contextmanager
@@ -106,6 +107,43 @@ def test_a_tree_reads_as_it_was_put(daemon: Daemon, mounted: Mounted, tmp_path: 
     assert mounted.run("grep", "-rl", "deep", "r") == b"r/master/a/b/c.txt\n"
     mounted.run("tar", "cf", str(tmp_path / "all.tar"), "-C", "r/master", ".")
     mounted.run("tar", "df", str(tmp_path / "all.tar"), "-C", "r/master")
+
+
+def test_ordinary_programs_agree_with_the_disk(daemon: Daemon, mounted: Mounted, tmp_path: pathlib.Path) -> None:
+    local = tmp_path / "local"
+    (local / "deep/er").mkdir(parents=True)
+    for number in range(40):
+        (local / "deep" / f"{number}").write_bytes(random.Random(number).randbytes(number * 1000))
+    with contextlib.closing(sqlite3.connect(local / "base.db")) as base, base:
+        base.execute("create table t (n integer, s text)")
+        base.executemany("insert into t values (?, ?)", ((number, "x" * number) for number in range(500)))
+        base.execute("create index i on t (n)")
+    (local / "deep/er/text").write_text("one\ntwo\n")
+    daemon.create_repo("r")
+    daemon.pachctl("put-file", "-c", "-r", "r", "master", "/", "-f", str(local))
+    master = mounted.path / "r/master"
+    there, here = (
+        sorted((path.removeprefix(str(top)), sorted(names), sorted(files)) for path, names, files in os.walk(top))
+        for top in (master, local)
+    )
+    assert there == here
+    mounted.run("rsync", "-r", "r/master/", str(tmp_path / "synced"))
+    mounted.run("diff", "-r", "r/master", str(tmp_path / "synced"))
+    assert mounted.run("rsync", "-rcni", "r/master/", str(local)) == b""
+    for command in (
+        ("du", "-b", "deep/er/text"),
+        ("md5sum", "deep/39", "base.db"),
+        ("grep", "-rn", "two", "."),
+    ):
+        assert mounted.run(*command, cwd="r/master") == subprocess.check_output(command, cwd=local)
+    reader = f"file:{master}/base.db?immutable=1"
+    for address in (reader, f"file:{master}/base.db?mode=ro"):
+        with contextlib.closing(sqlite3.connect(address, uri=True)) as base:
+            assert base.execute("select count(*), sum(length(s)) from t where n > 100").fetchone() == (399, 119700)
+    told = mounted.run("getfattr", "-d", "-m", "user.pfs", "r/master/base.db").decode()
+    assert "user.pfs.hash=" in told
+    assert 'user.pfs.state="finished"' in told
+    assert int(os.getxattr(mounted.path, "user.pfs.calls")) > 0
 
 
 def test_repos_and_branches_are_listed_and_empty_ones_are_empty(daemon: Daemon, mounted: Mounted) -> None:

@@ -8,10 +8,10 @@ import pathlib
 import sys
 import tempfile
 
-from tools.bench import pipeline, remote, store
+from tools.bench import mount, pipeline, remote, store
 from tools.bench.measure import Bench
 
-BENCHMARKS = {"store": store.run, "pipeline": pipeline.run, "remote": remote.run}
+BENCHMARKS = {"store": store.run, "mount": mount.run_all, "pipeline": pipeline.run, "remote": remote.run}
 
 
 def main() -> int:

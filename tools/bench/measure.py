@@ -32,6 +32,8 @@ class Sample:
     """Peak resident bytes of the daemon since it started."""
     disk: int | None = None
     """Bytes on disk afterwards."""
+    calls: int | None = None
+    """Calls of the daemon that a mount made meanwhile."""
 
 
 Contender = Callable[[], Sample]
@@ -65,15 +67,21 @@ def peak_memory(pid: int) -> int:
     return 0
 
 
-def run_command(command: Sequence[str], env: Mapping[str, str] | None = None, lines: int | None = None) -> Sample:
-    """Run a command to its end, with variables added to the environment; raises RuntimeError when it fails.
+def run_command(
+    command: Sequence[str],
+    env: Mapping[str, str] | None = None,
+    lines: int | None = None,
+    directory: pathlib.Path | None = None,
+) -> Sample:
+    """Run a command in a directory to its end, with variables added to the environment; raises RuntimeError when it
+    fails.
 
     With `lines`, it has to print so many of them, or more.
     """
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
         os.sync()  # what an earlier command left to write is not this one's
         started = time.perf_counter()
-        process = subprocess.Popen(command, stdout=out, stderr=errors, env={**os.environ, **(env or {})})
+        process = subprocess.Popen(command, stdout=out, stderr=errors, env={**os.environ, **(env or {})}, cwd=directory)
         ended = threading.Event()
         peaks = [0]
 
@@ -179,7 +187,16 @@ def alternate(contenders: Mapping[str, Contender], rounds: int) -> dict[str, lis
 
 # --- printing
 
-_COLUMNS = (("", 44), ("time", 10), ("rate", 18), ("x pfsd", 8), ("client", 9), ("daemon", 9), ("on disk", 10))
+_COLUMNS = (
+    ("", 44),
+    ("time", 10),
+    ("rate", 18),
+    ("x pfsd", 8),
+    ("client", 9),
+    ("daemon", 9),
+    ("on disk", 10),
+    ("calls", 7),
+)
 
 
 def heading(title: str) -> None:
@@ -201,7 +218,7 @@ def compare(title: str, samples: Mapping[str, Sequence[Sample]], amount: float, 
 def line(name: str, seconds: float, rate: str = "", ratio: str = "", sample: Sample | None = None) -> None:
     """One line of a table."""
     at = sample or Sample(seconds)
-    _row([f"  {name}", _time(seconds), rate, ratio, _mib(at.client), _mib(at.daemon), _mib(at.disk)])
+    _row([f"  {name}", _time(seconds), rate, ratio, _mib(at.client), _mib(at.daemon), _mib(at.disk), _count(at.calls)])
 
 
 def _row(cells: Sequence[str]) -> None:
@@ -215,6 +232,10 @@ def _row(cells: Sequence[str]) -> None:
 
 def _time(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.2f} ms"
+
+
+def _count(number: int | None) -> str:
+    return "" if number is None else f"{number:,}"
 
 
 def _mib(size: int | None) -> str:
