@@ -11,3 +11,20 @@ Open commits can be written: `writable` answers those requests, `opencommit` sen
 `writes`), `opennodes` are its files and directories, `scratch` holds what is written to a file, `kept`
 what could not be sent.
 """
+
+import importlib
+import os
+import sys
+
+
+def _spare_flushes() -> None:
+    """See `csrc/noflush.c`: its symbols have to be there before pyfuse3 looks for them."""
+    before = sys.getdlopenflags()
+    sys.setdlopenflags(before | os.RTLD_GLOBAL)
+    try:
+        importlib.import_module("fuse._noflush")
+    finally:
+        sys.setdlopenflags(before)
+
+
+_spare_flushes()
