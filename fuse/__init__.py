@@ -5,7 +5,7 @@ directories and bytes (`nodes` and `chunks` are its caches), and `commits` resol
 `view` answers the kernel for immutable trees below directories that a daemon's state makes up; `repoview`
 (MOUNT/REPO/BRANCH/PATH) and `jobview` (/pfs of a worker) say which. `serve` runs either, `mount` is the
 process behind `pachctl mount`, `mounts` finds and ends mounts, `namespace` gives a worker its own /pfs,
-`errnos` maps errors to errno values.
+`errnos` maps errors to errno values. `kernelcache` and `notify` tell the kernel what to keep and to forget.
 
 Open commits can be written: `writable` answers those requests, `opencommit` sends what was written (`sending`,
 `writes`), `opennodes` are its files and directories, `scratch` holds what is written to a file, `kept`
@@ -13,6 +13,7 @@ what could not be sent.
 """
 
 import importlib
+import logging
 import os
 import sys
 
@@ -23,6 +24,8 @@ def _spare_flushes() -> None:
     sys.setdlopenflags(before | os.RTLD_GLOBAL)
     try:
         importlib.import_module("fuse._noflush")
+    except ImportError as error:
+        logging.getLogger(__name__).info("closing files costs a request each: %s", error)
     finally:
         sys.setdlopenflags(before)
 
