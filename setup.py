@@ -1,4 +1,4 @@
-"""Builds what setup.cfg can't name: the C extension, and the static runner that starts user code."""
+"""Builds what setup.cfg can't name: the C extensions, and the static runner that starts user code."""
 
 import pathlib
 import subprocess
@@ -24,6 +24,12 @@ class BuildNative(build_ext):
 setup(
     ext_modules=[
         Extension("pfsd._core", ["csrc/core.c"], extra_compile_args=["-std=gnu11", "-O3", *WARNINGS]),
+        Extension(
+            "fuse._noflush",
+            ["csrc/noflush.c"],
+            libraries=["fuse3"],
+            extra_compile_args=["-std=gnu11", "-O2", *WARNINGS],
+        ),
     ],
     cmdclass={"build_ext": BuildNative},
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -111,6 +111,10 @@ class Content:
         through.
         """
         self._beside: OrderedDict[bytes, tuple[bytes | None, bytes, int]] = OrderedDict()
+
+    def start(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something in the background, until this is closed; it must not raise."""
+        self._nursery.start_soon(work)
 
     # --- nodes -------------------------------------------------------------------------------------------
 

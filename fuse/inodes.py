@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import islice
 
 from pfsd import entries, varint
 from pfsd.entries import DirEntry, Entry
@@ -206,6 +207,16 @@ class InodeTable:
     def keep(self, inode: Inode) -> None:
         """`inode`, which has its number, is in the table although the kernel may not refer to it."""
         self._inodes[inode.ino] = inode
+
+    def oldest_files(self, count: int) -> list[tuple[int, bytes]]:
+        """Names of files in immutable trees, each with the number of its directory, among the `count` inodes that the
+        kernel has known for longest.
+        """
+        return [
+            (inode.parent.ino, inode.key)
+            for inode in islice(self._inodes.values(), count)
+            if type(inode) is Inode and not inode.is_dir and inode.parent and not isinstance(inode.parent, ChangingDir)
+        ]
 
     def free_number(self, parent: int, key: bytes) -> int:
         """A number for a new inode with this key below `parent`, whatever is here already."""

@@ -107,3 +107,11 @@ async def expire(names: list[tuple[int, bytes]]) -> None:
     """
     if names:
         await trio.to_thread.run_sync(notify.expire, notify.session_descriptor(), names, abandon_on_cancel=True)
+
+
+async def drop(names: list[tuple[int, bytes]]) -> None:
+    """Have the kernel forget names, each with the number of its directory, and the inodes that nobody uses.
+
+    Cancelled, it returns while that goes on.
+    """
+    await trio.to_thread.run_sync(notify.drop, notify.session_descriptor(), names, abandon_on_cancel=True)

@@ -1,4 +1,5 @@
-"""What pyfuse3 can't tell the kernel: that a name has to be looked up again although its time is not over.
+"""Telling the kernel of many names at once, and what pyfuse3 can't tell it: that a name has to be looked up again
+although its time is not over.
 
 Unlike an invalidation, that leaves the name to those who use what it stood for: `getcwd` goes on working.
 """
@@ -33,9 +34,21 @@ def expire(session: int, names: Iterable[tuple[int, bytes]]) -> None:
 
     Waits for requests under way that change those directories: not to be called in the loop that answers them.
     """
+    _tell(session, names, _EXPIRE_ONLY)
+
+
+def drop(session: int, names: Iterable[tuple[int, bytes]]) -> None:
+    """Have the kernel forget names, each with the number of its directory, and what nobody uses of what they stand for.
+
+    Waits like `expire`.
+    """
+    _tell(session, names, 0)
+
+
+def _tell(session: int, names: Iterable[tuple[int, bytes]], flags: int) -> None:
     for directory, name in names:
         size = _HEADER.size + _ENTRY.size + len(name) + 1
-        message = _HEADER.pack(size, _INVALIDATE_ENTRY, 0) + _ENTRY.pack(directory, len(name), _EXPIRE_ONLY)
+        message = _HEADER.pack(size, _INVALIDATE_ENTRY, 0) + _ENTRY.pack(directory, len(name), flags)
         try:
             os.write(session, message + name + b"\0")
         except (FileNotFoundError, NotADirectoryError):

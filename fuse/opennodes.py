@@ -190,6 +190,8 @@ class OpenDir(ChangingDir):
         parent = self.parent
         if not isinstance(parent, OpenDir):
             return self.commit.root
+        if self.is_new:  # the tree may still have one of this name that was removed
+            return tree.EMPTY
         within = await parent.tree_root()
         if within != self._within:
             value = await self.commit.content.child(DirEntry(within), self.key)

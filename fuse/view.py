@@ -33,6 +33,10 @@ _PAGE = 1024
 _DIR_MODE = stat.S_IFDIR | 0o555
 _FILE_MODE = stat.S_IFREG | 0o444
 _BLOCK = 4096
+MOST_INODES = 500_000
+"""About 300 bytes each here, and more in the kernel."""
+_FORGETTING_SECONDS = 0.1
+"""After which the kernel has said what it has forgotten."""
 _HASH = b"user.pfs.hash"
 _COMMIT = b"user.pfs.commit"
 _PROVENANCE = b"user.pfs.provenance"
@@ -69,6 +73,10 @@ class View(pyfuse3.Operations):
         super().__init__()
         self.content = content
         self.inodes = InodeTable(root)
+        self.most_inodes = MOST_INODES
+        """How many the kernel may refer to before it is asked to forget files; it may refer to more in use."""
+        self._trim_at = 0
+        self._trimming = False
         self._listings: dict[int, TreeListing | ChangingListing] = {}
         self._next_listing = 1
         self._uid = os.getuid()
@@ -95,6 +103,7 @@ class View(pyfuse3.Operations):
                 return absent
             inode, timeout = self.inodes.settle(Inode(parent, name, parent.snapshot, value)), FOREVER
         self.inodes.remember(inode)
+        self._limit_inodes()
         return self._attributes(inode, timeout)
 
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
@@ -178,7 +187,28 @@ class View(pyfuse3.Operations):
                 if not pyfuse3.readdir_reply(token, name, attributes, at):
                     return
                 inodes.remember(inode or Inode(parent, name, snapshot, value, ino))
+            self._limit_inodes()
             await trio.lowlevel.checkpoint()
+
+    def _limit_inodes(self) -> None:
+        """Have the kernel forget files that it was told of long ago where it knows too many."""
+        if len(self.inodes) > self.most_inodes and len(self.inodes) > self._trim_at and not self._trimming:
+            self._trimming = True
+            self.content.start(self._trim)
+
+    async def _trim(self) -> None:
+        names: list[tuple[int, bytes]] = []
+        while len(self.inodes) > self.most_inodes:
+            before, names = names, self.inodes.oldest_files(len(self.inodes) - self.most_inodes // 2)
+            if names == before:  # what is left is in use, or is directories: without their names getcwd fails
+                break
+            try:
+                await kernelcache.drop(names)
+            except OSError as error:
+                log.warning("the kernel does not forget names: %s", error)
+            await trio.sleep(_FORGETTING_SECONDS)
+        self._trim_at = len(self.inodes) + self.most_inodes // 4
+        self._trimming = False
 
     async def turn_to(self, listing: TreeListing, at: int) -> bool:
         """Bring in the page that holds entry `at`; False when there is no such entry."""

@@ -211,6 +211,20 @@ def test_directories_are_made_renamed_and_removed(daemon: Daemon, master: pathli
     assert sorted(os.listdir(master)) == ["b", "empty", "moved", "old"]
 
 
+def test_a_directory_made_anew_just_after_its_removal_is_empty(daemon: Daemon, master: pathlib.Path) -> None:
+    for name in ("sent", "again"):
+        shutil.rmtree(master / "dir")
+        (master / "dir").mkdir()
+        assert os.listdir(master / "dir") == []
+        (master / "dir/below").mkdir()
+        (master / "dir/below" / name).write_bytes(b"")
+        assert (master / "dir/below" / name).exists()
+        os.setxattr(master, "user.pfs.flush", b"")
+        assert os.listdir(master / "dir/below") == [name]
+    finish(master)
+    assert [path.name for path in (master / "dir").rglob("*")] == ["below", "again"]
+
+
 def test_renames_replace_refuse_to_replace_and_exchange(daemon: Daemon, master: pathlib.Path) -> None:
     (master / "new").write_bytes(b"new")
     fails_with(errno.EEXIST, lambda: rename2(master / "new", master / "old", RENAME_NOREPLACE))
