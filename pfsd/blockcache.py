@@ -230,9 +230,8 @@ class BlockCache:
         """Fetch those blocks of a span, without gaps, that nobody fetched meanwhile; returns them."""
         first = span[0]
         with self._locked(_lock_at(name, first), len(span)) as waited:
-            missing = span
+            missing = [number for number in span if not self._path(name, number).exists()]
             if waited:
-                missing = [number for number in span if not self._path(name, number).exists()]
                 self._count(waits=1)
             if not missing:
                 return {}
