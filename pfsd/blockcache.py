@@ -226,11 +226,13 @@ class BlockCache:
                 futures.add(future)
         return futures
 
-    def _fetch(self, source: Source, name: str, span: list[int]) -> dict[int, bytes]:
+    def _fetch(self, source: Source, name: str, span: list[int], *, is_ahead: bool = False) -> dict[int, bytes]:
         """Fetch those blocks of a span, without gaps, that nobody fetched meanwhile; returns them."""
         first = span[0]
         with self._locked(_lock_at(name, first), len(span)) as waited:
-            missing = [number for number in span if not self._path(name, number).exists()]
+            missing = span
+            if waited or is_ahead:  # else a reader wants them, who has seen that a block is not there or too short
+                missing = [number for number in span if not self._path(name, number).exists()]
             if waited:
                 self._count(waits=1)
             if not missing:
@@ -248,7 +250,7 @@ class BlockCache:
 
     def _ahead(self, source: Source, name: str, span: list[int]) -> None:
         try:
-            self._fetch(source, name, span)
+            self._fetch(source, name, span, is_ahead=True)
         except PfsError as error:
             log.info("blocks of %s were not fetched ahead: %s", name, error)
         except Exception:
