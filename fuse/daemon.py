@@ -58,7 +58,7 @@ class Daemon:
             *CHANNEL_OPTIONS,
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.min_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 1000),
+            ("grpc.max_reconnect_backoff_ms", 300),  # with its jitter well below IMPATIENCE
         ]
         self._channel = grpc.insecure_channel(address, options=options)
         self._pfs = Stub(self._channel, pfs_pb2.DESCRIPTOR.services_by_name["API"])
