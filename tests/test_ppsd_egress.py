@@ -12,7 +12,7 @@ import pytest
 from pachproto import pps_pb2
 from tests import s3servers
 from tests.daemons import Daemon, running
-from tests.pipelines import ended, flush, inspect, jobs, logs, spec, until, update
+from tests.pipelines import all_ended, ended, flush, inspect, jobs, logs, spec, until, update
 from tests.s3servers import S3Server
 
 LARGE = (20 << 20) + 7
@@ -101,7 +101,7 @@ def test_a_store_that_does_not_answer_is_tried_again_until_the_job_is_stopped(
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
     daemon.start()
     daemon.pachctl("run-pipeline", "upper")
-    assert ended(daemon, jobs(daemon)[-1]).state == pps_pb2.JOB_SUCCESS
+    assert all_ended(daemon, 2)[-1].state == pps_pb2.JOB_SUCCESS
     assert content(server, "late") == {"late/a": b"ONE"}
 
 

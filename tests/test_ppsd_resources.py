@@ -10,7 +10,7 @@ import pytest
 from pachproto import pps_pb2
 from ppsd.cgroups import CPU, MEMORY, Group, Hierarchy, Limits, find_hierarchies
 from tests.daemons import Daemon, commit
-from tests.pipelines import flush, inspect, jobs, logs, spec, update, workers
+from tests.pipelines import all_ended, flush, inspect, jobs, logs, spec, update, workers
 
 ENFORCED = find_hierarchies()
 needs_memory = pytest.mark.skipif(MEMORY not in ENFORCED, reason="no control group for memory can be made here")
@@ -45,9 +45,8 @@ def test_what_takes_too_much_memory_is_killed_with_a_clear_reason(pipeline_daemo
     # More memory is no other computation: the workers that are there get it.
     update(daemon, spec(stdin=HUNGRY, resource_spec={"memory": "1Gi"}))
     daemon.pachctl("run-pipeline", "upper")
-    flush(daemon, given)
+    assert [job.state for job in all_ended(daemon, 2)] == [pps_pb2.JOB_FAILURE, pps_pb2.JOB_SUCCESS]
     assert int(daemon.get(commit("upper", "master"), "size")) == 200 << 20
-    assert [job.state for job in jobs(daemon)] == [pps_pb2.JOB_FAILURE, pps_pb2.JOB_SUCCESS]
     daemon.stop()
     assert not any(group.exists() for group in groups)
 
