@@ -11,6 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import Protocol
 
+from pfsd.disk import write_all
 from pfsd.entries import FileEntry
 from pfsd.extents import extents
 
@@ -172,18 +173,10 @@ class Scratch:
             return
         if self._fd < 0:
             self._spill()
-        _write_all(self._fd, data, offset)
+        write_all(self._fd, data, offset)
 
     def _spill(self) -> None:
         with tempfile.TemporaryFile(dir=self._directory) as file:
-            _write_all(file.fileno(), bytes(self._memory), 0)
+            write_all(file.fileno(), self._memory, 0)
             self._fd = os.dup(file.fileno())
         self._memory = bytearray()
-
-
-def _write_all(fd: int, data: bytes, offset: int) -> None:
-    left = memoryview(data)
-    while left:
-        written = os.pwrite(fd, left, offset)
-        left = left[written:]
-        offset += written

@@ -23,6 +23,7 @@ from blake3 import blake3
 
 from pfsd import journal
 from pfsd._core import next_cut
+from pfsd.disk import write_all
 from pfsd.entries import Chunk
 from pfsd.errors import CorruptError, FullError, UnavailableError
 from pfsd.journal import PackJournal
@@ -129,18 +130,12 @@ class _Pack:
 
     def write(self) -> None:
         """Write what waits; raises FullError, and keeps it, when there is no room."""
-        start = self.size - len(self._pending)
         try:
-            view, at = memoryview(self._pending), start
-            while view:
-                written = os.pwrite(self.fd, view, at)
-                view, at = view[written:], at + written
+            write_all(self.fd, self._pending, self.size - len(self._pending))
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise _full() from error
             raise
-        finally:
-            view.release()
         self._pending = bytearray()
 
     def read(self, at: Location) -> bytes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import pathlib
 
+from pfsd.disk import write_all
 from pfsd.kv import Batch, Database
 
 ROW_BYTES = 64 << 10
@@ -62,7 +63,7 @@ def restore(database: Database, spool: pathlib.Path) -> None:
                 opened[pack] = _open(spool / pack)
             fd = opened[pack]
             if fd is not None:
-                _write(fd, data, offset)
+                write_all(fd, data, offset)
             batch.delete("journal", key)
         for fd in opened.values():
             if fd is not None:
@@ -80,10 +81,3 @@ def _open(path: pathlib.Path) -> int | None:
         return os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
-
-
-def _write(fd: int, data: bytes, at: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(fd, view, at)
-        view, at = view[written:], at + written

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import pathlib
 import shutil
 import socket
@@ -15,7 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tools.s3server import gateway_path
+from tools.s3server import environment, gateway_path
 
 START_SECONDS = 60
 ACCESS, SECRET = "test-access", "test-secret"
@@ -31,15 +30,7 @@ class S3Server:
     @property
     def environment(self) -> dict[str, str]:
         """What boto3 needs to find it."""
-        return {
-            "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_ACCESS_KEY_ID": ACCESS,
-            "AWS_SECRET_ACCESS_KEY": SECRET,
-            "AWS_REGION": "us-east-1",
-            "AWS_CONFIG_FILE": os.devnull,
-            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
+        return environment(self.endpoint, ACCESS, SECRET)
 
 
 def free_port() -> int:

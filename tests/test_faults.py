@@ -27,12 +27,6 @@ GONE_SECONDS = float(os.environ.get("PFSD_TEST_GONE_SECONDS", "2"))
 """For which the store is away while a job runs."""
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[S3Server]:
-    with s3servers.moto() as started:
-        yield started
-
-
 @pytest.fixture
 def faults(moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
     """A proxy, where the environment finds the store, in front of an empty bucket."""

@@ -11,8 +11,8 @@ import pytest
 
 from pachproto import pfs_pb2, pps_pb2
 from tests.daemons import Daemon
+from tests.pipelines import flush, jobs, spec
 from tests.test_fuse_job import needs_root
-from tests.test_ppsd_pipelines import flush, jobs, spec
 
 pytestmark = needs_root
 

@@ -17,10 +17,7 @@ from google.protobuf import empty_pb2
 
 from pachproto import pfs_pb2, pps_pb2
 from tests.daemons import Daemon, commit, running
-from tests.pipelines import LIMIT, UPPER, Gate, delete, ended, inspect, logs, until, update, workers
-from tests.pipelines import flush as flush
-from tests.pipelines import jobs as jobs
-from tests.pipelines import spec as spec
+from tests.pipelines import LIMIT, UPPER, Gate, delete, ended, flush, inspect, jobs, logs, spec, until, update, workers
 
 
 @pytest.fixture

@@ -33,12 +33,6 @@ URL = "s3://data/root"
 ON_S3 = ("--no-pipelines", "--object-store", URL)
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[S3Server]:
-    with s3servers.moto() as started:
-        yield started
-
-
 @pytest.fixture
 def server(moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
     """moto's server, where the environment finds it, with an empty bucket."""

@@ -29,6 +29,19 @@ def gateway_path() -> pathlib.Path | None:
     return pathlib.Path(found) if found else None
 
 
+def environment(endpoint: str, access: str, secret: str) -> dict[str, str]:
+    """What boto3 needs to find a server and nothing else of this machine's settings."""
+    return {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": access,
+        "AWS_SECRET_ACCESS_KEY": secret,
+        "AWS_REGION": "us-east-1",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
 def main() -> int:
     """Build it; returns the exit status."""
     go = shutil.which("go")

@@ -1,12 +1,13 @@
 """Packs in S3, 20 ms away: reading, listing and writing through the mount, beside `rclone mount` and `s3fs`.
 
-The server is versitygw, or moto's where that has not been built (`python -m tools.s3server`). It and the line to it
+The server is versitygw, which `python -m tools.s3server` builds. It and the line to it
 have a core of their own where there is one. What is cold has a new mount and an empty cache; what is warm has a new
 mount, whose pages the kernel does not have yet, and the cache that the cold run left.
 """
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import functools
 import os
@@ -31,7 +32,7 @@ from pachproto import pfs_pb2
 from tools.bench.measure import MIB, Bench, Server, serving
 from tools.bench.network import Network, slow_line
 from tools.bench.store import Client, write_random
-from tools.s3server import gateway_path
+from tools.s3server import environment, gateway_path
 
 ROUND_TRIP_SECONDS = 0.02
 START_SECONDS = 60
@@ -106,7 +107,7 @@ class Place:
                     point.rmdir()
 
 
-class Contender:
+class Contender(abc.ABC):
     """A file system over the bucket. What is below is read as `large`, `small/*` and `many/*`."""
 
     name = ""
@@ -115,9 +116,9 @@ class Contender:
         self.place = place
         self.cache = place.directory / f"cache-{self.name.split()[0]}"
 
+    @abc.abstractmethod
     def mounted(self) -> contextlib.AbstractContextManager[pathlib.Path]:
         """The files, at a new mount."""
-        raise NotImplementedError
 
     def write(self, work: Callable[[pathlib.Path], None], size: int) -> float:
         """Let `work` write `size` bytes to an empty directory of a new mount; seconds until the bucket has them."""
@@ -366,16 +367,8 @@ def _place(scratch: pathlib.Path) -> Iterator[Place]:
         for bucket in (PLAIN, PACKS):
             (files / bucket).mkdir()
         with slow_line(address, ROUND_TRIP_SECONDS, cpus[0]) as network:
-            environment = {
-                "AWS_ENDPOINT_URL": f"http://{network.address}",
-                "AWS_ACCESS_KEY_ID": ACCESS,
-                "AWS_SECRET_ACCESS_KEY": SECRET,
-                "AWS_REGION": "us-east-1",
-                "AWS_CONFIG_FILE": os.devnull,
-                "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-                "AWS_EC2_METADATA_DISABLED": "true",
-            }
-            yield Place(scratch, files / PLAIN, network, environment)
+            settings = environment(f"http://{network.address}", ACCESS, SECRET)
+            yield Place(scratch, files / PLAIN, network, settings)
     finally:
         process.kill()
         process.wait()
