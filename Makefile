@@ -16,7 +16,12 @@ setup: .venv/stamp-setup
 	$(PIP) install -c constraints.txt setuptools
 	@touch $@
 
-.venv/stamp-setup: .venv/stamp-python setup.py setup.cfg pyproject.toml constraints.txt $(wildcard csrc/*.c)
+# pyfuse3 comes as source and needs more to be built than this project does: it is left to pip's isolated builds.
+.venv/stamp-pyfuse3: .venv/stamp-python constraints.txt
+	$(PIP) install -c constraints.txt pyfuse3
+	@touch $@
+
+.venv/stamp-setup: .venv/stamp-pyfuse3 setup.py setup.cfg pyproject.toml constraints.txt $(wildcard csrc/*.c)
 	$(PIP) install -c constraints.txt --no-build-isolation --editable .
 	@touch $@
 
