@@ -64,9 +64,16 @@ def main() -> int:
 
 def _mounts(plan: Plan) -> None:
     """Mounts that kubelet and containerd make have to reach containers, but never the machine around."""
-    subprocess.run(["mount", "--make-rshared", "/"], check=True)
-    subprocess.run(["mount", "--bind", plan.var, "/var"], check=True)
-    subprocess.run(["mount", "--bind", plan.run, "/run"], check=True)
+    _mount("--make-rshared", "/")
+    for source, target in ((plan.var, "/var"), (plan.run, "/run")):
+        _mount("--bind", source, target)
+        _mount("--make-private", target)  # or what is mounted below it would appear below the source, too
+        _mount("--make-shared", target)
+
+
+def _mount(*arguments: str) -> None:
+    """Run mount(8)."""
+    subprocess.run(["mount", *arguments], check=True)
 
 
 def _start(plan: Plan, program: Program) -> int:

@@ -23,6 +23,8 @@ API_ADDRESS = str(SERVICES[1])
 DNS_ADDRESS = str(SERVICES[10])
 DOMAIN = "cluster.local"
 API_PORT = 6443
+REGISTRY = f"{HOST_ADDRESS}:5000"
+"""Where nodes take a registry without TLS, for tests that run one on this machine."""
 MOST_NODES = 4
 _SOCKET_PATH_BYTES = 107
 

@@ -40,7 +40,7 @@ def start(layout: Layout, machine: Machine, programs: list[Program]) -> None:
     isolate = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"]
     inside = ["nsenter", f"--net=/run/netns/{machine.namespace}", *isolate]
     with (machine.logs / "init.log").open("ab") as log:
-        subprocess.Popen(
+        process = subprocess.Popen(
             [*inside, sys.executable, "-m", "tools.cluster.init", str(plan)],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -49,6 +49,10 @@ def start(layout: Layout, machine: Machine, programs: list[Program]) -> None:
             env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"},
             start_new_session=True,
         )
+    while not _processes(machine.namespace):
+        if process.poll() is not None:
+            raise UnavailableError(f"{machine.name} ended as it started: see {machine.logs / 'init.log'}")
+        time.sleep(0.01)
 
 
 def running(machine: Machine) -> bool:

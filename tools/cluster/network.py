@@ -1,7 +1,8 @@
 """The bridge between this machine and those of the cluster, and a network namespace for each of them.
 
 Every packet is routed: pods of a node hang on links of their own, and the others know by routes which node has which
-pods. So this machine reaches every pod, and every pod this machine, at their own addresses.
+pods. So this machine reaches every pod, and every pod this machine, at their own addresses. Nothing beyond this machine
+can be reached, and whoever tries is told so at once.
 """
 
 from __future__ import annotations
@@ -45,7 +46,6 @@ def add_machine(layout: Layout, machine: Machine) -> None:
     run([*inside, "address", "add", f"{machine.address}/{MACHINES.prefixlen}", "dev", "eth0"])
     run([*inside, "link", "set", "lo", "up"])
     run([*inside, "link", "set", "eth0", "up"])
-    run([*inside, "route", "add", "default", "via", HOST_ADDRESS])
     for number in range(1, MOST_NODES + 1):
         other = layout.node(number)
         if other != machine:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.cluster.init import Program
-from tools.cluster.layout import DNS_ADDRESS, DOMAIN, PODS, Layout, Machine
+from tools.cluster.layout import DNS_ADDRESS, DOMAIN, PODS, REGISTRY, Layout, Machine
 from tools.cluster.pki import Authority
 
 PAUSE_IMAGE = "pfsd/pause:1"
@@ -29,6 +29,8 @@ state = "/run/containerd"
     conf_dir = "/var/lib/cni/conf"
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "/var/lib/node/registries"
 """
 
 
@@ -39,6 +41,9 @@ def programs(layout: Layout, node: Machine, authority: Authority) -> list[Progra
     network = node.var / "lib" / "cni" / "conf"
     network.mkdir(parents=True, exist_ok=True)
     _save(network / "10-pods.conflist", _pod_network(node))
+    registry = settings / "registries" / REGISTRY
+    registry.mkdir(parents=True, exist_ok=True)
+    (registry / "hosts.toml").write_text(f'server = "http://{REGISTRY}"\n')
     (settings / "containerd.toml").write_text(_CONTAINERD)
     (settings / "resolv.conf").write_text("")
     _save(settings / "kubelet.json", _kubelet(node, authority))
