@@ -11,7 +11,7 @@ import ssl
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -24,9 +24,6 @@ from tools.image.build import Cache, digest_of
 
 HOW = "`python -m tools.cluster up`, as root, starts one"
 POD_SECONDS = 120
-_watch: Any = watch.Watch
-_connect: Any = config.new_client_from_config
-"""Parts of the client that have no types."""
 _TREE = pathlib.Path(__file__).parents[1]
 
 
@@ -38,7 +35,7 @@ class TestCluster:
     def __init__(self, tool: Cluster) -> None:
         self.tool = tool
         self.kubeconfig = tool.layout.kubeconfig
-        self.connection: client.ApiClient = _connect(config_file=str(self.kubeconfig))
+        self.connection = config.new_client_from_config(config_file=str(self.kubeconfig))
         self.core = client.CoreV1Api(self.connection)
         self.apps = client.AppsV1Api(self.connection)
 
@@ -57,24 +54,28 @@ class TestCluster:
 
     def wait_for_pod(self, namespace: str, name: str, *phases: str) -> Any:
         """The pod, once it is in one of the phases; fails the test after POD_SECONDS, with what is known of the pod."""
-        seen: Any = None
+        return self.wait_for(namespace, lambda pod: pod.metadata.name == name and pod.status.phase in phases)
+
+    def wait_for(self, namespace: str, wanted: Callable[[Any], bool]) -> Any:
+        """A pod that is as it is wanted, once there is one; fails the test after POD_SECONDS, with what is known."""
+        seen: dict[str, Any] = {}
         deadline = time.monotonic() + POD_SECONDS
         while (left := deadline - time.monotonic()) > 0:
-            events = _watch().stream(
-                self.core.list_namespaced_pod,
-                namespace,
-                field_selector=f"metadata.name={name}",
-                timeout_seconds=max(1, int(left)),
-            )
-            for event in events:
-                seen = event["object"]
-                if event["type"] != "DELETED" and seen.status.phase in phases:
-                    return seen
-        raise AssertionError(f"pod {name} is not {' or '.join(phases)}: {seen and seen.status}")
+            pods = self.core.list_namespaced_pod
+            for event in watch.Watch().stream(pods, namespace, timeout_seconds=max(1, int(left))):
+                pod = event["object"]
+                seen[pod.metadata.name] = pod.status
+                if event["type"] != "DELETED" and wanted(pod):
+                    return pod
+        raise AssertionError(f"no pod is as wanted: {seen}")
 
     def logs(self, namespace: str, name: str, container: str | None = None) -> str:
         """What a container of a pod wrote."""
         return self.kubectl("logs", "--namespace", namespace, name, *(["--container", container] if container else []))
+
+    def lose(self, node: str) -> None:
+        """End a node as a loss of power would."""
+        self.tool.stop(int(node.removeprefix("node")))
 
     @contextlib.contextmanager
     def namespace(self) -> Iterator[str]:
@@ -86,6 +87,18 @@ class TestCluster:
             yield name
         finally:
             self.kubectl("delete", "namespace", name, "--wait=true", f"--timeout={POD_SECONDS - 10}s")
+
+
+@contextlib.contextmanager
+def second_node(cluster: TestCluster) -> Iterator[str]:
+    """One more node that takes pods, for as long as it lasts; yields its name."""
+    layout = cluster.tool.layout
+    number = 1 + max(node.number for node in layout.nodes())
+    cluster.tool.start(number)
+    try:
+        yield layout.node(number).name
+    finally:
+        cluster.tool.remove(number)
 
 
 def connected() -> TestCluster:

@@ -54,6 +54,13 @@ def namespace(cluster: TestCluster) -> Iterator[str]:
         yield name
 
 
+@pytest.fixture
+def second_node(cluster: TestCluster) -> Iterator[str]:
+    """The name of one more node, which a test may lose: `cluster.lose(name)`."""
+    with clusters.second_node(cluster) as name:
+        yield name
+
+
 @pytest.fixture(scope="session")
 def own_image(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The project's own image, made of this tree, on the cluster's nodes."""

@@ -120,6 +120,28 @@ def test_a_pod_whose_image_nobody_has_says_so_soon(cluster: TestCluster, namespa
     cluster.kubectl("wait", "--namespace", namespace, "pod/none", f"--for={reason}=ErrImagePull", "--timeout=60s")
 
 
+def test_pods_of_a_lost_node_are_made_again_on_another(
+    cluster: TestCluster, namespace: str, second_node: str, busybox_image: str
+) -> None:
+    first = {"weight": 1, "preference": {"matchFields": [_field("metadata.name", second_node)]}}
+    affinity = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [first]}}
+    container = {"name": "c", "image": busybox_image, "command": ["sleep", "3600"]}
+    pod = {"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [container], "affinity": affinity}}
+    spec = {"replicas": 1, "selector": {"app": "a"}, "template": pod}
+    cluster.create(
+        namespace,
+        {"apiVersion": "v1", "kind": "ReplicationController", "metadata": {"name": "one"}, "spec": spec},
+    )
+    before = cluster.wait_for(namespace, lambda pod: pod.status.phase == "Running")
+    assert before.spec.node_name == second_node
+    cluster.lose(second_node)
+    cluster.wait_for(namespace, lambda pod: pod.status.phase == "Running" and pod.spec.node_name != second_node)
+
+
+def _field(key: str, value: str) -> dict[str, Any]:
+    return {"key": key, "operator": "In", "values": [value]}
+
+
 def test_accounts_of_pods_have_no_rights_that_nobody_gave_them(cluster: TestCluster, namespace: str) -> None:
     account = f"--as=system:serviceaccount:{namespace}:default"
     assert cluster.kubectl("auth", "whoami", account).split()[-1] != "system:masters"
