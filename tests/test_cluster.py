@@ -52,14 +52,17 @@ pyfuse3.close(unmount=True)
 """A file system with one file."""
 
 
+FIXED = {"automountServiceAccountToken": False, "terminationGracePeriodSeconds": 1}
+"""Of the pods here."""
+
+
 def _pod(name: str, *containers: dict[str, Any], **spec: Any) -> dict[str, Any]:
-    fixed = {"restartPolicy": "Never", "automountServiceAccountToken": False, "terminationGracePeriodSeconds": 1}
     metadata = {"name": name, "labels": {"app": name}}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": metadata,
-        "spec": {**fixed, "containers": containers, **spec},
+        "spec": {"restartPolicy": "Never", **FIXED, "containers": containers, **spec},
     }
 
 
@@ -126,7 +129,7 @@ def test_pods_of_a_lost_node_are_made_again_on_another(
     first = {"weight": 1, "preference": {"matchFields": [_field("metadata.name", second_node)]}}
     affinity = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [first]}}
     container = {"name": "c", "image": busybox_image, "command": ["sleep", "3600"]}
-    pod = {"metadata": {"labels": {"app": "a"}}, "spec": {"containers": [container], "affinity": affinity}}
+    pod = {"metadata": {"labels": {"app": "a"}}, "spec": {**FIXED, "containers": [container], "affinity": affinity}}
     spec = {"replicas": 1, "selector": {"app": "a"}, "template": pod}
     cluster.create(
         namespace,
