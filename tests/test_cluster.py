@@ -117,6 +117,20 @@ def test_the_own_image_has_the_programs_and_what_they_import(
     assert pod.status.phase == "Succeeded"
 
 
+def test_the_image_of_the_tutorial_finds_edges(cluster: TestCluster, namespace: str, opencv_image: str) -> None:
+    find = "import cv2, numpy; print(cv2.Canny(numpy.eye(64, dtype='uint8') * 255, 100, 200).any())"
+    container = {"name": "c", "image": opencv_image, "command": ["python3", "-c", find]}
+    cluster.create(namespace, _pod("edges", container))
+    cluster.wait_for_pod(namespace, "edges", "Succeeded")
+    assert cluster.logs(namespace, "edges") == "True\n"
+
+
+def test_the_image_without_python_has_none(cluster: TestCluster, namespace: str, busybox_image: str) -> None:
+    look = "! which python && ! which python3 && ! find / -xdev -name '*.so*' | grep ."
+    cluster.create(namespace, _pod("bare", {"name": "c", "image": busybox_image, "command": ["sh", "-c", look]}))
+    assert cluster.wait_for_pod(namespace, "bare", "Succeeded", "Failed").status.phase == "Succeeded"
+
+
 def test_a_pod_whose_image_nobody_has_says_so_soon(cluster: TestCluster, namespace: str) -> None:
     cluster.create(namespace, _pod("none", {"name": "c", "image": "pfsd/none:1"}))
     reason = "jsonpath={.status.containerStatuses[0].state.waiting.reason}"

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from pfsd.errors import RefusedError, StateError, UnavailableError
 from tools.cluster import control, dns, images, machines, network, node, programs
-from tools.cluster.commands import run, succeeds
 from tools.cluster.layout import Layout, Machine
 from tools.cluster.pki import ADMINISTRATORS, Authority
+from tools.commands import run, succeeds
 
 READY_SECONDS = 300.0
 
@@ -66,8 +66,8 @@ class Cluster:
         """Start a node, new or stopped, and wait until it takes pods; it has the images of the others then."""
         self._root()
         with self._alone():
-            if not machines.running(self.layout.control):
-                raise StateError("there is no cluster that a node could join: `python -m tools.cluster up` starts one")
+            if not (self.layout.state.exists() and machines.running(self.layout.control)):
+                raise StateError("there is no cluster for a node to join: `python -m tools.cluster up` starts one")
             started = self.layout.node(number)
             self._start(started, Authority(self.layout))
             self._wait_for(f"{started.name} to be ready", f"node/{started.name}", "--for=condition=Ready")

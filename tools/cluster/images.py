@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pfsd.errors import UnavailableError
 from tools.cluster import machines
-from tools.cluster.commands import run, succeeds
 from tools.cluster.layout import KUBERNETES, Layout, Machine
 from tools.cluster.node import PAUSE_IMAGE
+from tools.commands import run, succeeds
 from tools.image.archive import Config, write_archive, write_layer
 from tools.image.build import digest_of
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pfsd.errors import InvalidError
 
 KUBERNETES = "v1.34.4"
-"""The release: the last but one that takes control groups of version 1 (1.35 wants to be told twice)."""
+"""The release: one that takes control groups of version 1 as well as 2 (kubelet's `failCgroupV1`)."""
 BRIDGE = "pfsc0"
 PREFIX = "pfs-cluster-"
 """What names of network namespaces and control groups begin with."""

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from pfsd.errors import UnavailableError
 from tools.cluster import network
-from tools.cluster.commands import run
 from tools.cluster.init import Plan, Program
 from tools.cluster.layout import PREFIX, Layout, Machine
+from tools.commands import run
 
 GROUPS = Path("/sys/fs/cgroup")
 STOP_SECONDS = 60.0

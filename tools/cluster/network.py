@@ -7,8 +7,8 @@ can be reached, and whoever tries is told so at once.
 
 from __future__ import annotations
 
-from tools.cluster.commands import run, succeeds
 from tools.cluster.layout import BRIDGE, HOST_ADDRESS, MACHINES, MOST_NODES, PREFIX, Layout, Machine
+from tools.commands import run, succeeds
 
 
 def namespaces() -> list[str]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pfsd.errors import UnavailableError
+from tools.commands import run
 from tools.image.archive import Layer, layer
 
 SITE = f"usr/local/lib/python{sys.version_info.major}.{sys.version_info.minor}/dist-packages"
@@ -24,19 +23,6 @@ class Cache:
     """Where layers are kept."""
 
     directory: Path
-
-
-def command(arguments: list[str], directory: Path | None = None) -> None:
-    """Run a program; raises UnavailableError with the end of what it said where it fails."""
-    try:
-        done = subprocess.run(arguments, check=False, capture_output=True, text=True, cwd=directory)
-    except FileNotFoundError as error:
-        raise UnavailableError(
-            f"the program {arguments[0]} is not installed: install the Debian package of that name"
-        ) from error
-    if done.returncode:
-        said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-10:])
-        raise UnavailableError(f"`{' '.join(arguments[:4])} ...` failed: {said or f'exit status {done.returncode}'}")
 
 
 def packed(cache: Cache, name: str, fill: Callable[[Path], None], keep: bool = True) -> Layer:
@@ -56,7 +42,7 @@ def packed(cache: Cache, name: str, fill: Callable[[Path], None], keep: bool = T
         new = Path(work) / "layer.tar"
         stable = ["--sort=name", "--mtime=@0", "--numeric-owner", "--format=pax"]
         stable.append("--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime")
-        command(["tar", "--create", "--file", str(new), "--xattrs", *stable, "--directory", str(root), "."])
+        run(["tar", "--create", "--file", str(new), "--xattrs", *stable, "--directory", str(root), "."])
         new.rename(target)
         made = layer(target)
         digest.write_text(made.digest)

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import configparser
-import subprocess
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from pfsd.errors import UnavailableError
 from pfsd.version import VERSION
+from tools.commands import run
 from tools.image.archive import Config, Layer, write_archive
-from tools.image.build import SITE, Cache, command, digest_of, packed
+from tools.image.build import SITE, Cache, digest_of, packed
 
 SUITES = {(3, 11): "bookworm", (3, 13): "trixie"}
 """The Debian release whose Python is the one that runs this: what is compiled here has to work there."""
-PACKAGES = ("python3", "fuse3", "libfuse3-3", "ca-certificates")
+PACKAGES = ("python3", "fuse3", "ca-certificates")
+UNWANTED = """
+find var/cache/apt var/lib/apt/lists usr/share/man usr/share/locale -mindepth 1 -delete
+find usr/share/doc var/log -type f ! -name copyright -delete
+rm -f etc/hostname etc/resolv.conf
+ln -s /usr/bin/python3 usr/local/bin/python
+"""
+"""Shell commands that make of what debootstrap leaves what an image needs; licences stay."""
 PROGRAMS = {"pfsd": "pfsd.main", "ppsd": "ppsd.main", "pachctl": "tools.pachctl.main"}
 OWN_IMAGE = f"pfsd/pfsd:{VERSION}"
 OPENCV_IMAGE = "pfsd/opencv:test"
@@ -66,19 +74,15 @@ def busybox(cache: Cache, target: Path) -> None:
     """Write the archive of an image with a shell and the usual commands, and nothing else: no Python, no libraries."""
     program = Path("/bin/busybox")
     if not program.exists():
-        command([str(Path(__file__).parents[1] / "debian-packages"), f"busybox-static:{program}"])
+        run([str(Path(__file__).parents[1] / "debian-packages"), f"busybox-static:{program}"])
 
     def fill(root: Path) -> None:
         for directory in ("bin", "tmp", "etc"):
             (root / directory).mkdir()
         (root / "tmp").chmod(0o1777)
         (root / "etc" / "passwd").write_text("root:x:0:0:root:/:/bin/sh\n")
-        copy = root / "bin" / "busybox"
-        copy.write_bytes(program.read_bytes())
-        copy.chmod(0o755)
-        for applet in subprocess.run(
-            [str(program), "--list"], check=True, capture_output=True, text=True
-        ).stdout.split():
+        shutil.copy(program, root / "bin" / "busybox")
+        for applet in run([str(program), "--list"]).split():
             if applet != "busybox":
                 (root / "bin" / applet).symlink_to("busybox")
 
@@ -97,15 +101,10 @@ def _debian(cache: Cache) -> Layer:
 
     def fill(root: Path) -> None:
         include = f"--include={','.join(PACKAGES)}"
-        command(["debootstrap", "--variant=minbase", include, suite, str(root)])
-        for waste in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man", "usr/share/locale"):
-            command(["find", str(root / waste), "-mindepth", "1", "-delete"])
-        command(["find", str(root / "var/log"), "-type", "f", "-delete"])
-        (root / "usr/local/bin/python").symlink_to("/usr/bin/python3")
-        for made in ("etc/hostname", "etc/resolv.conf"):
-            (root / made).unlink(missing_ok=True)
+        run(["debootstrap", "--variant=minbase", include, suite, str(root)])
+        run(["sh", "-ec", UNWANTED], directory=root)
 
-    return packed(cache, f"debian-{suite}-{digest_of(' '.join(PACKAGES).encode())}", fill)
+    return packed(cache, f"debian-{suite}-{digest_of(' '.join((*PACKAGES, UNWANTED)).encode())}", fill)
 
 
 def _python(cache: Cache, tree: Tree, requirements: list[str]) -> Layer:
@@ -114,7 +113,7 @@ def _python(cache: Cache, tree: Tree, requirements: list[str]) -> Layer:
 
     def fill(root: Path) -> None:
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "install", "--no-compile"]
-        command([*pip, "-c", str(tree.constraints), "--target", str(root / SITE), *requirements])
+        run([*pip, "-c", str(tree.constraints), "--target", str(root / SITE), *requirements])
         _compile(root)
 
     return packed(cache, f"python-{key}", fill)
@@ -127,11 +126,11 @@ def _project(cache: Cache, tree: Tree) -> Layer:
         site, programs, build = root / SITE, root / "usr/local/bin", root / "build"
         site.parent.mkdir(parents=True)
         programs.mkdir(parents=True)
-        command([sys.executable, "setup.py", "-q", "build", "--build-base", str(build)], directory=tree.path)
+        run([sys.executable, "setup.py", "-q", "build", "--build-base", str(build)], directory=tree.path)
         (built,) = build.glob("lib*")
         built.rename(site)
-        command(["rm", "-r", str(build)])
-        command(["cp", str(site / "ppsd" / "pfs-runner"), str(programs)])
+        shutil.rmtree(build)
+        shutil.copy(site / "ppsd" / "pfs-runner", programs)
         for name, module in PROGRAMS.items():
             (programs / name).write_text(_SCRIPT.format(module=module))
             (programs / name).chmod(0o755)
@@ -143,4 +142,4 @@ def _project(cache: Cache, tree: Tree) -> Layer:
 def _compile(root: Path) -> None:
     """Compile every module, for an image may be read-only; the files are never compared, since they never change."""
     done = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"]
-    command([*done, "-s", str(root), "-p", "/", str(root / SITE)])
+    run([*done, "-s", str(root), "-p", "/", str(root / SITE)])
