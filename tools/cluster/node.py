@@ -36,6 +36,14 @@ state = "/run/containerd"
 """
 
 
+_REGISTRY = f"""server = "http://{REGISTRY}"
+
+[host."http://{REGISTRY}"]
+  capabilities = ["pull", "resolve"]
+"""
+"""Without the host by itself, containerd 1.6 asks it for TLS all the same."""
+
+
 def programs(layout: Layout, node: Machine, authority: Authority) -> list[Program]:
     """What runs on the machine of a node; writes the settings of it."""
     settings = node.var / "lib" / "node"
@@ -45,7 +53,7 @@ def programs(layout: Layout, node: Machine, authority: Authority) -> list[Progra
     _save(network / "10-pods.conflist", _pod_network(node))
     registry = settings / "registries" / REGISTRY
     registry.mkdir(parents=True, exist_ok=True)
-    (registry / "hosts.toml").write_text(f'server = "http://{REGISTRY}"\n')
+    (registry / "hosts.toml").write_text(_REGISTRY)
     (settings / "containerd.toml").write_text(_CONTAINERD)
     (settings / "resolv.conf").write_text("")
     _save(settings / "kubelet.json", _kubelet(node, authority))
