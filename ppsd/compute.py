@@ -91,6 +91,8 @@ class Computer:
         # Eager inputs count as a whole: what the kernel had of them already can't be told from what was read.
         read = eager + self._view.pipes.streamed
         stats = Stats(shown - began, ran - shown, time.monotonic_ns() - ran, read, stored.bytes_written)
+        if assignment.transform.debug:
+            log.say(account.sentence(assignment, stats, error))
         outcome = ppsd_pb2.Outcome(lease=assignment.lease, error=error, stats=to_wire(stats))
         if assignment.stats_tag:
             output = await self._dir_entry(stored.root) if not error else None

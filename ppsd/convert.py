@@ -32,6 +32,7 @@ def transform(spec: TransformSpec) -> pps_pb2.Transform:
         accept_return_code=spec.accept_return_code,
         secrets=[pps_pb2.Secret(name=one.name, mount_path=one.mount_path) for one in spec.secrets],
         image_pull_secrets=spec.image_pull_secrets,
+        debug=spec.debug,
     )
 
 
