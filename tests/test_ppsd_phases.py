@@ -103,10 +103,13 @@ class Scene:
         assert isinstance(job, pps_pb2.JobInfo)
         return job
 
+    def files(self, at: pfs_pb2.Commit) -> dict[str, bytes]:
+        """All files of a commit."""
+        return {path: self.world.daemon.get(at, path) for path in self.world.daemon.list(at)}
+
     def output(self, repo: str) -> dict[str, bytes]:
         """All files of the head of a repo."""
-        daemon, head = self.world.daemon, named(repo, "master")
-        return {path: daemon.get(head, path) for path in daemon.list(head)}
+        return self.files(named(repo, "master"))
 
 
 class Succeeding(Scene):
@@ -177,7 +180,7 @@ class Updating(Scene):
             if error.code() is not grpc.StatusCode.NOT_FOUND:
                 raise
             return None  # the former output's branch is renamed, the next commit not started
-        return self.output(repo) if info.HasField("finished") else None
+        return self.files(info.commit) if info.HasField("finished") else None
 
 
 class Adding(Scene):
@@ -210,7 +213,11 @@ class ComingAndGoing(Scene):
             until(lambda: self._jobs(pps_pb2.JOB_SUCCESS))
             self.has_run = True
         if self._there():
-            delete(daemon, self.name, delete_jobs=True, delete_repo=True)
+            try:
+                delete(daemon, self.name, delete_jobs=True, delete_repo=True)
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.NOT_FOUND:
+                    raise  # otherwise the daemon went on with it by itself, after its start
         assert not self._there()
         assert not self._jobs()
         repos = daemon.pfs.ListRepo(pfs_pb2.ListRepoRequest()).repo_info
