@@ -75,11 +75,10 @@ def test_every_accepted_field_reaches_the_spec() -> None:
     assert made.unapplied() == []
 
 
-def test_the_old_form_of_inputs_is_understood() -> None:
+@pytest.mark.parametrize("start", [{"id": "c"}, "c"])
+def test_the_old_form_of_inputs_is_understood(start: object) -> None:
     old = {key: value for key, value in EDGES.items() if key != "input"}
-    old["inputs"] = [
-        {"name": "n", "repo": {"name": "r"}, "branch": "b", "glob": "/*", "lazy": True, "from": {"id": "c"}}
-    ]
+    old["inputs"] = [{"name": "n", "repo": {"name": "r"}, "branch": "b", "glob": "/*", "lazy": True, "from": start}]
     assert validate(parse(old)).input == AtomSpec("n", "r", "b", "/*", True, "c")
 
 
