@@ -21,7 +21,7 @@ from pfsd.errors import PfsError, UnavailableError
 from ppsd.processes import Child
 from ppsd.worker import options_of, parser
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("ppsd.sidecar")
 
 STOP_SECONDS = 1.0
 """How long a worker has to end: of a pod that is deleted by force, the cluster waits 2 s for the containers."""

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import trio
@@ -118,7 +118,7 @@ class Cluster:
         try:
             yield changes()
         finally:
-            response.shutdown()  # so that the thread that still reads has an end
+            _end_reading(response)
 
     # --- changing ----------------------------------------------------------------------------------------
 
@@ -166,19 +166,22 @@ class Cluster:
             pass
 
     async def _call(self, what: str, call: Callable[..., Any], **arguments: Any) -> Object:
-        response = await self._open(what, call, _request_timeout=(CONNECT_SECONDS, ANSWER_SECONDS), **arguments)
-        found: Object = json.loads(response.data)
-        return found
+        def ask() -> Object:
+            with _errors(what):
+                timeout = (CONNECT_SECONDS, ANSWER_SECONDS)
+                response: urllib3.HTTPResponse = call(_preload_content=False, _request_timeout=timeout, **arguments)
+                found: Object = json.loads(response.data)
+                return found
+
+        return await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
 
     async def _open(self, what: str, call: Callable[..., Any], **arguments: Any) -> urllib3.HTTPResponse:
+        """Begin an answer that comes bit by bit."""
+
         def ask() -> urllib3.HTTPResponse:
-            try:
+            with _errors(what):
                 response: urllib3.HTTPResponse = call(_preload_content=False, **arguments)
                 return response
-            except ApiException as error:
-                raise _translated(what, error) from error
-            except (urllib3.exceptions.HTTPError, OSError) as error:
-                raise UnavailableError(f"the cluster does not answer: {_innermost(error)}") from error
 
         return await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
 
@@ -187,17 +190,29 @@ class _MissingError(RefusedError):
     """What was named is not there."""
 
 
+@contextmanager
+def _errors(what: str) -> Iterator[None]:
+    """Raise the client's errors as ours."""
+    try:
+        yield
+    except ApiException as error:
+        raise _translated(what, error) from error
+    except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        raise UnavailableError(f"the cluster does not answer: {_innermost(error)}") from error
+
+
 def _translated(what: str, error: ApiException) -> UnavailableError | AlreadyExistsError:
     try:
         message = str(json.loads(error.body or "")["message"])
     except (TypeError, ValueError, KeyError):
         message = str(error.reason)
     sentence = f"the cluster refuses {what}: {message}"
-    if error.status == _CONFLICT:
+    status = error.status or 0
+    if status == _CONFLICT:
         return AlreadyExistsError(sentence)
-    if error.status == _NOT_FOUND:
+    if status == _NOT_FOUND:
         return _MissingError(sentence)
-    if error.status >= _SERVER_ERROR or error.status in (0, _TOO_MANY):
+    if status >= _SERVER_ERROR or status in (0, _TOO_MANY):
         return UnavailableError(f"the cluster can't be asked for {what}: {message}")
     return RefusedError(sentence)
 
@@ -211,6 +226,14 @@ def _innermost(error: BaseException) -> str:
 def _items(listed: Object) -> list[Object]:
     found: list[Object] = listed["items"]
     return found
+
+
+def _end_reading(response: urllib3.HTTPResponse) -> None:
+    """Give the thread that may still read an end."""
+    try:
+        response.shutdown()
+    except (OSError, ValueError, RuntimeError) as error:  # it is at its end
+        logger.debug("a watch is over: %s", error)
 
 
 def _lines(response: urllib3.HTTPResponse) -> Iterator[bytes]:
