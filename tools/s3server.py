@@ -12,6 +12,9 @@ import subprocess
 import sys
 import tempfile
 
+from pfsd.errors import UnavailableError
+from tools.golang import go
+
 MODULE = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 
 
@@ -44,15 +47,16 @@ def environment(endpoint: str, access: str, secret: str) -> dict[str, str]:
 
 def main() -> int:
     """Build it; returns the exit status."""
-    go = shutil.which("go")
-    if go is None:
-        print("tools.s3server: there is no Go toolchain here: install the package golang", file=sys.stderr)
+    try:
+        program = go()
+    except UnavailableError as error:
+        print(f"tools.s3server: {error}", file=sys.stderr)
         return 1
     target = tools_directory()
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="pfsd-go-") as work:
         environment = {**os.environ, "GOBIN": str(target), "GOPATH": work, "GOFLAGS": "-modcacherw"}
-        status = subprocess.run([go, "install", MODULE], env=environment, check=False).returncode
+        status = subprocess.run([program, "install", MODULE], env=environment, check=False).returncode
     if status == 0:
         print(target / "versitygw")
     return status
