@@ -17,7 +17,7 @@ import trio
 from pfsd import rpc, sizes
 from pfsd.blockcache import DEFAULT_BYTES
 from pfsd.bridge import Bridge
-from pfsd.errors import PfsError
+from pfsd.errors import PfsError, leaves
 from pfsd.mounting import repository_mount
 from pfsd.openstore import StorageOptions
 from pfsd.server import Server
@@ -69,6 +69,12 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--take-over", action="store_true", help="give up the packs that another root has there")
     made.add_argument("--no-pipelines", action="store_true", help="serve no pipelines: leave them to a ppsd of its own")
+    made.add_argument(
+        "--launcher",
+        choices=("local", "kubernetes"),
+        default="local",
+        help="where pipelines' workers run: on this machine, or as pods of a cluster (default: %(default)s)",
+    )
     made.add_argument("-v", "--verbose", action="store_true", help="log what happens to stderr")
     return made
 
@@ -89,16 +95,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         trio.run(serve, args)
     except* PfsError as group:
         status = 1
-        for error in _leaves(group):
+        for error in leaves(group):
             print(f"pfsd: {error}", file=sys.stderr)  # noqa: T201 (the program's own words to its user)
     return status
-
-
-def _leaves(group: BaseExceptionGroup[PfsError]) -> list[PfsError]:
-    found: list[PfsError] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
 
 
 async def serve(args: argparse.Namespace) -> None:
@@ -113,7 +112,8 @@ async def serve(args: argparse.Namespace) -> None:
                 nursery = await stack.enter_async_context(trio.open_nursery())
                 pipelines = None
                 if not args.no_pipelines:
-                    pipelines = importlib.import_module("ppsd.service").Service(Bridge(nursery), args.root / "scratch")
+                    service = importlib.import_module("ppsd.service").Service
+                    pipelines = service(Bridge(nursery), args.root / "scratch", launcher=args.launcher)
                     server.add(pipelines.handlers)
                 server.start()
                 stack.callback(nursery.cancel_scope.cancel)
