@@ -45,7 +45,8 @@ class Cluster:
                 self._start(self.layout.node(number), authority)
             self._until(lambda: succeeds(self.kubectl("get", "--raw", "/readyz")), "the API server is not ready")
             run(self.kubectl("apply", "--filename", "-"), dns.manifest())
-            self._wait_for("nodes to be ready", "node", "--all", "--for=condition=Ready")
+            for number in range(1, nodes + 1):
+                self._wait_for_node(self.layout.node(number))
             rollout = ("--namespace", dns.NAMESPACE, "deployment/coredns", "--for=condition=Available")
             self._wait_for("CoreDNS to be ready", *rollout)
 
@@ -70,7 +71,7 @@ class Cluster:
                 raise StateError("there is no cluster for a node to join: `python -m tools.cluster up` starts one")
             started = self.layout.node(number)
             self._start(started, Authority(self.layout))
-            self._wait_for(f"{started.name} to be ready", f"node/{started.name}", "--for=condition=Ready")
+            self._wait_for_node(started)
 
     def stop(self, number: int) -> None:
         """End a node at once, as a loss of power would. `start` brings it back."""
@@ -155,6 +156,12 @@ class Cluster:
             if time.monotonic() > deadline:
                 raise UnavailableError(f"{complaint} after {READY_SECONDS:.0f} seconds: see {self.layout.state}/*/log")
             time.sleep(0.2)
+
+    def _wait_for_node(self, node: Machine) -> None:
+        """What is known of a node may be from before its restart: the kubelet itself is asked first."""
+        ask = self.kubectl("get", "--raw", f"/api/v1/nodes/{node.name}/proxy/healthz")
+        self._until(lambda: succeeds(ask), f"still waiting for the kubelet of {node.name}")
+        self._wait_for(f"{node.name} to be ready", f"node/{node.name}", "--for=condition=Ready")
 
     def _wait_for(self, what: str, *arguments: str) -> None:
         command = self.kubectl("wait", *arguments, "--timeout=5s")

@@ -12,8 +12,8 @@ from pfsd.errors import InvalidError
 KUBERNETES = "v1.34.4"
 """The release: one that takes control groups of version 1 as well as 2 (kubelet's `failCgroupV1`)."""
 BRIDGE = "pfsc0"
-PREFIX = "pfs-cluster-"
-"""What names of network namespaces and control groups begin with."""
+PREFIX = os.environ.get("PFS_CLUSTER_PREFIX") or "pfs-cluster-"
+"""What names of network namespaces and control groups begin with; another one is for tests of the tool itself."""
 MACHINES = ipaddress.ip_network("10.211.0.0/24")
 PODS = ipaddress.ip_network("10.212.0.0/16")
 SERVICES = ipaddress.ip_network("10.96.0.0/16")
