@@ -123,6 +123,25 @@ def test_a_pod_that_is_evicted_is_replaced_and_the_pipeline_says_why(there: Site
     assert content(there, at) == {"a": b"FIRST"}
 
 
+def test_what_a_lost_node_had_is_computed_by_others(there: Site, second_node: str) -> None:
+    def runs_on() -> set[str]:
+        return {pod.spec.node_name for pod in there.pods() if pod.status.phase == "Running"}
+
+    create(there, there.spec(lines=["hostname", *GATE, *COPY], parallelism_spec={"constant": 4}))
+    files = {f"f{number}": b"content %d" % number for number in range(8)}
+    at = there.daemon.commit_files("in", files)
+    until(lambda: len(there.pods()) == 4 and len(runs_on()) == 2)
+    pods = there.pods()
+    for pod in pods:
+        there.said(pod.metadata.name)  # it has a datum
+    there.cluster.lose(second_node)
+    for pod in pods:
+        if pod.spec.node_name != second_node:
+            there.open_gate(pod)
+    assert content(there, at) == {name: data.upper() for name, data in files.items()}
+    there.said("does not answer: what it had goes to another one")
+
+
 def test_a_sidecar_that_is_killed_starts_again_in_its_pod(there: Site) -> None:
     create(there, one_worker(there, [*GATE, *COPY]))
     at = there.daemon.commit_files("in", {"a": b"first"})
