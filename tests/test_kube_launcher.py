@@ -11,20 +11,29 @@ import pytest
 from kubernetes import client
 
 from pachproto import pps_pb2
+from tests import pipelines
 from tests.clusters import TestCluster
 from tests.daemons import commit
 from tests.kube import COPY, GATE, Site, kill, mounts_of, site
 from tests.pipelines import all_ended, atom, delete, flush, inspect, jobs, logs, until, update
 from tools.cluster.layout import MACHINES
 
+SECONDS = 240.0
+"""How long to wait for what takes seconds on a cluster that has a machine to itself."""
 NODE = str(MACHINES[11])
 
 
 @pytest.fixture
 def there(
-    tmp_path: pathlib.Path, cluster: TestCluster, namespace: str, own_image: str, busybox_image: str
+    tmp_path: pathlib.Path,
+    cluster: TestCluster,
+    namespace: str,
+    own_image: str,
+    busybox_image: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Site]:
     """A daemon with an empty repo `in` and its workers in the cluster."""
+    monkeypatch.setattr(pipelines, "LIMIT", SECONDS)
     with site(tmp_path, cluster, namespace, own_image, busybox_image) as made:
         made.daemon.create_repo("in")
         yield made
