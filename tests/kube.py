@@ -84,8 +84,12 @@ class Site:
 
     def said(self, words: str, pipeline: str = "upper") -> None:
         """Wait until a line of a pipeline's log has these words."""
-        request = {"pipeline": pps_pb2.Pipeline(name=pipeline)}
-        until(lambda: any(words in line.message for line in logs(self.daemon, **request)))
+
+        def lines() -> list[pps_pb2.LogMessage]:
+            named = pps_pb2.Pipeline(name=pipeline)
+            return logs(self.daemon, pipeline=named) + logs(self.daemon, pipeline=named, master=True)
+
+        until(lambda: any(words in line.message for line in lines()))
 
     def began(self, pipeline: str = "upper") -> None:
         """Wait until `GATE` was reached."""

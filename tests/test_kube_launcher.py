@@ -11,20 +11,29 @@ import pytest
 from kubernetes import client
 
 from pachproto import pps_pb2
+from tests import pipelines
 from tests.clusters import TestCluster
 from tests.daemons import commit
 from tests.kube import COPY, GATE, Site, kill, mounts_of, site
 from tests.pipelines import all_ended, atom, delete, flush, inspect, jobs, logs, until, update
 from tools.cluster.layout import MACHINES
 
+SECONDS = 240.0
+"""How long to wait for what takes seconds on a cluster that has a machine to itself."""
 NODE = str(MACHINES[11])
 
 
 @pytest.fixture
 def there(
-    tmp_path: pathlib.Path, cluster: TestCluster, namespace: str, own_image: str, busybox_image: str
+    tmp_path: pathlib.Path,
+    cluster: TestCluster,
+    namespace: str,
+    own_image: str,
+    busybox_image: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Site]:
     """A daemon with an empty repo `in` and its workers in the cluster."""
+    monkeypatch.setattr(pipelines, "LIMIT", SECONDS)
     with site(tmp_path, cluster, namespace, own_image, busybox_image) as made:
         made.daemon.create_repo("in")
         yield made
@@ -121,6 +130,25 @@ def test_a_pod_that_is_evicted_is_replaced_and_the_pipeline_says_why(there: Site
     there.told("Eviction API")
     there.open_gate(there.pod(former.metadata.name))
     assert content(there, at) == {"a": b"FIRST"}
+
+
+def test_what_a_lost_node_had_is_computed_by_others(there: Site, second_node: str) -> None:
+    def runs_on() -> set[str]:
+        return {pod.spec.node_name for pod in there.pods() if pod.status.phase == "Running"}
+
+    create(there, there.spec(lines=["hostname", *GATE, *COPY], parallelism_spec={"constant": 4}))
+    files = {f"f{number}": b"content %d" % number for number in range(8)}
+    at = there.daemon.commit_files("in", files)
+    until(lambda: len(there.pods()) == 4 and len(runs_on()) == 2)
+    pods = there.pods()
+    for pod in pods:
+        there.said(pod.metadata.name)  # it has a datum
+    there.cluster.lose(second_node)
+    for pod in pods:
+        if pod.spec.node_name != second_node:
+            there.open_gate(pod)
+    assert content(there, at) == {name: data.upper() for name, data in files.items()}
+    there.said("does not answer: what it had goes to another one")
 
 
 def test_a_sidecar_that_is_killed_starts_again_in_its_pod(there: Site) -> None:

@@ -104,5 +104,8 @@ async def _abort(context: Any, method: MethodDescriptor, error: Exception) -> No
         await context.abort(code(error), str(error))
     if isinstance(error, grpc.aio.AbortError):
         raise error
+    if isinstance(error, grpc.aio.BaseError) and not isinstance(error, grpc.aio.UsageError | grpc.aio.InternalError):
+        log.info("%s was cut off: %s", method.full_name, error)  # the server has stopped under it
+        return
     log.error("%s failed", method.full_name, exc_info=error)
     await context.abort(grpc.StatusCode.INTERNAL, f"a defect in pfsd: {type(error).__name__}: {error}; see its log")
