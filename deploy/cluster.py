@@ -133,7 +133,7 @@ class Cluster:
 
     def _request(self, method: str, path: str, what: str, **options: Any) -> Object:
         with explained(self.host, what):
-            answer = self._api.request(method, path, _request_timeout=REQUEST_SECONDS, **options)
+            answer = self._api.request(method, path, _request_timeout=REQUEST_SECONDS, serialize=False, **options)
             found: Object = json.loads(answer.data)
         return found
 
@@ -156,6 +156,11 @@ def connect(namespace: str = "", kubeconfig: str = "", context: str = "") -> Clu
         raise UnavailableError(f"no cluster is named: {said}; set KUBECONFIG to the file that kubectl uses") from error
     chosen = next((one for one in found if one["name"] == context), active) if context else active
     client.configuration.retries = False
+    if not client.configuration.verify_ssl:
+        import urllib3
+
+        # That no certificate is looked at was somebody's choice, in the kubeconfig: kubectl does not warn either.
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     return Cluster(client, namespace or chosen.get("context", {}).get("namespace") or "default")
 
 
@@ -215,7 +220,7 @@ def _message(error: Any) -> str:
         said = str(json.loads(error.body)["message"])
     except (TypeError, ValueError, KeyError):
         said = str(error.reason or "no reason was given")
-    return " ".join(said.split()).rstrip(".")
+    return " ".join(said.partition("@@")[0].split()).rstrip(".")  # the rest is a patch
 
 
 def _unreachable(host: str, error: Exception) -> PfsError:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from deploy import flavours
 from deploy.settings import IMAGE, PORT, Settings
 from pfsd.errors import InvalidError
 from tools.pachctl.command import Arguments, Command, UsageError, not_negative, port
 from tools.pachctl.output import confirm, remark
+
+if TYPE_CHECKING:
+    from deploy.cluster import Cluster
 
 OPERANDS = {
     "local": (),
@@ -82,11 +86,24 @@ def _apply(arguments: Arguments, place: flavours.Place) -> int:
     cluster = connect(arguments.namespace)
     wanted = objects(_settings(arguments, place, cluster.namespace))
     cluster.require_namespace()
+    for one in wanted:  # all of it or nothing: the cluster is asked first whether it would take it
+        _try(cluster, one)
     for one in wanted:
         outcome = cluster.apply(one)
         print(f"{KINDS[one['kind']].plural.removesuffix('s')}/{one['metadata']['name']} {outcome}", flush=True)
     remark("pfsd is starting; 'pachctl port-forward &' connects to it once its pod is ready (kubectl get pods)")
     return 0
+
+
+def _try(cluster: Cluster, wanted: dict[str, Any]) -> None:
+    try:
+        cluster.apply(wanted, dry_run=True)
+    except InvalidError as error:
+        if wanted["kind"].startswith("PersistentVolume") and cluster.get(wanted["kind"], wanted["metadata"]["name"]):
+            raise InvalidError(
+                f"{error}: a deployment keeps its volume, and pachctl undeploy --all gives it up"
+            ) from error
+        raise
 
 
 def _settings(arguments: Arguments, place: flavours.Place, namespace: str) -> Settings:
