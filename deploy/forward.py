@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import threading
 import time
@@ -40,7 +41,7 @@ class Forwarder:
             self._listener = socket.create_server((HOST, port))
         except OSError as error:
             raise InvalidError(
-                f"can't listen on {HOST}:{port}, {(error.strerror or str(error)).lower()}: give another port with -p"
+                f"can't listen on {HOST}:{port} ({os.strerror(error.errno or 0).lower()}): give another port with -p"
             ) from error
         self.port: int = self._listener.getsockname()[1]
 
@@ -66,6 +67,9 @@ class Forwarder:
                 tunnel.carry(local)
             except PfsError as error:
                 self._say(str(error))
+            except Exception as error:
+                log.info("defect", exc_info=True)
+                self._say(f"a connection failed by a defect: {type(error).__name__}: {error} (-v shows where)")
 
     def _pod(self) -> str:
         """The daemon's pod; raises UnavailableError where there is none in POD_SECONDS."""

@@ -30,10 +30,10 @@ def open_tunnel(client: Any, namespace: str, pod: str, port: int) -> Tunnel:
     configuration = client.configuration
     url = f"{configuration.host}/api/v1/namespaces/{namespace}/pods/{pod}/portforward?ports={port}"
     headers = {"sec-websocket-protocol": _PROTOCOL}
-    client.update_params_for_auth(headers, [], ["BearerToken"])
-    lowered = {name.lower(): value for name, value in headers.items()}
+    for setting in configuration.auth_settings().values():
+        headers[setting["key"].lower()] = setting["value"]
     try:
-        return Tunnel(create_websocket(configuration, "ws" + url.removeprefix("http"), lowered))
+        return Tunnel(create_websocket(configuration, "ws" + url.removeprefix("http"), headers))
     except (WebSocketException, OSError) as error:
         said = " ".join(str(error).split()).rstrip(".")
         raise UnavailableError(f"no connection to the pod {pod} by way of {configuration.host}: {said}") from error
