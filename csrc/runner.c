@@ -20,7 +20,9 @@
  *   1 STDIN   bytes. Appended to the standard input of the next RUN. Only while no command runs.
  *   2 RUN     4 bytes: number of arguments, at least 1 | 4 bytes: number of environment entries | strings, each
  *             ended by a 0 byte: working directory, arguments, environment entries ("NAME=value").
- *             Only after the EXIT of the command before.
+ *             Only after the EXIT of the command before. With --fd, the entries are the whole environment, and the
+ *             working directory is absolute. With --socket, they are laid over the environment that the runner was
+ *             started with, and an empty working directory is the one that it was started in: those of a container.
  *   3 KILL    1 byte: signal, 1 to 64. SIGKILL ends every process of the command, other signals go to its process
  *             group. While no command runs, it drops the standard input gathered so far and is not answered.
  *
@@ -113,6 +115,7 @@ struct runner {
     int next_output;  /* which of the two outputs is read first in the next round */
     int stdin_file;   /* memory file of the STDIN frames, -1 before the first */
     int stdin_errno;  /* why it could not be kept */
+    char **environment; /* what a command's entries are laid over; NULL: nothing */
     struct command command;
 };
 
@@ -261,7 +264,7 @@ static void execute(const struct start *s, struct start_report *report)
 {
     const char *name = s->arguments[0];
     size_t size = sizeof report->text;
-    if (chdir(s->directory)) {
+    if (*s->directory && chdir(s->directory)) {
         report->error = errno;
         snprintf(report->text, size, "chdir \"%.500s\": %s", s->directory, strerror(errno));
         return;
@@ -392,6 +395,28 @@ fail:
     }
 }
 
+/* Appends to `given`, whose `count` entries come first, what of `own` has another name than each of them. There is room. */
+static void add_environment(char **given, size_t count, char **own)
+{
+    size_t total = count;
+    for (; *own; own++) {
+        size_t name = (size_t)(strchrnul(*own, '=') - *own);
+        size_t i = 0;
+        while (i < count && (strncmp(given[i], *own, name) || given[i][name] != '='))
+            i++;
+        if (i == count)
+            given[total++] = *own;
+    }
+}
+
+static size_t count_strings(char **strings)
+{
+    size_t count = 0;
+    while (strings && strings[count])
+        count++;
+    return count;
+}
+
 static enum end malformed(const char *what)
 {
     complain("malformed request: %s", what);
@@ -406,7 +431,7 @@ static enum end handle_run(struct runner *r, uint8_t *payload, size_t size)
     char *at = (char *)payload + 8, *end = (char *)payload + size;
     if (argument_count < 1 || argument_count > size - 8 || entry_count > size - 8 - argument_count)
         return malformed("RUN has a wrong number of strings");
-    char **strings = calloc(argument_count + entry_count + 2, sizeof *strings);
+    char **strings = calloc(argument_count + entry_count + count_strings(r->environment) + 2, sizeof *strings);
     if (!strings)
         return failed("memory");
     struct start start = {.arguments = strings, .environment = strings + argument_count + 1};
@@ -425,6 +450,8 @@ static enum end handle_run(struct runner *r, uint8_t *payload, size_t size)
     }
     int complete = at == end && count == 1 + argument_count + entry_count;
     if (complete) {
+        if (r->environment)
+            add_environment(start.environment, entry_count, r->environment);
         r->command = (struct command){.report = -1, .input = -1, .outputs = {-1, -1}};
         spawn(r, &start);
     }
@@ -933,9 +960,10 @@ int main(int argc, char **argv)
     static struct runner runner; /* over 64 KiB */
     runner.connection = runner.stdin_file = -1;
     runner.parent = getppid();
+    runner.environment = inherits ? NULL : environ;
     runner.command = (struct command){.report = -1, .input = -1, .outputs = {-1, -1}};
     if (fill_standard_fds() || prctl(PR_SET_CHILD_SUBREAPER, 1) || (runner.signals = open_signals()) < 0 ||
-        (inherits && prctl(PR_SET_PDEATHSIG, PARENT_DIED)) || chdir("/"))
+        (inherits && (prctl(PR_SET_PDEATHSIG, PARENT_DIED) || chdir("/"))))
         return failed("start"), EXIT_FAILURE;
     enum end end = FAILED;
     if (inherits) {

@@ -104,6 +104,20 @@ def unmount_all() -> list[str]:
     return targets
 
 
+def detach(path: str) -> None:
+    """Take away all that is mounted on `path` and below it, whoever uses it and whether or not it answers.
+
+    Where `path` lies on a shared mount, it goes from the namespaces that have it from there. Raises UnavailableError.
+    """
+    top = _absolute(path)
+    below = top.rstrip("/") + "/"
+    while found := [mount.target for mount in present() if mount.target == top or mount.target.startswith(below)]:
+        if _libc.umount2(os.fsencode(found[-1]), _UMOUNT_NOFOLLOW | _MNT_DETACH) != 0:
+            number = ctypes.get_errno()
+            if mount_at(found[-1]) is not None:  # else somebody was faster
+                raise UnavailableError(f"{found[-1]} can't be unmounted: {os.strerror(number)}")
+
+
 def flush(path: str) -> None:
     """Send what was written through the mount on `path`. Raises OSError as `setxattr` does."""
     os.setxattr(path, FLUSH, b"")

@@ -6,7 +6,6 @@ No other module knows that there are two loops.
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -48,13 +47,20 @@ class Bridge:
             result: outcome.Outcome[T] = outcome.Error(UnavailableError("the daemon is shutting down"))
             try:
                 with scope:
-                    result = await outcome.acapture(function, *args)
-                    if isinstance(result, outcome.Error) and not isinstance(result.error, Exception):
-                        result.unwrap()  # a cancellation belongs to trio
+                    found = await outcome.acapture(function, *args)
+                    if isinstance(found, outcome.Error) and not isinstance(found.error, Exception):
+                        found.unwrap()  # a cancellation belongs to trio
+                    result = found
             finally:
                 _soon(loop, deliver, result)
 
-        self._start(task)
+        def start() -> None:
+            try:
+                self._nursery.start_soon(task)
+            except RuntimeError:  # it is closed, which only trying shows
+                _soon(loop, deliver, outcome.Error(UnavailableError("the daemon is shutting down")))
+
+        self._in_trio_soon(start)
         try:
             return (await future).unwrap()
         except asyncio.CancelledError:
@@ -89,9 +95,6 @@ class Bridge:
             await producer
         finally:
             producer.cancel()
-
-    def _start(self, task: Callable[[], Awaitable[None]]) -> None:
-        self._in_trio_soon(functools.partial(self._nursery.start_soon, task))
 
     def _in_trio_soon(self, function: Callable[[], Any]) -> None:
         try:

@@ -69,6 +69,12 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--take-over", action="store_true", help="give up the packs that another root has there")
     made.add_argument("--no-pipelines", action="store_true", help="serve no pipelines: leave them to a ppsd of its own")
+    made.add_argument(
+        "--launcher",
+        choices=("local", "kubernetes"),
+        default="local",
+        help="where pipelines' workers run: on this machine, or as pods of a cluster (default: %(default)s)",
+    )
     made.add_argument("-v", "--verbose", action="store_true", help="log what happens to stderr")
     return made
 
@@ -113,7 +119,8 @@ async def serve(args: argparse.Namespace) -> None:
                 nursery = await stack.enter_async_context(trio.open_nursery())
                 pipelines = None
                 if not args.no_pipelines:
-                    pipelines = importlib.import_module("ppsd.service").Service(Bridge(nursery), args.root / "scratch")
+                    service = importlib.import_module("ppsd.service").Service
+                    pipelines = service(Bridge(nursery), args.root / "scratch", launcher=args.launcher)
                     server.add(pipelines.handlers)
                 server.start()
                 stack.callback(nursery.cancel_scope.cancel)

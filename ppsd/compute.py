@@ -21,10 +21,10 @@ from pfsd.errors import PfsError, UnavailableError
 from pfsd.rpc import Stub
 from ppsd import account, output, resuming
 from ppsd.account import Tail
-from ppsd.cgroups import Group
 from ppsd.filesystem import Messages
+from ppsd.places import Place
 from ppsd.records import Stats
-from ppsd.runner import Finished, Runner
+from ppsd.runner import Finished
 from ppsd.stats import to_wire
 from ppsd.treeuploads import TreeUploads
 from ppsd.userlog import UserLog
@@ -37,20 +37,18 @@ class Computer:
         self,
         daemon: Daemon,
         view: JobView,
-        runner: Runner,
+        place: Place,
         channel: grpc.Channel,
         trees: TreeUploads,
         scratch: str,
-        group: Group,
     ) -> None:
         self._daemon = daemon
         self._view = view
-        self._runner = runner
+        self._place = place
         self._trees = trees
         self._objects = Stub(channel, pfs_pb2.DESCRIPTOR.services_by_name["ObjectAPI"])
         self._messages = Messages()
         self._scratch = scratch
-        self._group = group
         self._times: dict[tuple[str, str], int] = {}
 
     async def compute(self, assignment: ppsd_pb2.Assignment, log: UserLog) -> ppsd_pb2.Outcome:
@@ -71,14 +69,15 @@ class Computer:
         stored = pfsd_pb2.TreeInfo()
         ran = shown
         said = Tail()
-        kills = self._group.memory_kills()
+        group = self._place.group
+        kills = group.memory_kills()
         try:
             async with self._view.pipes.serving():
                 finished = await self._run(assignment, log, said)
             ran = time.monotonic_ns()
             error = complaint(finished, assignment.transform)
-            if error and self._group.memory_kills() > kills:
-                allowed = self._group.memory_bytes()
+            if error and group.memory_kills() > kills:
+                allowed = group.memory_bytes()
                 error += f": it took more than the {allowed} bytes of memory that resource_spec.memory allows"
             if not error:
                 stored = await self._store_output(assignment.tag)
@@ -145,10 +144,10 @@ class Computer:
             log.feed(stream, data)
             said.feed(data)
 
-        return await self._runner.run(
+        return await self._place.runner.run(
             list(assignment.transform.cmd),
-            env={**os.environ, **environment(assignment)},
-            cwd="/",
+            env={**self._place.env, **environment(assignment)},
+            cwd=self._place.cwd,
             stdin=stdin_of(assignment.transform),
             on_output=take,
         )
@@ -160,7 +159,7 @@ class Computer:
         def lookup(path: str) -> Entry | None:
             return trio.from_thread.run(self._view.lookup_path, path, trio_token=token)
 
-        return await self._trees.put(output.requests(tag, self._scratch, lookup))
+        return await self._trees.put(output.requests(tag, self._scratch, lookup, self._place.root))
 
 
 def environment(assignment: ppsd_pb2.Assignment) -> dict[str, str]:

@@ -79,6 +79,7 @@ class Engine:
                 self._changes = Changes(
                     self._pipelines, files, self._registry, self._logs, self._launcher, self._pipeline, self._begin
                 )
+                nursery.start_soon(self._launcher.take_up, [one.name for one in stored if not one.stopped])
                 nursery.start_soon(self._logs.run)
                 for pipeline in list(self._pipelines.values()):
                     self._take_up(nursery, pipeline)
@@ -444,6 +445,12 @@ class Engine:
             found.workers_hopeless(reason)
         else:
             found.worker_died(reason)
+
+    def workers_held_up(self, pipeline: str, reason: str) -> None:
+        """Workers can't be started before something changes."""
+        found = self._pipelines.get(pipeline)
+        if found is not None and not found.record.deletion:
+            found.workers_held_up(reason)
 
 
 def _datum_state(job: JobRecord, datum: Datum, is_computed: bool, todo: set[str]) -> DatumState:

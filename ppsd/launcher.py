@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
+from ppsd.records import PipelineRecord
 from ppsd.spec import PipelineSpec
 
 
 class Launcher(Protocol):
     """Keeps as many workers of each pipeline running as it was told to."""
 
-    async def launch(self, spec: PipelineSpec, salt: str, count: int) -> None:
-        """Have `count` workers of a pipeline, for this salt, from now on: starts or stops what that takes."""
+    async def take_up(self, pipelines: Iterable[str]) -> None:
+        """These are the pipelines that run, as a service starts: workers that a former service left of others go."""
 
-    async def prepare(self, spec: PipelineSpec, salt: str, count: int) -> None:
+    async def nodes(self) -> int:
+        """How many machines there are for workers."""
+
+    async def launch(self, record: PipelineRecord, count: int) -> None:
+        """Have `count` workers of a pipeline's version from now on: starts or stops what that takes."""
+
+    async def prepare(self, record: PipelineRecord, count: int) -> None:
         """Start workers ahead of the first job that needs them, where that costs others nothing."""
 
     def release(self, pipeline: str) -> None:
@@ -37,3 +45,6 @@ class Reports(Protocol):
 
     def worker_died(self, pipeline: str, reason: str, hopeless: bool) -> None:
         """A worker ended by itself; `hopeless` when starting more of them makes no sense."""
+
+    def workers_held_up(self, pipeline: str, reason: str) -> None:
+        """Workers can't be started before something changes; the launcher goes on trying."""

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 import trio
@@ -18,6 +19,7 @@ from ppsd import ports
 from ppsd.cgroups import Limits, Maker
 from ppsd.launcher import Reports
 from ppsd.processes import Child
+from ppsd.records import PipelineRecord
 from ppsd.spec import PipelineSpec, ServiceSpec
 
 logger = logging.getLogger(__name__)
@@ -102,8 +104,15 @@ class LocalLauncher:
         await trio.to_thread.run_sync(_remove, self._scratch)
         self._cleared.set()
 
-    async def launch(self, spec: PipelineSpec, salt: str, count: int) -> None:
+    async def take_up(self, pipelines: Iterable[str]) -> None:
+        """Nothing: a worker ends with its service."""
+
+    async def nodes(self) -> int:
+        return 1
+
+    async def launch(self, record: PipelineRecord, count: int) -> None:
         await self._cleared.wait()
+        spec, salt = record.spec, record.salt
         crew, limits = self._crews[spec.name], spec.limits()
         async with crew.lock:
             self._wanted(spec.name)
@@ -135,10 +144,10 @@ class LocalLauncher:
         if open_now is not None:
             open_now[1].cancel()
 
-    async def prepare(self, spec: PipelineSpec, salt: str, count: int) -> None:
+    async def prepare(self, record: PipelineRecord, count: int) -> None:
         if sum(len(crew.places) for crew in self._crews.values()) + count <= self._warm:
-            await self.launch(spec, salt, count)
-            self.release(spec.name)
+            await self.launch(record, count)
+            self.release(record.name)
 
     def release(self, pipeline: str) -> None:
         self._wanted(pipeline)

@@ -13,11 +13,11 @@ from pathlib import Path
 import trio
 
 from pfsd.bridge import Bridge
-from pfsd.errors import PfsError
+from pfsd.errors import PfsError, leaves
 from pfsd.rpc import DEFAULT_ADDRESS
 from pfsd.server import Server
 from ppsd.forward import Forwarder
-from ppsd.service import Service
+from ppsd.service import LAUNCHERS, Service
 
 DEFAULT_LISTEN = "127.0.0.1:30651"
 
@@ -50,6 +50,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="holds a directory of files for each secret that pipelines may use (default: none)",
     )
+    made.add_argument(
+        "--launcher",
+        choices=LAUNCHERS,
+        default=LAUNCHERS[0],
+        help="where workers run: on this machine, or as pods of a cluster (default: %(default)s)",
+    )
     made.add_argument("-v", "--verbose", action="store_true", help="log what happens to stderr")
     return made
 
@@ -64,20 +70,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     status = 0
     try:
         with tempfile.TemporaryDirectory(prefix="ppsd-") as temporary:
-            trio.run(serve, args.pfsd, args.listen, args.scratch or Path(temporary), args.secrets)
+            scratch = args.scratch or Path(temporary)
+            trio.run(serve, args.pfsd, args.listen, scratch, args.secrets, args.launcher)
     except* PfsError as group:
         status = 1
-        sys.stderr.write(f"ppsd: {group.exceptions[0]}\n")
+        sys.stderr.write(f"ppsd: {leaves(group)[0]}\n")
     return status
 
 
-async def serve(pfsd: str, listen: str, scratch: Path, secrets: Path | None) -> None:
+async def serve(pfsd: str, listen: str, scratch: Path, secrets: Path | None, launcher: str) -> None:
     """Serve until a signal says to stop."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         server = Server(listen)
         try:
             async with trio.open_nursery() as nursery:
-                service = Service(Bridge(nursery), scratch, secrets)
+                service = Service(Bridge(nursery), scratch, secrets, launcher)
                 server.add(service.handlers)
                 server.add_handler(Forwarder(pfsd))
                 await trio.to_thread.run_sync(server.start)

@@ -33,14 +33,15 @@ Lookup = Callable[[str], Entry | None]
 """The entry that a path below /pfs/INPUT stands for; None where the datum has no such whole entry."""
 
 
-def requests(tag: str, scratch: str, lookup: Lookup) -> Iterator[pfsd_pb2.PutTreeRequest]:
+def requests(tag: str, scratch: str, lookup: Lookup, root: str = "") -> Iterator[pfsd_pb2.PutTreeRequest]:
     """The messages that store the output below `scratch` as a tree under `tag`.
 
+    `root` is where the root directory that user code saw is found; without one, it is this process's own.
     Raises InvalidError, naming the file, for what can't be part of a tree.
     """
     request = pfsd_pb2.PutTreeRequest(tag=tag)
     size = 0
-    for write in Output(scratch, lookup).writes():
+    for write in Output(scratch, lookup, root).writes():
         request.writes.append(write)
         size += len(write.path) + len(write.data) + len(write.entry) + _OVERHEAD_BYTES
         if size >= MESSAGE_BYTES:
@@ -53,9 +54,10 @@ def requests(tag: str, scratch: str, lookup: Lookup) -> Iterator[pfsd_pb2.PutTre
 class Output:
     """Walks one datum's output."""
 
-    def __init__(self, scratch: str, lookup: Lookup) -> None:
+    def __init__(self, scratch: str, lookup: Lookup, root: str = "") -> None:
         self._scratch = scratch.rstrip("/")
         self._lookup = lookup
+        self._root = root
 
     def writes(self) -> Iterator[pfsd_pb2.TreeWrite]:
         """One write or several for each file, one for each empty directory."""
@@ -82,8 +84,8 @@ class Output:
         try:
             if stat.S_ISLNK(os.lstat(real).st_mode):
                 real = self._resolve(real, path)
-            if _is_input(real):
-                entry = self._lookup(real)
+            if _is_input(shown := self._shown(real)):
+                entry = self._lookup(shown)
                 if entry is not None:
                     yield pfsd_pb2.TreeWrite(path=paths.join(path), entry=entries.encode(entry))
                     return
@@ -145,12 +147,14 @@ class Output:
             ) from error
 
     def _shown(self, real: str) -> str:
-        """A path of the scratch directory as user code saw it."""
-        return OUT + real[len(self._scratch) :] if _below(real, self._scratch) else real
+        """A path of the scratch directory, or below the root, as user code saw it."""
+        if _below(real, self._scratch):
+            return OUT + real[len(self._scratch) :]
+        return real.removeprefix(self._root) or "/"
 
     def _real(self, shown: str) -> str:
         """Where what user code saw at a path lies."""
-        return self._scratch + shown[len(OUT) :] if _below(shown, OUT) else shown
+        return self._scratch + shown[len(OUT) :] if _below(shown, OUT) else self._root + shown
 
 
 def _file(real: str, path: paths.Path) -> Iterator[pfsd_pb2.TreeWrite]:

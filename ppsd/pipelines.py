@@ -285,7 +285,7 @@ class Pipeline:
                 await self._moved.wait()
                 return
             if self._launcher.count(self.name) > 1:
-                await self._launcher.launch(self.record.spec, self.record.salt, 1)
+                await self._launcher.launch(self.record, 1)
                 self._launcher.release(self.name)
         await self._moved.wait()
 
@@ -307,17 +307,16 @@ class Pipeline:
             if self._barren:  # they said that they can't work: perhaps they can by now
                 await self._launcher.stop(self.name)
                 self._barren = False
-            await self._launcher.launch(self.record.spec, self.record.salt, self._workers)
+            await self._launcher.launch(self.record, await self._workers())
             if self.run_now is None:  # the job that wanted them was quicker, or there was none
                 self._launcher.release(self.name)
 
     async def _prepare(self) -> None:
         async with self._relaunch:
-            await self._launcher.prepare(self.record.spec, self.record.salt, self._workers)
+            await self._launcher.prepare(self.record, await self._workers())
 
-    @property
-    def _workers(self) -> int:
-        return self.record.spec.workers(nodes=1)
+    async def _workers(self) -> int:
+        return self.record.spec.workers(await self._launcher.nodes() if self.record.spec.counts_nodes else 1)
 
     def worker_joined(self) -> None:
         """A worker is there."""
@@ -325,6 +324,13 @@ class Pipeline:
 
     def worker_died(self, reason: str) -> None:
         """A worker ended that should not have; the launcher starts another one."""
+        self.recent_error = reason
+        self._say(reason)
+
+    def workers_held_up(self, reason: str) -> None:
+        """No worker can be started before something changes. Its job waits; those that are there go on."""
+        if not self.pool.sessions:
+            self.state = PipelineState.FAILURE
         self.recent_error = reason
         self._say(reason)
 

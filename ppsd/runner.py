@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import pathlib
 import signal
 import socket
@@ -42,6 +43,7 @@ _SIGNALLED: Final = 1
 
 _HEADER: Final = struct.Struct("<IB")
 _COUNTS: Final = struct.Struct("<II")
+_CREDENTIALS: Final = struct.Struct("iII")
 _EXIT: Final = struct.Struct("<BIQQ")
 _MAX_FRAME: Final = 8 << 20
 _STDIN_PIECE: Final = (64 << 10) - _HEADER.size  # fills the runner's buffer, which need not grow
@@ -87,10 +89,23 @@ class Runner:
 
     @property
     def pid(self) -> int:
-        """The process that starts the commands; only of a runner that was opened."""
-        if self._process is None:
-            raise ValueError("this runner's process is not known")
-        return self._process.pid
+        """The process that starts the commands; 0 where another PID namespace keeps it from being seen."""
+        if self._process is not None:
+            return self._process.pid
+        credentials = self._stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        pid: int = _CREDENTIALS.unpack(credentials)[0]
+        return pid
+
+    async def gone(self) -> None:
+        """Returns when the runner's process has ended. It has to be visible: see `pid`."""
+        try:
+            pidfd = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return
+        try:
+            await trio.lowlevel.wait_readable(pidfd)
+        finally:
+            os.close(pidfd)
 
     @classmethod
     @asynccontextmanager
@@ -153,9 +168,10 @@ class Runner:
     ) -> Finished:
         """Runs a command to its end, which is also the end of every process that descends from it.
 
-        argv[0] without a slash is searched in the PATH of env, the command's whole environment; no shell
-        is involved. Strings travel as UTF-8, with surrogateescape for other bytes. All that the command wrote
-        has gone to on_output when this returns.
+        argv[0] without a slash is searched in the PATH of the command's environment; no shell is involved. That
+        environment is `env` as it is; a runner that was connected to lays `env` over its own, and takes an empty `cwd`
+        for the directory that it was started in. Strings travel as UTF-8, with surrogateescape for other bytes. All
+        that the command wrote has gone to on_output when this returns.
 
         When cancelled, or when on_output raises, the command with all its processes is killed first. Raises
         InvalidError for arguments that no command can have and RunnerError when the runner itself fails.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -20,16 +21,23 @@ from ppsd.launcher import Launcher
 from ppsd.local import LocalLauncher
 from ppsd.workers import WorkersService
 
+LAUNCHERS = ("local", "kubernetes")
+"""What may run workers: this machine, or the cluster that this process is in or KUBECONFIG names."""
+
 
 class Service:
     """Pipelines, run over the daemon that answers at the address given to `run`.
 
     `handlers` are to be served by a server that `bridge` connects to the trio loop; workers find them, and
     the daemon's own services, at that same address. `secrets` (without it, a directory of that name beside `scratch`)
-    holds a directory for each secret that pipelines may use.
+    holds a directory for each secret that pipelines may use. `launcher` is one of `LAUNCHERS`. Raises InvalidError
+    where its settings are wrong or missing.
     """
 
-    def __init__(self, bridge: Bridge, scratch: Path, secrets: Path | None = None) -> None:
+    def __init__(
+        self, bridge: Bridge, scratch: Path, secrets: Path | None = None, launcher: str = LAUNCHERS[0]
+    ) -> None:
+        self._kubernetes = importlib.import_module("ppsd.kube.making").prepared() if launcher != LAUNCHERS[0] else None
         self._scratch = scratch
         self._secrets = secrets or scratch.parent / "secrets"
         self._engine = Engine(f"process {os.getpid()} on {socket.gethostname()}")
@@ -44,6 +52,9 @@ class Service:
         """Run the pipelines while the body runs; at its end no worker is left."""
 
         def make_launcher(nursery: trio.Nursery) -> Launcher:
+            if self._kubernetes is not None:
+                made: Launcher = self._kubernetes(nursery, self._engine)
+                return made
             return LocalLauncher(address, self._scratch, self._secrets, nursery, self._engine)
 
         with open_channel(address) as channel:

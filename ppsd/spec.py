@@ -97,6 +97,11 @@ class PipelineSpec:
             return self.constant
         return max(1, math.floor((self.coefficient or 1.0) * nodes))
 
+    @property
+    def counts_nodes(self) -> bool:
+        """Whether the number of workers depends on that of the nodes."""
+        return self.service is None and not self.constant
+
     def limits(self) -> Limits:
         """What user code of one worker may take."""
         return Limits(quantities.parse(self.memory, MEMORY_FIELD) if self.memory else 0, self.cpu)

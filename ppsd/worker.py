@@ -1,5 +1,6 @@
 """A worker process: `python -m ppsd.worker`. Enters its mount namespace, then computes datums until it is stopped.
 
+With `--runner` it stays in the namespace that it is in, and user code runs elsewhere: see `ppsd.sidecar`.
 The namespace has to be entered before any thread is started, so nothing that might start one is imported above.
 """
 
@@ -11,8 +12,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuse.namespace import bind, enter_private_namespace
-from pfsd.errors import PfsError, UnavailableError
+from fuse.namespace import PFS, bind, enter_private_namespace
+from pfsd.errors import PfsError, UnavailableError, leaves
 from ppsd.processes import die_with_parent
 
 RECURSION_LIMIT = 20_000
@@ -32,6 +33,10 @@ class Options:
     """An empty directory for the output of the datum in hand."""
     groups: tuple[Path, ...] = ()
     """The directories of the control group for user code."""
+    runner: str = ""
+    """The socket of the runner in the user's container; empty for one of the worker's own."""
+    mountpoint: str = PFS
+    """Where this process mounts what user code sees at /pfs."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -58,6 +63,18 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="run user code in this control group; given once for each hierarchy",
     )
+    made.add_argument(
+        "--runner",
+        default="",
+        metavar="SOCKET",
+        help="have the runner that listens there start user code, and stay in this mount namespace",
+    )
+    made.add_argument(
+        "--mountpoint",
+        default=PFS,
+        metavar="DIR",
+        help="mount what the runner's processes see at /pfs there (default: %(default)s)",
+    )
     made.add_argument("--parent", type=int, metavar="PID", help="end with this process, which started the worker")
     return made
 
@@ -68,22 +85,38 @@ def main() -> int:
     if args.parent is not None:
         die_with_parent(args.parent)
     sys.setrecursionlimit(RECURSION_LIMIT)
-    options = Options(args.address, args.pipeline, args.salt, args.worker_id, args.scratch, tuple(args.cgroup))
+    options = options_of(args)
     trouble = ""
     try:
-        enter_private_namespace()
+        if not options.runner:
+            enter_private_namespace()
         for source, target in args.secret:
             _mount_secret(source, target)
     except UnavailableError as error:
         trouble = str(error)
     from ppsd import workerloop
 
+    status = 0
     try:
         workerloop.run(options, trouble)
-    except PfsError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    return 0
+    except* PfsError as group:  # what is lost may be missed in several places at once
+        sys.stderr.write(f"{leaves(group)[0]}\n")
+        status = 1
+    return status
+
+
+def options_of(args: argparse.Namespace) -> Options:
+    """What the command line says of the worker."""
+    return Options(
+        address=args.address,
+        pipeline=args.pipeline,
+        salt=args.salt,
+        worker_id=args.worker_id,
+        scratch=args.scratch,
+        groups=tuple(args.cgroup),
+        runner=args.runner,
+        mountpoint=args.mountpoint,
+    )
 
 
 def _mount_secret(source: str, target: str) -> None:

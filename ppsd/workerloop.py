@@ -17,17 +17,13 @@ import trio
 from fuse.content import open_content
 from fuse.daemon import Daemon
 from fuse.groups import ungrouped
-from fuse.jobview import MOUNT_OPTIONS, JobView
-from fuse.namespace import PFS, bind
-from fuse.serve import mounted
+from fuse.jobview import JobView
 from pachproto import pfsd_pb2, ppsd_pb2
 from pfsd.errors import StateError, UnavailableError
 from pfsd.rpc import Stub
-from ppsd.cgroups import Group
+from ppsd import places
 from ppsd.compute import Computer
 from ppsd.filesystem import Messages, open_channel
-from ppsd.output import OUT
-from ppsd.runner import Runner
 from ppsd.treeuploads import TreeUploads
 from ppsd.userlog import FLUSH_SECONDS, UserLog
 from ppsd.worker import Options
@@ -73,12 +69,9 @@ async def _work(options: Options, trouble: str) -> None:
                     content = await stack.enter_async_context(open_content(daemon))
                     view = JobView(content)
                     try:
-                        await stack.enter_async_context(mounted(view, PFS, options={"fsname=pfsd", *MOUNT_OPTIONS}))
-                        await stack.enter_async_context(view.pipes.running(PFS))
-                        await trio.to_thread.run_sync(bind, str(options.scratch), OUT)
-                        runner = await stack.enter_async_context(Runner.open())
-                        group = Group(options.groups)
-                        group.add(runner.pid)
+                        place = await stack.enter_async_context(places.open_place(options, view))
+                    except places.GoneError:  # another one is on its way
+                        raise
                     except (UnavailableError, StateError) as error:
                         trouble = str(error)
                 if trouble:
@@ -86,7 +79,7 @@ async def _work(options: Options, trouble: str) -> None:
                     raise UnavailableError(trouble)
                 store = Stub(channel, pfsd_pb2.DESCRIPTOR.services_by_name["Store"])
                 trees = await stack.enter_async_context(TreeUploads.open(store.PutTrees))
-                computer = Computer(daemon, view, runner, channel, trees, str(options.scratch), group)
+                computer = Computer(daemon, view, place, channel, trees, str(options.scratch))
                 await _serve(channel, options, computer)
     finally:
         daemon.close()

@@ -23,6 +23,9 @@ class Reports:
     def worker_died(self, pipeline: str, reason: str, hopeless: bool) -> None:
         self.died.append(reason)
 
+    def workers_held_up(self, pipeline: str, reason: str) -> None:
+        self.died.append(reason)
+
 
 def stopped_pipelines(daemon: Daemon, names: str) -> list[PipelineRecord]:
     """Pipelines whose workers the daemon leaves alone."""
@@ -49,14 +52,14 @@ def test_of_the_workers_without_a_job_those_idle_longest_go(pipeline_daemon: Dae
             launcher = LocalLauncher(address, tmp_path / "scratch", tmp_path, nursery, reports, warm=2)
             a, b, c = pipelines
             for one in (b, a, c):
-                await launcher.launch(one.spec, one.salt, 1)
+                await launcher.launch(one, 1)
             await warm(launcher, "abc")
             for one in (b, a, c):
                 launcher.release(one.name)
             await warm(launcher, "ac")
-            await launcher.prepare(b.spec, b.salt, 1)
+            await launcher.prepare(b, 1)
             assert launcher.count("b") == 0
-            await launcher.launch(b.spec, b.salt, 1)
+            await launcher.launch(b, 1)
             launcher.release("a")  # so c is idle longest now
             launcher.release("b")
             await warm(launcher, "ab")

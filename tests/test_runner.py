@@ -699,6 +699,25 @@ async def test_listening_runner_ends_the_command_of_a_lost_client(tmp_path: path
 
 
 @trio_test
+async def test_listening_runner_gives_commands_its_environment_and_directory(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "s"
+    own = ["PATH=/usr/bin:/bin", "KEPT=own", "PLACED=own", "PLACEDTOO=own", "EMPTY="]
+    command = ["env", "-i", "-C", "/usr", *own, PROGRAM, "--socket", str(path)]
+    with trio.fail_after(LIMIT):
+        async with listening(path, *command) as process, Runner.connect(str(path)) as runner:
+            assert runner.pid == process.pid
+            _, outputs = await run(runner, "env", env={"PLACED": "other", "ADDED": "other"}, cwd="")
+            assert sorted(outputs.stdout.decode().split()) == sorted(
+                ["PLACED=other", "ADDED=other", *(entry for entry in own if entry != "PLACED=own")]
+            )
+            for cwd, found in {"": b"/usr\n", "/": b"/\n"}.items():
+                _, outputs = await run(runner, "pwd", env={}, cwd=cwd)
+                assert outputs.stdout == found
+            process.kill()
+            await runner.gone()
+
+
+@trio_test
 async def test_stale_socket_is_replaced(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "s"
     with trio.fail_after(LIMIT):

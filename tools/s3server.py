@@ -12,6 +12,9 @@ import subprocess
 import sys
 import tempfile
 
+from pfsd.errors import UnavailableError
+from tools.golang import go
+
 MODULE = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 
 
@@ -49,15 +52,16 @@ def environment(endpoint: str, access: str, secret: str) -> dict[str, str]:
 
 def build(module: str, command: str) -> int:
     """Build a program of Go's module proxy into `tools_directory`; the exit status of `command`, which this is for."""
-    go = shutil.which("go")
-    if go is None:
-        print(f"{command}: there is no Go toolchain here: install the package golang", file=sys.stderr)
+    try:
+        go_program = go()
+    except UnavailableError as error:
+        print(f"{command}: {error}", file=sys.stderr)
         return 1
     target = tools_directory()
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="pfsd-go-") as work:
         environment = {**os.environ, "GOBIN": str(target), "GOPATH": work, "GOFLAGS": "-modcacherw"}
-        status = subprocess.run([go, "install", module], env=environment, check=False).returncode
+        status = subprocess.run([go_program, "install", module], env=environment, check=False).returncode
     if status == 0:
         print(target / module.partition("@")[0].rpartition("/")[2])
     return status

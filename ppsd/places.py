@@ -1,0 +1,135 @@
+"""Where a worker's user code runs: in the worker's own file system, or in a container beside it.
+
+Beside it means: the user's container runs `pfs-runner --socket`, shares its PID namespace with the worker's, and has at
+/pfs a slave of the directory in which the worker mounts (`--mountpoint`). What the worker mounts shows there, and goes
+there.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+
+import trio
+
+from fuse.groups import ungrouped
+from fuse.jobview import MOUNT_OPTIONS, OUT, JobView
+from fuse.namespace import PFS, bind
+from fuse.serve import mounted
+from pfsd.errors import UnavailableError
+from ppsd.cgroups import Group
+from ppsd.runner import Runner, RunnerError
+from ppsd.worker import Options
+
+_POLL_SECONDS = 0.1
+"""How often a runner is asked for that is not there yet: its container may still be on its way."""
+
+
+class GoneError(RunnerError):
+    """The user's container has ended, or can't be used any more; the cluster starts another one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where user code runs."""
+
+    runner: Runner
+    group: Group
+    """In which its processes are."""
+    env: Mapping[str, str]
+    """What its environment has beside what a datum adds."""
+    cwd: str
+    root: str
+    """Where this process finds the root directory that user code sees; empty for its own."""
+
+
+def open_place(options: Options, view: JobView) -> AbstractAsyncContextManager[Place]:
+    """A place in which `view` is what user code sees at /pfs, for the block.
+
+    Raises UnavailableError or StateError when it can't be had, GoneError when it may be had if tried again.
+    """
+    return _beside(options, view) if options.runner else _here(options, view)
+
+
+@asynccontextmanager
+async def _here(options: Options, view: JobView) -> AsyncIterator[Place]:
+    async with _mounted(options, view, MOUNT_OPTIONS), Runner.open() as runner:
+        group = Group(options.groups)
+        group.add(runner.pid)
+        yield Place(runner, group, os.environ, "/", "")
+
+
+@asynccontextmanager
+async def _beside(options: Options, view: JobView) -> AsyncIterator[Place]:
+    # First the runner, then the mount: a container that starts over a mount has that one at /pfs, and none later.
+    async with _connected(options.runner) as runner:
+        pid = runner.pid
+        if not pid:
+            raise UnavailableError("the runner's process can't be seen: let the pod's containers share their processes")
+        async with _mounted(options, view, {*MOUNT_OPTIONS, "allow_other"}):
+            await trio.to_thread.run_sync(_check_sees, pid, options.mountpoint, abandon_on_cancel=True)
+            with ungrouped():
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_watch, runner)
+                    yield Place(runner, Group(()), {}, "", f"/proc/{pid}/root")
+                    nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _mounted(options: Options, view: JobView, mount_options: frozenset[str] | set[str]) -> AsyncIterator[None]:
+    where = options.mountpoint
+    async with mounted(view, where, options={"fsname=pfsd", *mount_options}), view.pipes.running(where):
+        await trio.to_thread.run_sync(bind, str(options.scratch), os.path.join(where, OUT))
+        yield
+
+
+@asynccontextmanager
+async def _connected(path: str) -> AsyncIterator[Runner]:
+    """The runner that listens on `path`, as soon as there is one."""
+    while True:
+        try:
+            connection = Runner.connect(path)
+            runner = await connection.__aenter__()
+            break
+        except RunnerError:
+            await trio.sleep(_POLL_SECONDS)
+    try:
+        yield runner
+    finally:
+        with trio.CancelScope(shield=True):
+            await connection.__aexit__(None, None, None)
+
+
+async def _watch(runner: Runner) -> None:
+    await runner.gone()
+    raise GoneError("the user's container has ended")
+
+
+def _check_sees(pid: int, mountpoint: str) -> None:
+    """See to it that the container whose runner is process `pid` has at /pfs what this process has mounted.
+
+    A container that was started while a former worker's mount was there has only that: its runner is ended, so that it
+    starts anew. Raises GoneError then, UnavailableError when mounts do not get from here to there at all.
+    """
+    try:
+        if os.stat(f"/proc/{pid}/root{PFS}").st_dev == os.stat(mountpoint).st_dev:
+            return
+    except ProcessLookupError:
+        raise GoneError("the user's container has ended") from None
+    except OSError:  # what is mounted there is dead
+        pass
+    else:
+        with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            if not any(line.split()[4] == PFS and " - fuse" in line for line in file):
+                raise UnavailableError(
+                    f"what is mounted at {mountpoint} does not show at {PFS} in the user's container: "
+                    "let the directories of the node's pods be on a shared mount (mount --make-rshared /)"
+                )
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        pass
+    raise GoneError(f"the user's container has a former worker's {PFS}: it is started anew")
