@@ -33,10 +33,11 @@ def open_tunnel(client: Any, namespace: str, pod: str, port: int) -> Tunnel:
     for setting in configuration.auth_settings().values():
         headers[setting["key"].lower()] = setting["value"]
     try:
-        return Tunnel(create_websocket(configuration, "ws" + url.removeprefix("http"), headers))
+        remote = create_websocket(configuration, "ws" + url.removeprefix("http"), headers)
     except (WebSocketException, OSError) as error:
         said = " ".join(str(error).split()).rstrip(".")
         raise UnavailableError(f"no connection to the pod {pod} by way of {configuration.host}: {said}") from error
+    return Tunnel(remote)
 
 
 class Tunnel:

@@ -74,7 +74,7 @@ class Registry:
 @contextlib.contextmanager
 def registry(directory: pathlib.Path) -> Iterator[Registry]:
     """One that lets everybody push."""
-    with _serving(directory, {}) as host:
+    with serving(directory, {}) as host:
         yield Registry(host)
 
 
@@ -89,7 +89,7 @@ def token_registry(directory: pathlib.Path) -> Iterator[Registry]:
     try:
         realm = f"http://127.0.0.1:{port}/token"
         auth = {"realm": realm, "service": _SERVICE, "issuer": _ISSUER, "jwks": str(grants.keys)}
-        with _serving(directory, {"auth": {"token": auth}}) as host:
+        with serving(directory, {"auth": {"token": auth}}) as host:
             yield Registry(host, {"Authorization": f"Bearer {grants.token(f'repository:{USER}/edges:pull')}"})
     finally:
         server.shutdown()
@@ -152,11 +152,12 @@ def _url64(data: bytes) -> str:
 
 
 @contextlib.contextmanager
-def _serving(directory: pathlib.Path, more: dict[str, object]) -> Iterator[str]:
+def serving(directory: pathlib.Path, more: dict[str, object], host: str = "") -> Iterator[str]:
+    """A registry with more settings than it needs, at `host` or at a free port of this machine; yields HOST:PORT."""
     program = registry_path()
     if program is None:
         pytest.skip("there is no registry here: python -m tools.imageregistry builds it (Go is needed)")
-    host = f"127.0.0.1:{free_port()}"
+    host = host or f"127.0.0.1:{free_port()}"
     settings = {
         "version": "0.1",
         "log": {"level": "error", "accesslog": {"disabled": True}},
