@@ -174,6 +174,7 @@ def serving(directory: pathlib.Path, more: dict[str, object], host: str = "") ->
             stdout=output,
             stderr=output,
             start_new_session=True,
+            env={**os.environ, "OTEL_TRACES_EXPORTER": "none"},
         )
     try:
         deadline = time.monotonic() + START_SECONDS
