@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -187,7 +186,7 @@ def test_the_api_server_accepts_the_manifests_of_all_five_kinds(cluster: TestClu
 
 
 def test_deploying_again_changes_what_differs_and_nothing_else(
-    cluster: TestCluster, namespace: str, image: str, on_node: str
+    cluster: TestCluster, namespace: str, image: str, on_node: str, tmp_path: pathlib.Path
 ) -> None:
     given = ("local", "--host-path", on_node, "--image", image)
     args = ("deploy", *given, "--node-port", "0")
@@ -201,6 +200,13 @@ def test_deploying_again_changes_what_differs_and_nothing_else(
         assert "does not accept Service pfsd" in refused.stderr
         assert "Traceback" not in refused.stderr
         assert set(deployment.outcomes(*args, "--pachd-memory-request", "64Mi").values()) == {"unchanged"}
+
+        port = 31000 + secrets.randbelow(1700)
+        opened = deployment.outcomes(*args[:-1], str(port), "--pachd-memory-request", "64Mi")
+        assert {name for name, outcome in opened.items() if outcome == "configured"} == {"service/pfsd"}
+        daemon = Daemon(tmp_path / "none")
+        daemon.address = f"{cluster.tool.layout.nodes()[0].address}:{port}"
+        _await("the node's port leads to it", lambda: daemon.pachctl("version", check=False).returncode == 0)
 
 
 def test_undeploy_keeps_the_volume_until_it_is_asked_for_too(
@@ -318,6 +324,12 @@ def _processed(daemon: Daemon) -> int:
     return int(found.group(1)) if listed.returncode == 0 and found else -1
 
 
+def _states(daemon: Daemon) -> list[str]:
+    """Of all jobs of the slow pipeline."""
+    listed = daemon.pachctl("list-job", "-p", "double").stdout.decode().splitlines()
+    return [line.split()[-1] for line in listed[1:]]
+
+
 def _await(what: str, true: Callable[[], bool], seconds: float = ANSWER_SECONDS) -> None:
     deadline = time.monotonic() + seconds
     while not true():
@@ -350,28 +362,49 @@ def test_the_daemon_is_killed_in_the_middle_of_a_job_and_port_forward_finds_the_
         _check_doubled(daemon, 60)
 
 
+@contextlib.contextmanager
+def _cut(cluster: TestCluster, cut: str, mend: str) -> Iterator[Callable[[], None]]:
+    """Two commands in the network of each node, before and after the block; what it is given waits AWAY_SECONDS out."""
+    names = [node.namespace for node in cluster.tool.layout.nodes()]
+    began = time.monotonic()
+    for name in names:
+        subprocess.run(["ip", "netns", "exec", name, *cut.split()], check=True)
+    try:
+        yield lambda: time.sleep(max(0.0, began + AWAY_SECONDS - time.monotonic()))
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "exec", name, *mend.split()], check=True)
+
+
 def test_the_store_is_away_for_a_minute_in_the_middle_of_a_job(
     system: Deployment, tmp_path: pathlib.Path, busybox: str
 ) -> None:
-    node = system.cluster.tool.layout.nodes()[0]
-    route = ("blackhole", f"{HOST_ADDRESS}/32")
+    route = f"blackhole {HOST_ADDRESS}/32"
     with system.forwarded(tmp_path) as daemon:
         _slow_pipeline(daemon, busybox, datums=40)
         _await("some datums are done", lambda: _processed(daemon) >= 4)
-        subprocess.run(["ip", "-n", node.namespace, "route", "add", *route], check=True)
-        came_back = threading.Timer(
-            AWAY_SECONDS, subprocess.run, [["ip", "-n", node.namespace, "route", "del", *route]], {"check": True}
-        )
-        came_back.start()
-        try:
+        with _cut(system.cluster, f"ip route add {route}", f"ip route del {route}") as wait:
             # What needs no store goes on: names are the daemon's own.
             assert "numbers" in daemon.pachctl("list-repo").stdout.decode()
             assert b"double" in daemon.pachctl("list-pipeline").stdout
-        finally:
-            came_back.join()
+            wait()
+            assert _states(daemon) == ["running"], "what is finished is in the store"
         _check_doubled(daemon, 40)
-        states = daemon.pachctl("list-job", "-p", "double").stdout.decode().splitlines()
-        assert [line.split()[-1] for line in states[1:]] == ["success"]
+        assert _states(daemon) == ["success"]
+
+
+def test_the_daemon_is_out_of_reach_of_its_workers_for_a_minute_in_the_middle_of_a_job(
+    system: Deployment, tmp_path: pathlib.Path, busybox: str
+) -> None:
+    chain = "FORWARD -p tcp -m multiport --ports 30650 -j DROP"
+    with system.forwarded(tmp_path) as daemon:
+        _slow_pipeline(daemon, busybox, datums=40)
+        _await("some datums are done", lambda: _processed(daemon) >= 4)
+        with _cut(system.cluster, f"iptables -I {chain}", f"iptables -D {chain}") as wait:
+            wait()  # port-forward does not take that way
+            assert _processed(daemon) < 40, "workers are cut off"
+        _check_doubled(daemon, 40)
+        assert _states(daemon) == ["success"]
 
 
 def test_an_image_that_is_pushed_is_what_the_cluster_runs(
