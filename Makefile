@@ -25,7 +25,9 @@ setup: .venv/stamp-setup
 	$(PIP) install -c constraints.txt --no-build-isolation --editable .
 	@touch $@
 
+# Programs that the tests run over a mount, as users do.
 .venv/stamp-test: .venv/stamp-setup
+	@tools/debian-packages attr:setfattr rsync:rsync
 	$(PIP) install -c constraints.txt --no-build-isolation --editable '.[test]'
 	@touch $@
 
@@ -47,6 +49,7 @@ test: .venv/stamp-test .venv/stamp-demo
 	$(BIN)/python -m pytest
 
 bench: .venv/stamp-setup
+	@tools/debian-packages attr:setfattr
 	@$(BIN)/python -m tools.bench
 
 clean:

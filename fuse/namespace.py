@@ -58,7 +58,7 @@ def _make_pfs(uid: int) -> None:
     if os.path.isdir(PFS):
         return
     try:
-        os.mkdir(PFS, 0o755)
+        os.makedirs(PFS, 0o755, exist_ok=True)  # another worker may make it just now
     except OSError as error:
         hint = "" if uid == 0 else ": create it once as root (mkdir /pfs)"
         raise UnavailableError(f"the directory {PFS} can't be made ({error.strerror}){hint}") from error

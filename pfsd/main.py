@@ -17,7 +17,7 @@ import trio
 from pfsd import rpc, sizes
 from pfsd.blockcache import DEFAULT_BYTES
 from pfsd.bridge import Bridge
-from pfsd.errors import PfsError
+from pfsd.errors import PfsError, leaves
 from pfsd.mounting import repository_mount
 from pfsd.openstore import StorageOptions
 from pfsd.server import Server
@@ -95,16 +95,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         trio.run(serve, args)
     except* PfsError as group:
         status = 1
-        for error in _leaves(group):
+        for error in leaves(group):
             print(f"pfsd: {error}", file=sys.stderr)  # noqa: T201 (the program's own words to its user)
     return status
-
-
-def _leaves(group: BaseExceptionGroup[PfsError]) -> list[PfsError]:
-    found: list[PfsError] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
 
 
 async def serve(args: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ from google.protobuf import json_format
 from pachproto import pfsd_pb2, ppsd_pb2
 from pfsd import entries
 from pfsd.entries import DirEntry
+from ppsd.records import Stats
 
 MAX_LOG_BYTES = 512 << 10
 """How much is kept of what user code prints: the end of it."""
@@ -35,6 +36,19 @@ class Tail:
     def text(self) -> bytes:
         """What is kept."""
         return bytes(self._kept[-MAX_LOG_BYTES:])
+
+
+def sentence(assignment: ppsd_pb2.Assignment, stats: Stats, error: str) -> str:
+    """The same in one sentence, for the log of a pipeline that asks for it (`transform.debug`)."""
+    shown = ", ".join(
+        f"/pfs/{one.name}{one.path} of {one.commit.repo.name}/{one.commit.id}" for one in assignment.inputs
+    )
+    begun = f", beginning with the output {assignment.former_tag}" if assignment.former_tag else ""
+    return (
+        f"datum {assignment.datum_id} was shown {shown}{begun}: {stats.download_ns / 1e6:.1f} ms to get ready, "
+        f"{stats.process_ns / 1e6:.1f} ms in {list(assignment.transform.cmd)}, {stats.upload_ns / 1e6:.1f} ms to store "
+        f"{stats.upload_bytes} bytes of output" + (f"; it failed: {error}" if error else "")
+    )
 
 
 def writes(

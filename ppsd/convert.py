@@ -32,6 +32,7 @@ def transform(spec: TransformSpec) -> pps_pb2.Transform:
         accept_return_code=spec.accept_return_code,
         secrets=[pps_pb2.Secret(name=one.name, mount_path=one.mount_path) for one in spec.secrets],
         image_pull_secrets=spec.image_pull_secrets,
+        debug=spec.debug,
     )
 
 
@@ -190,6 +191,9 @@ def _assignment(given: HandOut) -> ppsd_pb2.Assignment:
         transform=transform(job.spec.transform),
         former_tag=datums.tag(job.salt, former.id) if former is not None else "",
         stats_tag=datums.stats_tag(job.salt, task.datum.id) if job.spec.enable_stats else "",
+        coming=dict.fromkeys(
+            one.entry for later in given.coming for one in later.datum.inputs if not atoms[one.atom].lazy
+        ),
     )
     if job.output is not None:
         made.output_commit.CopyFrom(to_commit(job.output))

@@ -19,6 +19,9 @@ import trio
 from ppsd.datums import Datum
 from ppsd.records import JobRecord, Stats
 
+MOST_ASIDE = 64
+"""So many tasks, at most, are set aside for one worker, which fetches their files together."""
+
 MAX_LOSSES = 10
 """So many workers may be lost over a datum before it counts as the datum's failure."""
 
@@ -78,6 +81,8 @@ class HandOut:
 
     lease: int
     task: Task
+    coming: tuple[Task, ...] = ()
+    """What the worker is likely to be handed after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +107,8 @@ class Session:
         """When it was handed its task."""
         self.silence = 0
         """How often `Pool.silent` has found that nothing came from it; whoever hears of it sets this to 0."""
+        self.aside: deque[Task] = deque()
+        """What it is to be handed next, unless another worker has nothing to do."""
         self._sender, self.orders = trio.open_memory_channel[Order](math.inf)
 
     def send(self, order: Order) -> None:
@@ -114,11 +121,17 @@ class Session:
 
 
 class Pool:
-    """The workers of one pipeline version, and the datums that wait for one."""
+    """The workers of one pipeline version, and the datums that wait for one.
+
+    Of many tasks, each worker has some set aside: it knows of them, and asks for what they need in one call instead of
+    one for each. Nobody idles for that: who has nothing takes from whoever has most.
+    """
 
     def __init__(self) -> None:
         self._sessions: dict[Session, None] = {}
         self._idle: deque[Session] = deque()
+        self._first: deque[Task] = deque()
+        """What somebody had already: it goes before all else."""
         self._queue: deque[Task] = deque()
         self._leases = itertools.count(1)
 
@@ -130,7 +143,7 @@ class Pool:
     @property
     def queue_size(self) -> int:
         """How many tasks wait."""
-        return len(self._queue)
+        return len(self._first) + len(self._queue) + sum(len(session.aside) for session in self._sessions)
 
     def submit(self, tasks: Iterable[Task]) -> None:
         """Queue tasks."""
@@ -139,8 +152,10 @@ class Pool:
 
     def withdraw(self, load: Workload) -> None:
         """Forget a job's tasks, and call off those that workers have."""
-        self._queue = deque(task for task in self._queue if task.load is not load)
+        self._first = _without(self._first, load)
+        self._queue = _without(self._queue, load)
         for session in self._sessions:
+            session.aside = _without(session.aside, load)
             if session.task is not None and session.task.load is load:
                 session.send(CallOff(session.lease))
                 # The worker says when it has stopped: until then it gets nothing else.
@@ -151,7 +166,7 @@ class Pool:
         task, session.task = session.task, None
         if task is not None:
             session.send(CallOff(session.lease))
-            self._queue.appendleft(task)
+            self._first.appendleft(task)
             self._hand_out()
 
     def join(self, session: Session) -> None:
@@ -167,6 +182,8 @@ class Pool:
         del self._sessions[session]
         if session in self._idle:
             self._idle.remove(session)
+        self._queue.extendleft(reversed(session.aside))
+        session.aside.clear()
         task, session.task = session.task, None
         session.close()
         if task is not None:
@@ -175,8 +192,8 @@ class Pool:
                 text = f"its worker was lost {task.losses} times"
                 task.load.task_ended(task, None, Outcome(text, Stats()))
             else:
-                self._queue.appendleft(task)
-                self._hand_out()
+                self._first.appendleft(task)
+        self._hand_out()
 
     def silent(self, load: Workload, limit: int) -> list[Session]:
         """To be called regularly while a job runs: the busy workers of which nothing came during `limit` calls.
@@ -204,10 +221,34 @@ class Pool:
         self._hand_out()
 
     def _hand_out(self) -> None:
-        while self._idle and self._queue:
-            session, task = self._idle.popleft(), self._queue.popleft()
+        while self._idle:
+            session = self._idle[0]
+            task = self._next_for(session)
+            if task is None:
+                return
+            self._idle.popleft()
+            coming = self._set_aside(session)
             session.task, session.lease = task, next(self._leases)
             session.since_ns = time.time_ns()
             session.silence = 0
-            session.send(HandOut(session.lease, task))
+            session.send(HandOut(session.lease, task, coming))
             task.load.task_handed_out(task, session)
+
+    def _set_aside(self, session: Session) -> tuple[Task, ...]:
+        """Where a worker has nothing set aside, give it its share of what waits; returns what it did not know of."""
+        if session.aside:
+            return ()
+        share = min(MOST_ASIDE, len(self._queue) // (2 * len(self._sessions)))
+        session.aside.extend(self._queue.popleft() for _ in range(share))
+        return tuple(session.aside)
+
+    def _next_for(self, session: Session) -> Task | None:
+        for waiting in (self._first, session.aside, self._queue):
+            if waiting:
+                return waiting.popleft()
+        richest = max(self._sessions, key=lambda one: len(one.aside))
+        return richest.aside.pop() if richest.aside else None
+
+
+def _without(tasks: deque[Task], load: Workload) -> deque[Task]:
+    return deque(task for task in tasks if task.load is not load)

@@ -50,6 +50,8 @@ class TransformSpec:
     secrets: tuple[SecretSpec, ...] = ()
     image_pull_secrets: tuple[str, ...] = ()
     """Names of secrets with which images are pulled."""
+    debug: bool = False
+    """Whether the log tells of each datum what it was shown, how its command ended and what was stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,6 @@ def validate(request: pps_pb2.CreatePipelineRequest) -> PipelineSpec:
         paths.check_repo_name(name)
     except InvalidError:
         raise InvalidError(f"pipeline.name {name!r} is invalid: use only ASCII letters, digits, '_' and '-'") from None
-    _refuse_unsupported(request)
     given = request.input if request.HasField("input") else None
     spec = inputs.from_request(name, given, request.inputs)
     if name in inputs.repos(spec):
@@ -157,11 +158,6 @@ def validate(request: pps_pb2.CreatePipelineRequest) -> PipelineSpec:
     )
 
 
-def _refuse_unsupported(request: pps_pb2.CreatePipelineRequest) -> None:
-    if request.transform.debug:
-        raise InvalidError("transform.debug is not supported: get-logs has all that user code prints, leave it out")
-
-
 def transform_of(transform: pps_pb2.Transform) -> TransformSpec:
     """What a transform asks for; raises InvalidError naming the field at fault."""
     if not transform.cmd or not transform.cmd[0]:
@@ -183,6 +179,7 @@ def transform_of(transform: pps_pb2.Transform) -> TransformSpec:
         accept_return_code=tuple(transform.accept_return_code),
         secrets=_secrets(transform),
         image_pull_secrets=_pull_secrets(transform),
+        debug=transform.debug,
     )
 
 
@@ -274,13 +271,13 @@ def same_computation(one: PipelineSpec, other: PipelineSpec) -> bool:
     """Whether two versions of a pipeline give the same output for the same commits.
 
     They do when only parallelism, resources, thresholds, description, output branch, egress, pull secrets, schedules,
-    `from_commit`, or whether it is incremental or keeps stats, differ.
+    `from_commit`, or whether it is incremental, keeps stats or logs in detail, differ.
     """
     return _computation(one) == _computation(other)
 
 
 def _computation(spec: PipelineSpec) -> tuple[TransformSpec, InputSpec, ServiceSpec | None]:
-    return replace(spec.transform, image_pull_secrets=()), inputs.without_starts(spec.input), spec.service
+    return replace(spec.transform, image_pull_secrets=(), debug=False), inputs.without_starts(spec.input), spec.service
 
 
 def starts_after_commit(spec: PipelineSpec) -> bool:

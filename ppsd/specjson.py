@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from pachproto import pps_pb2
+from pachproto import pfs_pb2, pps_pb2
 from pfsd.errors import InvalidError
 from ppsd import durations
 
@@ -151,6 +151,9 @@ def _fill_message(target: Message, value: object, where: str) -> None:
             target.FromJsonString(value if isinstance(value, str) else "")
         except ValueError:
             _wrong(where, 'a time such as "2017-08-01T00:00:00Z"')
+        return
+    if isinstance(target, pfs_pb2.Commit) and isinstance(value, str):  # "from": "master", as users were told
+        target.id = value
         return
     if not isinstance(value, dict):
         _wrong(where, "an object")

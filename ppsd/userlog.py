@@ -54,6 +54,10 @@ class UserLog:
                 break
         del partial[:start]
 
+    def say(self, text: str) -> None:
+        """Add a line of the worker's own."""
+        self._append(text, user=False)
+
     def finish(self) -> None:
         """Send everything, the last lines that have no newline too."""
         for partial in self._partial.values():

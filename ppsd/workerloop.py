@@ -103,6 +103,7 @@ async def _serve(channel: Any, options: Options, computer: Computer) -> None:
             nursery.start_soon(at_work.attend)
             async for order in orders:
                 if order.HasField("assignment"):
+                    computer.expect(order.assignment.coming)
                     nursery.start_soon(at_work.compute, order.assignment)
                 if order.cancel:
                     at_work.call_off(order.cancel)

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import s3servers
+from tests import clusters, s3servers
+from tests.clusters import TestCluster
 from tests.daemons import Daemon, running
 from tests.s3servers import S3Server
 
@@ -38,3 +39,41 @@ def pipeline_daemon(tmp_path: pathlib.Path) -> Iterator[Daemon]:
     """A daemon with pipelines, over a fresh root."""
     with running(tmp_path / "root") as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def cluster() -> TestCluster:
+    """The Kubernetes cluster of `python -m tools.cluster`; skips where none runs."""
+    return clusters.connected()
+
+
+@pytest.fixture
+def namespace(cluster: TestCluster) -> Iterator[str]:
+    """A namespace of the cluster that goes, with all in it, when the test ends."""
+    with cluster.namespace() as name:
+        yield name
+
+
+@pytest.fixture
+def second_node(cluster: TestCluster) -> Iterator[str]:
+    """The name of one more node, which a test may lose: `cluster.lose(name)`."""
+    with clusters.second_node(cluster) as name:
+        yield name
+
+
+@pytest.fixture(scope="session")
+def own_image(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The project's own image, made of this tree, on the cluster's nodes."""
+    return clusters.load_own(cluster, tmp_path_factory.mktemp("image"))
+
+
+@pytest.fixture(scope="session")
+def opencv_image(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Python with OpenCV, on the cluster's nodes."""
+    return clusters.load_opencv(cluster, tmp_path_factory.mktemp("image"))
+
+
+@pytest.fixture(scope="session")
+def busybox_image(cluster: TestCluster, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A shell and no Python, on the cluster's nodes."""
+    return clusters.load_busybox(cluster, tmp_path_factory.mktemp("image"))

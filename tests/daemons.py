@@ -23,8 +23,11 @@ STOP_SECONDS = 10
 class Daemon:
     """A pfsd process over a root, on a port of its own."""
 
-    def __init__(self, root: pathlib.Path, *options: str, wrapper: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, root: pathlib.Path, *options: str, wrapper: tuple[str, ...] = (), program: str = "pfsd.main"
+    ) -> None:
         self.root = root
+        self.program = program
         self.options = options
         self.wrapper = wrapper
         self.process: subprocess.Popen[str] | None = None
@@ -33,7 +36,7 @@ class Daemon:
 
     def start(self) -> Daemon:
         """Start it, or start it again at the same address; returns when it serves."""
-        command = [sys.executable, "-m", "pfsd.main", "--root", str(self.root), "--listen", self.address]
+        command = [sys.executable, "-m", self.program, "--root", str(self.root), "--listen", self.address]
         with (self.root.parent / f"{self.root.name}.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.wrapper, *command, "-v", *self.options],

@@ -249,6 +249,30 @@ def test_a_worker_that_does_not_stop_what_was_called_off_is_given_up() -> None:
     assert pool.sessions == []
 
 
+def test_a_worker_is_told_of_what_is_set_aside_for_it_and_others_take_of_that_when_they_have_nothing() -> None:
+    load, pool = Load(), Pool()
+    one, other = Session("1"), Session("2")
+    pool.join(one)
+    pool.join(other)
+    given = tasks(load, 12)
+    pool.submit(given)
+    [first], [second] = orders(one), orders(other)
+    assert isinstance(first, HandOut)
+    assert isinstance(second, HandOut)
+    assert (first.task, *first.coming) == tuple(given[:3])
+    assert (second.task, *second.coming) == tuple(given[3:6])
+    assert pool.queue_size == 10
+    done: list[Task] = []
+    while one.task is not None:
+        done.append(one.task)
+        pool.settle(one, one.lease, Outcome("", Stats()))
+    assert set(done) == set(given) - {given[3]}
+    told = [task for order in orders(one) if isinstance(order, HandOut) for task in order.coming]
+    assert len(told) == len(set(told))
+    assert pool.queue_size == 0
+    assert other.task is given[3]
+
+
 class PoolMachine(RuleBasedStateMachine):
     """Workers that come, go, finish and fail in any order lose no task and end none twice."""
 
@@ -257,8 +281,10 @@ class PoolMachine(RuleBasedStateMachine):
         self.load, self.pool = Load(), Pool()
         self.submitted: list[Task] = []
         self.workers: list[Session] = []
+        self.stopping: set[Session] = set()
+        """Those of which something was called off, and that have not said that they stopped."""
 
-    @rule(count=st.integers(1, 3))
+    @rule(count=st.integers(1, 30))
     def submit(self, count: int) -> None:
         new = tasks(self.load, count)
         self.submitted += new
@@ -280,6 +306,16 @@ class PoolMachine(RuleBasedStateMachine):
     def settle(self, data: st.DataObject, stale: bool) -> None:
         worker = data.draw(st.sampled_from(self.workers))
         self.pool.settle(worker, worker.lease - stale, Outcome("", Stats()))
+        if not stale:
+            self.stopping.discard(worker)
+
+    @precondition(lambda self: self.workers)
+    @rule(data=st.data())
+    def restart(self, data: st.DataObject) -> None:
+        worker = data.draw(st.sampled_from(self.workers))
+        if worker.task is not None:
+            self.stopping.add(worker)
+        self.pool.restart(worker)
 
     @invariant()
     def every_task_is_in_one_place(self) -> None:
@@ -290,7 +326,8 @@ class PoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def nobody_idles_while_tasks_wait(self) -> None:
-        assert not self.pool.queue_size or all(worker.task is not None for worker in self.workers)
+        busy = [worker for worker in self.workers if worker.task is not None or worker in self.stopping]
+        assert not self.pool.queue_size or busy == self.workers
 
 
 TestPool = PoolMachine.TestCase

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pachproto import pps_pb2
 from tests.daemons import Daemon, commit
-from tests.pipelines import LIMIT, flush, inspect, jobs, spec, until, workers
+from tests.pipelines import LIMIT, all_ended, flush, inspect, jobs, logs, spec, until, workers
 
 
 def test_workers_leave_after_the_threshold_and_come_back_with_a_job(pipeline_daemon: Daemon) -> None:
@@ -28,6 +28,23 @@ def test_workers_are_as_many_as_the_coefficient_says_for_one_machine(pipeline_da
     flush(daemon, daemon.commit_files("in", {"a": b"x"}))
     assert len(workers(daemon)) == 2
     assert jobs(daemon)[0].parallelism_spec.coefficient == 2.5
+
+
+def test_debug_tells_in_the_log_how_each_datum_went(pipeline_daemon: Daemon) -> None:
+    daemon = pipeline_daemon
+    daemon.create_repo("in")
+    request = spec(stdin=["[ ! -e /pfs/in/bad ]", "cp /pfs/in/* /pfs/out/"])
+    request.transform.debug = True
+    daemon.pps.CreatePipeline(request)
+    assert inspect(daemon).transform.debug
+    at = daemon.commit_files("in", {"good": b"12345", "bad": b"x"})
+    [job] = all_ended(daemon, 1)
+    told = [line.message for line in logs(daemon, job=job.job) if not line.user and " was shown " in line.message]
+    [good] = [line for line in told if f" was shown /pfs/in/good of in/{at.id}: " in line]
+    assert good.endswith("to store 5 bytes of output")
+    failed = [line for line in told if f" was shown /pfs/in/bad of in/{at.id}: " in line]
+    assert len(failed) == 4
+    assert all(line.endswith("; it failed: command 'sh' ended with exit status 1") for line in failed)
 
 
 def test_output_goes_to_its_branch_and_a_pipeline_below_reads_it_there(pipeline_daemon: Daemon) -> None:

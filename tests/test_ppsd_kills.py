@@ -10,7 +10,6 @@ import pathlib
 import random
 import signal
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -18,10 +17,10 @@ from pachproto import pfs_pb2, pps_pb2
 from pfsd import fsck
 from pfsd.fsck_findings import Problem
 from tests.daemons import Daemon, running
-from tests.pipelines import all_ended, atom, flush, inspect, spec, until
+from tests.pipelines import all_ended, atom, flush, inspect, spec
+from tests.processes import MARK, below, check_nothing_outlives
 
 KILLS = int(os.environ.get("PPSD_CRASHES", "8"))
-MARK = "PFSD_TEST_MARK"
 WARM_SECONDS, COLD_SECONDS = 0.4, 1.6
 """About how long a commit takes to go through the DAG, with its workers there and without."""
 DATUMS = 4
@@ -107,29 +106,15 @@ def _changes(contents: list[dict[str, bytes]]) -> int:
 
 @pytest.fixture
 def marked(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> str:
-    """What stands in the environment of all processes below the daemon."""
+    """What tells the processes of this test from others."""
     monkeypatch.setenv(MARK, str(tmp_path))
-    return f"{MARK}={tmp_path}"
-
-
-def below(mark: str, daemon: Daemon) -> Iterator[int]:
-    """The processes that the daemon started, in whatever way they descend from it."""
-    own = {os.getpid(), daemon.process.pid if daemon.process is not None else 0}
-    for entry in pathlib.Path("/proc").iterdir():
-        if entry.name.isdecimal() and int(entry.name) not in own:
-            try:
-                if mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
-                    yield int(entry.name)
-            except OSError:  # it has ended
-                continue
+    return str(tmp_path)
 
 
 def kill_daemon(daemon: Daemon, mark: str) -> None:
-    """Kill the daemon; nothing that it started outlives it, and no mount."""
+    """Kill the daemon, and start it again."""
     daemon.kill()
-    until(lambda: not list(below(mark, daemon)))
-    mounts = [line.split()[4] for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines()]
-    assert not [path for path in mounts if path == "/pfs" or path.startswith("/pfs/")]
+    check_nothing_outlives(daemon, mark)
     daemon.start()
 
 

@@ -171,6 +171,7 @@ def tutorial(shell: Shell, photos: pathlib.Path) -> None:
 
 def main() -> int:
     """Run the demo; returns its exit status."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the daemon is stopped then too
     OUTPUT.mkdir(exist_ok=True)
     directory = pathlib.Path(tempfile.mkdtemp(prefix="pfsd-demo-"))
     binaries = pathlib.Path(sys.executable).parent
@@ -185,6 +186,9 @@ def main() -> int:
     except DemoError as error:
         print(f"\nThe demo failed: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nThe demo was interrupted.", file=sys.stderr)
+        return 130
     finally:
         shell.stop_all()
         shutil.rmtree(directory, ignore_errors=True)

@@ -48,9 +48,9 @@ class Cluster:
         settings = client.Configuration()
         try:
             if os.environ.get("KUBERNETES_SERVICE_HOST") and not os.environ.get("KUBECONFIG"):
-                config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+                config.load_incluster_config(client_configuration=settings)
             else:
-                config.load_kube_config(client_configuration=settings)  # type: ignore[no-untyped-call]
+                config.load_kube_config(client_configuration=settings)
         except (config.ConfigException, OSError) as error:
             raise InvalidError(
                 f"no cluster is found for --launcher kubernetes ({error}): run in a pod, or set KUBECONFIG"

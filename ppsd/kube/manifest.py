@@ -7,7 +7,6 @@ share three volumes: the runner with its socket, the directory that becomes /pfs
 from __future__ import annotations
 
 import json
-import math
 from typing import Any, Final
 
 from blake3 import blake3
@@ -155,7 +154,7 @@ def _user_container(spec: PipelineSpec, settings: Settings) -> Object:
     if spec.limits().memory_bytes:
         requests["memory"] = str(spec.limits().memory_bytes)
     if spec.cpu:
-        requests["cpu"] = f"{math.ceil(spec.cpu * 1000)}m"
+        requests["cpu"] = f"{round(spec.cpu * 1000)}m"
     if spec.gpu:
         limits["nvidia.com/gpu"] = str(spec.gpu)
     return {

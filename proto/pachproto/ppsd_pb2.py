@@ -26,7 +26,7 @@ from pachproto import pfs_pb2 as pachproto_dot_pfs__pb2
 from pachproto import pps_pb2 as pachproto_dot_pps__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14pachproto/ppsd.proto\x12\x04ppsd\x1a\x13pachproto/pfs.proto\x1a\x13pachproto/pps.proto\"J\n\x05Hello\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x11\n\tworker_id\x18\x02 \x01(\t\x12\x0c\n\x04salt\x18\x03 \x01(\t\x12\x0e\n\x06notice\x18\x04 \x01(\t\"x\n\nDatumInput\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1b\n\x06\x63ommit\x18\x02 \x01(\x0b\x32\x0b.pfs.Commit\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\r\n\x05\x65ntry\x18\x04 \x01(\x0c\x12\x0c\n\x04lazy\x18\x05 \x01(\x08\x12\x14\n\x0c\x66ormer_entry\x18\x06 \x01(\x0c\"\xda\x01\n\nAssignment\x12\r\n\x05lease\x18\x01 \x01(\x04\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x10\n\x08\x64\x61tum_id\x18\x03 \x01(\t\x12\x0b\n\x03tag\x18\x04 \x01(\t\x12 \n\x06inputs\x18\x05 \x03(\x0b\x32\x10.ppsd.DatumInput\x12!\n\ttransform\x18\x06 \x01(\x0b\x32\x0e.pps.Transform\x12\"\n\routput_commit\x18\x07 \x01(\x0b\x32\x0b.pfs.Commit\x12\x12\n\nformer_tag\x18\x08 \x01(\t\x12\x11\n\tstats_tag\x18\t \x01(\t\"I\n\x07Outcome\x12\r\n\x05lease\x18\x01 \x01(\x04\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12 \n\x05stats\x18\x03 \x01(\x0b\x32\x11.pps.ProcessStats\"[\n\x07LogLine\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tum_id\x18\x02 \x01(\t\x12\x0c\n\x04user\x18\x03 \x01(\x08\x12\x0f\n\x07time_ns\x18\x04 \x01(\x03\x12\x0f\n\x07message\x18\x05 \x01(\t\"s\n\nFromWorker\x12\x1a\n\x05hello\x18\x01 \x01(\x0b\x32\x0b.ppsd.Hello\x12\x1e\n\x07outcome\x18\x02 \x01(\x0b\x32\r.ppsd.Outcome\x12\x1a\n\x03log\x18\x03 \x03(\x0b\x32\r.ppsd.LogLine\x12\r\n\x05\x66\x61tal\x18\x04 \x01(\t\"@\n\x08ToWorker\x12$\n\nassignment\x18\x01 \x01(\x0b\x32\x10.ppsd.Assignment\x12\x0e\n\x06\x63\x61ncel\x18\x02 \x01(\x04\"Q\n\x0bLogsRequest\x12 \n\x03log\x18\x01 \x01(\x0b\x32\x13.pps.GetLogsRequest\x12\x10\n\x08\x64\x61tum_id\x18\x02 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x32\x36\n\x04Logs\x12.\n\x04Read\x12\x11.ppsd.LogsRequest\x1a\x0f.pps.LogMessage\"\x00\x30\x01\x32\x39\n\x07Workers\x12.\n\x04Work\x12\x10.ppsd.FromWorker\x1a\x0e.ppsd.ToWorker\"\x00(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14pachproto/ppsd.proto\x12\x04ppsd\x1a\x13pachproto/pfs.proto\x1a\x13pachproto/pps.proto\"J\n\x05Hello\x12\x10\n\x08pipeline\x18\x01 \x01(\t\x12\x11\n\tworker_id\x18\x02 \x01(\t\x12\x0c\n\x04salt\x18\x03 \x01(\t\x12\x0e\n\x06notice\x18\x04 \x01(\t\"x\n\nDatumInput\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1b\n\x06\x63ommit\x18\x02 \x01(\x0b\x32\x0b.pfs.Commit\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\r\n\x05\x65ntry\x18\x04 \x01(\x0c\x12\x0c\n\x04lazy\x18\x05 \x01(\x08\x12\x14\n\x0c\x66ormer_entry\x18\x06 \x01(\x0c\"\xea\x01\n\nAssignment\x12\r\n\x05lease\x18\x01 \x01(\x04\x12\x0e\n\x06job_id\x18\x02 \x01(\t\x12\x10\n\x08\x64\x61tum_id\x18\x03 \x01(\t\x12\x0b\n\x03tag\x18\x04 \x01(\t\x12 \n\x06inputs\x18\x05 \x03(\x0b\x32\x10.ppsd.DatumInput\x12!\n\ttransform\x18\x06 \x01(\x0b\x32\x0e.pps.Transform\x12\"\n\routput_commit\x18\x07 \x01(\x0b\x32\x0b.pfs.Commit\x12\x12\n\nformer_tag\x18\x08 \x01(\t\x12\x11\n\tstats_tag\x18\t \x01(\t\x12\x0e\n\x06\x63oming\x18\n \x03(\x0c\"I\n\x07Outcome\x12\r\n\x05lease\x18\x01 \x01(\x04\x12\r\n\x05\x65rror\x18\x02 \x01(\t\x12 \n\x05stats\x18\x03 \x01(\x0b\x32\x11.pps.ProcessStats\"[\n\x07LogLine\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x10\n\x08\x64\x61tum_id\x18\x02 \x01(\t\x12\x0c\n\x04user\x18\x03 \x01(\x08\x12\x0f\n\x07time_ns\x18\x04 \x01(\x03\x12\x0f\n\x07message\x18\x05 \x01(\t\"s\n\nFromWorker\x12\x1a\n\x05hello\x18\x01 \x01(\x0b\x32\x0b.ppsd.Hello\x12\x1e\n\x07outcome\x18\x02 \x01(\x0b\x32\r.ppsd.Outcome\x12\x1a\n\x03log\x18\x03 \x03(\x0b\x32\r.ppsd.LogLine\x12\r\n\x05\x66\x61tal\x18\x04 \x01(\t\"@\n\x08ToWorker\x12$\n\nassignment\x18\x01 \x01(\x0b\x32\x10.ppsd.Assignment\x12\x0e\n\x06\x63\x61ncel\x18\x02 \x01(\x04\"Q\n\x0bLogsRequest\x12 \n\x03log\x18\x01 \x01(\x0b\x32\x13.pps.GetLogsRequest\x12\x10\n\x08\x64\x61tum_id\x18\x02 \x01(\t\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x32\x36\n\x04Logs\x12.\n\x04Read\x12\x11.ppsd.LogsRequest\x1a\x0f.pps.LogMessage\"\x00\x30\x01\x32\x39\n\x07Workers\x12.\n\x04Work\x12\x10.ppsd.FromWorker\x1a\x0e.ppsd.ToWorker\"\x00(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,19 +38,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DATUMINPUT']._serialized_start=148
   _globals['_DATUMINPUT']._serialized_end=268
   _globals['_ASSIGNMENT']._serialized_start=271
-  _globals['_ASSIGNMENT']._serialized_end=489
-  _globals['_OUTCOME']._serialized_start=491
-  _globals['_OUTCOME']._serialized_end=564
-  _globals['_LOGLINE']._serialized_start=566
-  _globals['_LOGLINE']._serialized_end=657
-  _globals['_FROMWORKER']._serialized_start=659
-  _globals['_FROMWORKER']._serialized_end=774
-  _globals['_TOWORKER']._serialized_start=776
-  _globals['_TOWORKER']._serialized_end=840
-  _globals['_LOGSREQUEST']._serialized_start=842
-  _globals['_LOGSREQUEST']._serialized_end=923
-  _globals['_LOGS']._serialized_start=925
-  _globals['_LOGS']._serialized_end=979
-  _globals['_WORKERS']._serialized_start=981
-  _globals['_WORKERS']._serialized_end=1038
+  _globals['_ASSIGNMENT']._serialized_end=505
+  _globals['_OUTCOME']._serialized_start=507
+  _globals['_OUTCOME']._serialized_end=580
+  _globals['_LOGLINE']._serialized_start=582
+  _globals['_LOGLINE']._serialized_end=673
+  _globals['_FROMWORKER']._serialized_start=675
+  _globals['_FROMWORKER']._serialized_end=790
+  _globals['_TOWORKER']._serialized_start=792
+  _globals['_TOWORKER']._serialized_end=856
+  _globals['_LOGSREQUEST']._serialized_start=858
+  _globals['_LOGSREQUEST']._serialized_end=939
+  _globals['_LOGS']._serialized_start=941
+  _globals['_LOGS']._serialized_end=995
+  _globals['_WORKERS']._serialized_start=997
+  _globals['_WORKERS']._serialized_end=1054
 # @@protoc_insertion_point(module_scope)

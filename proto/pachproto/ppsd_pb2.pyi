@@ -37,7 +37,7 @@ class DatumInput(_message.Message):
     def __init__(self, name: _Optional[str] = ..., commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., path: _Optional[str] = ..., entry: _Optional[bytes] = ..., lazy: _Optional[bool] = ..., former_entry: _Optional[bytes] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("lease", "job_id", "datum_id", "tag", "inputs", "transform", "output_commit", "former_tag", "stats_tag")
+    __slots__ = ("lease", "job_id", "datum_id", "tag", "inputs", "transform", "output_commit", "former_tag", "stats_tag", "coming")
     LEASE_FIELD_NUMBER: _ClassVar[int]
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     DATUM_ID_FIELD_NUMBER: _ClassVar[int]
@@ -47,6 +47,7 @@ class Assignment(_message.Message):
     OUTPUT_COMMIT_FIELD_NUMBER: _ClassVar[int]
     FORMER_TAG_FIELD_NUMBER: _ClassVar[int]
     STATS_TAG_FIELD_NUMBER: _ClassVar[int]
+    COMING_FIELD_NUMBER: _ClassVar[int]
     lease: int
     job_id: str
     datum_id: str
@@ -56,7 +57,8 @@ class Assignment(_message.Message):
     output_commit: _pfs_pb2.Commit
     former_tag: str
     stats_tag: str
-    def __init__(self, lease: _Optional[int] = ..., job_id: _Optional[str] = ..., datum_id: _Optional[str] = ..., tag: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[DatumInput, _Mapping]]] = ..., transform: _Optional[_Union[_pps_pb2.Transform, _Mapping]] = ..., output_commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., former_tag: _Optional[str] = ..., stats_tag: _Optional[str] = ...) -> None: ...
+    coming: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, lease: _Optional[int] = ..., job_id: _Optional[str] = ..., datum_id: _Optional[str] = ..., tag: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[DatumInput, _Mapping]]] = ..., transform: _Optional[_Union[_pps_pb2.Transform, _Mapping]] = ..., output_commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., former_tag: _Optional[str] = ..., stats_tag: _Optional[str] = ..., coming: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Outcome(_message.Message):
     __slots__ = ("lease", "error", "stats")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import pathlib
+import signal
 import sys
 import tempfile
 
@@ -16,6 +17,7 @@ BENCHMARKS = {"store": store.run, "mount": mount.run_all, "pipeline": pipeline.r
 
 def main() -> int:
     """Run the benchmarks that the command line names, or all."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is stopped then too
     parser = argparse.ArgumentParser(prog="python -m tools.bench", description="Measure pfsd beside other tools.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)} (default: all)")
     scale = parser.add_mutually_exclusive_group()
@@ -41,4 +43,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

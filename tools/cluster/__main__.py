@@ -22,7 +22,11 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("env", help='shell commands that point kubectl at the cluster: eval "$(... env)"')
     load = commands.add_parser("load", help="give the image in a tar file to every node")
     load.add_argument("archive", type=Path, metavar="IMAGE.tar")
-    for name, effect in (("start-node", "start a node, new or stopped"), ("stop-node", "end a node without warning")):
+    for name, effect in (
+        ("start-node", "start a node, new or stopped"),
+        ("stop-node", "end a node without warning"),
+        ("remove-node", "forget a node"),
+    ):
         command = commands.add_parser(name, help=effect)
         command.add_argument("number", type=int, choices=range(1, MOST_NODES + 1))
     return made
@@ -50,6 +54,8 @@ def main() -> int:
                 cluster.start(options.number)
             case "stop-node":
                 cluster.stop(options.number)
+            case "remove-node":
+                cluster.remove(options.number)
     except PfsError as error:
         print(f"tools.cluster: {error}", file=sys.stderr)
         return 1

@@ -63,7 +63,7 @@ class Cluster:
             shutil.rmtree(self.layout.state, ignore_errors=True)
 
     def start(self, number: int) -> None:
-        """Start a node, new or stopped, and wait until it takes pods; it keeps the images that it had."""
+        """Start a node, new or stopped, and wait until it takes pods; it has the images of the others then."""
         self._root()
         with self._alone():
             if not machines.running(self.layout.control):
@@ -81,9 +81,23 @@ class Cluster:
                 raise StateError(f"{stopped.name} does not run")
             machines.stop(stopped.namespace)
 
+    def remove(self, number: int) -> None:
+        """Have the cluster forget a node and its pods, and leave nothing of it."""
+        self._root()
+        with self._alone():
+            removed = self.layout.node(number)
+            if not removed.directory.exists():
+                raise StateError(f"there is no {removed.name}")
+            if removed.namespace in network.namespaces():
+                machines.stop(removed.namespace)
+            its_pods = ("--all-namespaces", f"--field-selector=spec.nodeName={removed.name}")
+            run(self.kubectl("delete", "pods", *its_pods, "--force", "--grace-period=0"))
+            run(self.kubectl("delete", "node", removed.name, "--ignore-not-found"))
+            shutil.rmtree(removed.directory)
+
     def load(self, archive: Path) -> None:
         """Give the images in an archive to every node that runs."""
-        running = [node for node in self.layout.nodes() if machines.running(node)]
+        running = self._running()
         if not running:
             raise StateError("there is no node to load images into: `python -m tools.cluster up` starts one")
         images.load(running, archive)
@@ -103,10 +117,17 @@ class Cluster:
     def _start(self, started: Machine, authority: Authority) -> None:
         if machines.running(started):
             return
+        others = self._running()
         machines.start(self.layout, started, node.programs(self.layout, started, authority))
         images.wait_ready(started)
         for archive in images.system_images(self.layout):
             images.load([started], archive)
+        if others:
+            images.copy(self.layout, others[0], started)
+        (started.run / node.LOADED.name).touch()
+
+    def _running(self) -> list[Machine]:
+        return [node for node in self.layout.nodes() if machines.running(node)]
 
     def _first(self) -> None:
         """Before anything is started: no other cluster is here, and the kernel's settings are known."""

@@ -9,9 +9,10 @@ from pathlib import Path
 from pfsd.errors import UnavailableError
 from tools.cluster import machines
 from tools.cluster.commands import run, succeeds
-from tools.cluster.layout import Layout, Machine
+from tools.cluster.layout import KUBERNETES, Layout, Machine
 from tools.cluster.node import PAUSE_IMAGE
 from tools.image.archive import Config, write_archive, write_layer
+from tools.image.build import digest_of
 
 DNS_IMAGE = "pfsd/coredns:1"
 READY_SECONDS = 120.0
@@ -35,7 +36,8 @@ int main(void)
 def system_images(layout: Layout) -> list[Path]:
     """The archives of the images without which no pod runs and no name is found; made where they are missing."""
     layout.images.mkdir(parents=True, exist_ok=True)
-    pause, dns = layout.images / "pause.tar", layout.images / "coredns.tar"
+    pause = layout.images / f"pause-{digest_of(_PAUSE.encode())}.tar"
+    dns = layout.images / f"coredns-{KUBERNETES}.tar"
     with tempfile.TemporaryDirectory(prefix="pfs-cluster-") as work:
         if not pause.exists():
             program = Path(work) / "pause"
@@ -52,6 +54,23 @@ def load(nodes: list[Machine], archive: Path) -> None:
     """Give the images in an archive to nodes; raises UnavailableError where a node does not take them."""
     for node in nodes:
         run([*_ctr(node), "images", "import", "--snapshotter", "overlayfs", str(archive)])
+
+
+def copy(layout: Layout, source: Machine, target: Machine) -> None:
+    """Give to one node what images another one has and it has not."""
+    missing = [name for name, digest in _images(source).items() if _images(target).get(name) != digest]
+    if missing:
+        with tempfile.TemporaryDirectory(prefix="copy-", dir=layout.images) as work:
+            archive = Path(work) / "images.tar"
+            run([*_ctr(source), "images", "export", str(archive), *missing])
+            load([target], archive)
+
+
+def _images(node: Machine) -> dict[str, str]:
+    """The hash of each image of a node that has a name."""
+    lines = run([*_ctr(node), "images", "list"]).splitlines()[1:]
+    known = {name: digest for name, _kind, digest, *_rest in map(str.split, lines)}
+    return {name: digest for name, digest in known.items() if not name.startswith("sha256:")}
 
 
 def wait_ready(node: Machine) -> None:

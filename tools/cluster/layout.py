@@ -91,7 +91,7 @@ class Layout:
     @property
     def programs(self) -> Path:
         """What has been built; `down` keeps it."""
-        return self.base / "bin"
+        return self.base / "bin" / KUBERNETES
 
     @property
     def images(self) -> Path:

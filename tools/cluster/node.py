@@ -12,6 +12,8 @@ from tools.cluster.pki import Authority
 
 PAUSE_IMAGE = "pfsd/pause:1"
 CNI_PLUGINS = "/usr/lib/cni"
+LOADED = Path("/run/images-are-loaded")
+"""kubelet starts once this file is there: a node that took pods before it has their images would fail them."""
 _SOCKET = "/run/containerd/containerd.sock"
 
 _CONTAINERD = f"""version = 2
@@ -56,9 +58,10 @@ def programs(layout: Layout, node: Machine, authority: Authority) -> list[Progra
         f"--hostname-override={node.name}",
         f"--node-ip={node.address}",
     ]
+    wait = f"until [ -e {LOADED} ]; do sleep 0.1; done"
     return [
         Program("containerd", ["/usr/bin/containerd", "--config", str(inside / "containerd.toml")]),
-        Program("kubelet", kubelet),
+        Program("kubelet", ["sh", "-c", f'{wait}; exec "$0" "$@"', *kubelet]),
         Program("kube-proxy", [str(layout.programs / "kube-proxy"), f"--config={inside / 'proxy.json'}"]),
     ]
 
