@@ -11,8 +11,10 @@ from typing import Any
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
+from pachproto import grpc_health_pb2
 from pfsd import rpc
 from pfsd.errors import InvalidError, UnavailableError
+from pfsd.services.about import ProbeService
 from pfsd.services.status import wrap
 
 Services = Sequence[tuple[ServiceDescriptor, object]]
@@ -31,20 +33,23 @@ OPTIONS = [
 
 
 class Server:
-    """A server of generic handlers, listening from `start` to `stop`."""
+    """A server of generic handlers, and of the health that probes ask for, listening from `start` to `stop`."""
 
     def __init__(self, listen: str) -> None:
         self._listen = listen
         self._handlers: list[grpc.GenericRpcHandler[Any, Any]] = []
+        self._names: set[str] = set()
         self._loop = asyncio.new_event_loop()
         self._server: grpc.aio.Server | None = None
         self._thread = threading.Thread(target=self._run, name="grpc", daemon=True)
         self.address = listen
         """Where it listens; the port is the real one once it has started."""
+        self.add(((grpc_health_pb2.DESCRIPTOR.services_by_name["Health"], ProbeService(self._names)),))
 
     def add(self, services: Services) -> None:
         """Serve these; before `start`."""
         for descriptor, implementation in services:
+            self._names.add(descriptor.full_name)
             self._handlers.append(rpc.handler(descriptor, implementation, wrap))
 
     def add_handler(self, handler: grpc.GenericRpcHandler[Any, Any]) -> None:

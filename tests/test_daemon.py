@@ -10,7 +10,8 @@ import time
 import grpc
 import pytest
 
-from pachproto import pfs_pb2
+from pachproto import grpc_health_pb2, pfs_pb2
+from pfsd import rpc
 from tests.daemons import Daemon, commit, running
 
 
@@ -105,3 +106,19 @@ def test_a_restart_finds_everything(daemon: Daemon) -> None:
     assert daemon.pfs.ListRepo(pfs_pb2.ListRepoRequest()) == before
     assert daemon.pfs.ListCommit(pfs_pb2.ListCommitRequest(repo=pfs_pb2.Repo(name="in"))) == commits
     assert daemon.list(commit("in", "master")) == ["a", "c"]
+
+
+def test_probes_are_answered_for_the_daemon_and_for_each_of_its_services(daemon: Daemon) -> None:
+    with grpc.insecure_channel(daemon.address) as channel:
+        health = rpc.Stub(channel, grpc_health_pb2.DESCRIPTOR.services_by_name["Health"])
+        kinds = grpc_health_pb2.HealthCheckResponse
+        for service in ("", "pfs.API", "pfs.ObjectAPI", "grpc.health.v1.Health"):
+            request = grpc_health_pb2.HealthCheckRequest(service=service)
+            assert health.Check(request).status == kinds.SERVING
+            watched = health.Watch(request)
+            assert next(watched).status == kinds.SERVING
+            watched.cancel()
+        with pytest.raises(grpc.RpcError) as failure:
+            health.Check(grpc_health_pb2.HealthCheckRequest(service="no.Such"))
+        assert failure.value.code() is grpc.StatusCode.NOT_FOUND
+        assert next(health.Watch(grpc_health_pb2.HealthCheckRequest(service="no.Such"))).status == kinds.SERVICE_UNKNOWN

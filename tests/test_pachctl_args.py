@@ -91,8 +91,8 @@ def test_an_unknown_command() -> None:
         (("subscribe-commit", "a", "b", "--new", "--from", "c"), "--new and --from can't be used together"),
         (("start-commit", "a", "b", "-b", "c"), "the branch is given twice"),
         (("flush-commit", "a"), "'a' names no commit: write it as REPO/COMMIT"),
-        (("create-pipeline", "-p"), "--push-images is not offered"),
-        (("update-pipeline", "-u", "me"), "--push-images is not offered"),
+        (("create-pipeline", "--password", "x"), "--password is for --push-images, which is not given"),
+        (("update-pipeline", "-u", "me"), "--username is for --push-images, which is not given"),
     ],
 )
 def test_bad_usage_is_told_in_a_line_or_two(args: tuple[str, ...], complaint: str) -> None:

@@ -24,11 +24,16 @@ def tools_directory() -> pathlib.Path:
 
 
 def gateway_path() -> pathlib.Path | None:
-    """The program versitygw: the one that was built here, or one on the PATH; None where there is none."""
-    built = tools_directory() / "versitygw"
+    """The program versitygw; None where there is none."""
+    return program_path("versitygw")
+
+
+def program_path(name: str) -> pathlib.Path | None:
+    """A program: the one that was built here, or one on the PATH; None where there is none."""
+    built = tools_directory() / name
     if built.exists():
         return built
-    found = shutil.which("versitygw")
+    found = shutil.which(name)
     return pathlib.Path(found) if found else None
 
 
@@ -45,21 +50,26 @@ def environment(endpoint: str, access: str, secret: str) -> dict[str, str]:
     }
 
 
-def main() -> int:
-    """Build it; returns the exit status."""
+def build(module: str, command: str) -> int:
+    """Build a program of Go's module proxy into `tools_directory`; the exit status of `command`, which this is for."""
     try:
-        program = go()
+        go_program = go()
     except UnavailableError as error:
-        print(f"tools.s3server: {error}", file=sys.stderr)
+        print(f"{command}: {error}", file=sys.stderr)
         return 1
     target = tools_directory()
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="pfsd-go-") as work:
         environment = {**os.environ, "GOBIN": str(target), "GOPATH": work, "GOFLAGS": "-modcacherw"}
-        status = subprocess.run([program, "install", MODULE], env=environment, check=False).returncode
+        status = subprocess.run([go_program, "install", module], env=environment, check=False).returncode
     if status == 0:
-        print(target / "versitygw")
+        print(target / module.partition("@")[0].rpartition("/")[2])
     return status
+
+
+def main() -> int:
+    """Build it; returns the exit status."""
+    return build(MODULE, "tools.s3server")
 
 
 if __name__ == "__main__":

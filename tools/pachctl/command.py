@@ -88,6 +88,14 @@ def not_negative(text: str) -> int:
     return _at_least(text, 0)
 
 
+def port(text: str) -> int:
+    """An argparse type: a TCP port, or 0."""
+    value = _at_least(text, 0)
+    if value > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port")
+    return value
+
+
 def _at_least(text: str, least: int) -> int:
     try:
         value = int(text)

@@ -9,6 +9,7 @@ from tools.pachctl import format
 from tools.pachctl.command import Arguments, Command, UsageError, add_raw_option
 from tools.pachctl.connection import connect
 from tools.pachctl.output import ago, as_json, print_raw, print_table
+from tools.pachctl.pushing import add_push_options, check_push_options, push_images
 from tools.pachctl.states import JOB_STATES, PIPELINE_STATES
 
 HEADER = ("NAME", "INPUT", "OUTPUT", "CREATED", "STATE")
@@ -75,27 +76,24 @@ def resources(spec: pps_pb2.ResourceSpec) -> list[str]:
 
 def create_pipeline(arguments: Arguments) -> None:
     """Creates the pipelines that a file describes."""
-    _refuse_pushing(arguments)
-    _put_pipelines(arguments.file, update=False, reprocess=False)
+    _put_pipelines(arguments, update=False, reprocess=False)
 
 
 def update_pipeline(arguments: Arguments) -> None:
     """Updates the pipelines that a file describes."""
-    _refuse_pushing(arguments)
-    _put_pipelines(arguments.file, update=True, reprocess=arguments.reprocess)
+    _put_pipelines(arguments, update=True, reprocess=arguments.reprocess)
 
 
-def _refuse_pushing(arguments: Arguments) -> None:
-    if arguments.push_images or arguments.registry or arguments.username or arguments.password:
-        raise UsageError("--push-images is not offered: push the image with your registry's tool, then update the spec")
-
-
-def _put_pipelines(source: str, *, update: bool, reprocess: bool) -> None:
+def _put_pipelines(arguments: Arguments, *, update: bool, reprocess: bool) -> None:
     # The parser of specs takes longer to load than most commands to run.
     from ppsd.specjson import parse_requests
     from tools.pachctl.fetch import STDIN, read_text
 
+    check_push_options(arguments)
+    source = arguments.file
     requests = parse_requests(read_text(source), "standard input" if source == STDIN else source)
+    if arguments.push_images:
+        push_images(requests, arguments)
     with connect() as daemon:
         for request in requests:
             request.update, request.reprocess = update, reprocess
@@ -193,10 +191,7 @@ def _create_options(parser: argparse.ArgumentParser) -> None:
         default="-",
         help="the file with the specification: a local file, a URL, or - for standard input (the default)",
     )
-    parser.add_argument("-p", "--push-images", action="store_true", help="not offered: push images with other tools")
-    for short, name in (("-r", "--registry"), ("-u", "--username")):
-        parser.add_argument(short, name, metavar="NAME", default="", help="not offered, as --push-images is not")
-    parser.add_argument("--password", metavar="TEXT", default="", help="not offered, as --push-images is not")
+    add_push_options(parser)
 
 
 def _update_options(parser: argparse.ArgumentParser) -> None:

@@ -95,6 +95,14 @@ GROUPS: tuple[Group, ...] = (
         ),
     ),
     Group(
+        "Kubernetes",
+        (
+            Entry("deploy", "deploying", "Deploy pfsd on a Kubernetes cluster."),
+            Entry("undeploy", "deploying", "Remove pfsd from a Kubernetes cluster."),
+            Entry("port-forward", "forwarding", "Forward a local port to pfsd in a cluster. This command blocks."),
+        ),
+    ),
+    Group(
         "Everything",
         (
             Entry("version", "admin", "Return version information."),
