@@ -50,3 +50,36 @@ def persistently(call: Callable[[], T], patience: float, stop: threading.Event) 
                 raise
             log.info("%s: trying again in %.1f s", error, pause)
         stop.wait(pause)
+
+
+def streamed(
+    begin: Callable[[int, Callable[[bytes], None]], None],
+    take: Callable[[bytes], None],
+    patience: float,
+    stop: threading.Event,
+) -> None:
+    """Have `begin(done, take)` pass on what follows the first `done` bytes, and go on from where that breaks off.
+
+    `patience`, as for `persistently`, begins anew whenever something has come.
+    """
+    done = 0
+
+    def took(data: bytes) -> None:
+        nonlocal done
+        take(data)
+        done += len(data)
+
+    def attempt() -> bool:
+        before = done
+        try:
+            begin(done, took)
+        except RefusedError:
+            raise
+        except UnavailableError:
+            if done == before:
+                raise
+            return False
+        return True
+
+    while not persistently(attempt, patience, stop):
+        pass

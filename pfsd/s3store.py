@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from pfsd import s3
+from pfsd import clouds, s3
 from pfsd.errors import CorruptError, NotFoundError, StateError, UnavailableError
 from pfsd.objectstore import SIGNED_SECONDS
-from pfsd.persistence import persistently
+from pfsd.persistence import persistently, streamed
 from pfsd.signedreads import read_signed
 
 log = logging.getLogger(__name__)
@@ -57,8 +57,8 @@ class S3ObjectStore:
 
     def __init__(self, url: str) -> None:
         """Raises InvalidError for what is not an address in S3, RefusedError where AWS settings can't be used."""
-        place = s3.parse(url)
-        self.url = s3.Place(place.bucket, place.key.strip("/")).url
+        place = clouds.parse(url, "s3")
+        self.url = place.at(place.key.strip("/")).url
         self._bucket = place.bucket
         self._prefix = place.key.strip("/") + "/" if place.key.strip("/") else ""
         self._client = s3.client()
@@ -127,16 +127,24 @@ class S3ObjectStore:
         return data
 
     def read_fresh(self, name: str, offset: int, size: int) -> bytes:
-        return self._wanted(name, lambda: self._range(name, offset, size)) if size > 0 else b""
+        return self._wanted(name, lambda: self._range(name, offset, size))
 
-    def read_present(self, name: str, offset: int, size: int, patience: float) -> bytes:
-        """The same for what may not be there, which raises NotFoundError; made again for `patience` seconds at most."""
+    def stream(self, name: str, offset: int, size: int, piece: int, take: Callable[[bytes], None]) -> None:
+        try:
+            self.stream_present(name, offset, size, piece, take, self._patience)
+        except NotFoundError as error:
+            raise self._missing(name) from error
 
-        def attempt() -> bytes:
+    def stream_present(
+        self, name: str, offset: int, size: int, piece: int, take: Callable[[bytes], None], patience: float
+    ) -> None:
+        """The same for what may not be there, which raises NotFoundError; tried for `patience` seconds at most."""
+
+        def begin(done: int, took: Callable[[bytes], None]) -> None:
             with s3.explained(self.url):
-                return self._range(name, offset, size)
+                self._pieces(name, offset + done, size - done, piece, took)
 
-        return persistently(attempt, patience, self._closing)
+        streamed(begin, take, patience, self._closing)
 
     def forget(self, name: str, offset: int, size: int) -> bool:
         return False
@@ -188,26 +196,39 @@ class S3ObjectStore:
         try:
             return self._again(call)
         except NotFoundError as error:
-            raise CorruptError(f"object {name} is missing from {self.url}") from error
+            raise self._missing(name) from error
+
+    def _missing(self, name: str) -> CorruptError:
+        return CorruptError(f"object {name} is missing from {self.url}")
 
     def _range(self, name: str, offset: int, size: int) -> bytes:
+        parts: list[bytes] = []
+        self._pieces(name, offset, size, size, parts.append)
+        return b"".join(parts)
+
+    def _pieces(self, name: str, offset: int, size: int, piece: int, take: Callable[[bytes], None]) -> None:
         from botocore.exceptions import ClientError
 
+        if size <= 0:
+            return
         try:
             answer = self._client.get_object(
                 Bucket=self._bucket, Key=self._key(name), Range=f"bytes={offset}-{offset + size - 1}"
             )
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") in ("InvalidRange", "416"):
-                return b""  # the object ends before
+                return  # the object ends before
             raise
         with answer["Body"] as body:
             if not str(answer.get("ContentRange", "")).startswith(f"bytes {offset}-"):
                 raise UnavailableError(f"{self.url} answers with other bytes than were asked for")
-            data: bytes = body.read()
-        if len(data) != answer["ContentLength"]:
-            raise UnavailableError(f"an answer of {self.url} broke off")
-        return data
+            left = answer["ContentLength"]
+            while left:
+                data: bytes = body.read(min(piece, left))
+                if len(data) != min(piece, left):
+                    raise UnavailableError(f"an answer of {self.url} broke off")
+                left -= len(data)
+                take(data)
 
     def _put(self, key: str, data: bytes, **options: Any) -> None:
         """Store a small object. With `IfNoneMatch`, one that is there already stays."""

@@ -20,7 +20,7 @@ import pytest
 
 from pachproto import pfs_pb2
 from pfsd import fsck, s3
-from pfsd.blockcache import statistics
+from pfsd.blockfiles import statistics
 from pfsd.fsck_findings import Problem
 from pfsd.services.status import is_said
 from tests import s3servers

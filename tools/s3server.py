@@ -42,20 +42,28 @@ def environment(endpoint: str, access: str, secret: str) -> dict[str, str]:
     }
 
 
-def main() -> int:
-    """Build it; returns the exit status."""
+def go_install(module: str) -> pathlib.Path:
+    """Build a program of a Go module into `tools_directory`; raises RuntimeError where that can't be done."""
     go = shutil.which("go")
     if go is None:
-        print("tools.s3server: there is no Go toolchain here: install the package golang", file=sys.stderr)
-        return 1
+        raise RuntimeError("there is no Go toolchain here: install the package golang")
     target = tools_directory()
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="pfsd-go-") as work:
-        environment = {**os.environ, "GOBIN": str(target), "GOPATH": work, "GOFLAGS": "-modcacherw"}
-        status = subprocess.run([go, "install", MODULE], env=environment, check=False).returncode
-    if status == 0:
-        print(target / "versitygw")
-    return status
+        settings = {**os.environ, "GOBIN": str(target), "GOPATH": work, "GOFLAGS": "-modcacherw"}
+        if subprocess.run([go, "install", module], env=settings, check=False).returncode:
+            raise RuntimeError(f"{module} can't be built")
+    return target / module.partition("@")[0].rpartition("/")[2]
+
+
+def main() -> int:
+    """Build it; returns the exit status."""
+    try:
+        print(go_install(MODULE))
+    except RuntimeError as error:
+        print(f"tools.s3server: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
