@@ -232,6 +232,22 @@ class ChunkReader:
         if wanted:
             self._start([[chunk.hash for chunk in group] for group in _groups(wanted.values(), group_bytes)], later)
 
+    def announce(self, chunks: Iterable[Chunk]) -> None:
+        """Have what of these lies in a remote store fetched to this machine; they are not brought into memory yet."""
+        names = [chunk.hash for chunk in chunks if not self.on_hand(chunk.hash)]
+        if names and self._packs.remote is not None:
+            self._nursery.start_soon(self._begin, self._packs.remote, list(dict.fromkeys(names)))
+
+    async def _begin(self, remote: RemotePacks, names: list[bytes]) -> None:
+        try:
+            await self._begin_located(remote, await self._locate(names, ()))
+        except PfsError as error:  # who reads them meets it again
+            log.info("chunks were not fetched ahead: %s", error)
+
+    async def _begin_located(self, remote: RemotePacks, located: list[tuple[bytes, Location]]) -> Coming | None:
+        await self._sign(remote, located)
+        return await trio.to_thread.run_sync(remote.begin, located, abandon_on_cancel=True)
+
     def drop(self, name: bytes) -> None:
         """Do not keep a chunk any longer."""
         self._held -= len(self._kept.pop(name, b""))
@@ -278,8 +294,7 @@ class ChunkReader:
             coming: Coming | None = None
             remote = self._packs.remote
             if remote is not None:
-                await self._sign(remote, located)
-                coming = await trio.to_thread.run_sync(remote.begin, located, abandon_on_cancel=True)
+                coming = await self._begin_located(remote, located)
         except BaseException as error:
             for fetch in fetches:
                 self._end(fetch, error)

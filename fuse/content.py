@@ -34,20 +34,24 @@ _ROOTS_A_CALL = 128
 class _Ahead:
     """How chunks are fetched ahead of a sequential reader of a large file, in bytes."""
 
-    first: int
-    """How far ahead at its beginning."""
-    most: int
-    """How far at most: twice as far each time something is asked for."""
+    near: int
+    """How far ahead they are brought into memory."""
     step: int
-    """How much is asked for at a time."""
+    """How much of that at a time."""
     group: int
     """How much of that the reader gets at a time."""
+    far: int = 0
+    """How far ahead they are fetched from a remote store at the beginning."""
+    farthest: int = 0
+    """The same at most: twice as far each time something is fetched."""
+    far_step: int = 0
+    """How much of that at a time."""
 
 
-_LOCAL = _Ahead(6 << 20, 6 << 20, 6 << 20, 6 << 20)
-_REMOTE = _Ahead(24 << 20, 64 << 20, 8 << 20, 2 << 20)
-"""Of a remote store: more than the requests that are made at a time fetch, so that these are never too few while the
-reader is on its way from one to the next."""
+_LOCAL = _Ahead(6 << 20, 6 << 20, 6 << 20)
+_REMOTE = _Ahead(8 << 20, 4 << 20, 2 << 20, 24 << 20, 64 << 20, 8 << 20)
+"""Of a remote store, more is fetched than the requests that are made at a time take, so that these are never too few
+while the reader is on its way from one to the next. What is at hand early waits on the disk, not in memory."""
 _NEAR_BYTES = 4 << 20
 """A read this close to where the last one ended counts as sequential: the kernel's come out of order."""
 _STREAMS = 1024
@@ -80,8 +84,10 @@ class Place(NamedTuple):
 class _Stream:
     """Sequential reads of one content."""
 
-    ahead: int
-    """How far ahead of it chunks are fetched."""
+    far: int
+    """How far ahead of it chunks are fetched from a remote store."""
+    fetched: int = 0
+    """Up to where they have been asked for."""
     end: int = 0
     """Where the last read ended."""
     passed: dict[bytes, int] = field(default_factory=dict)
@@ -245,7 +251,7 @@ class Content:
         if offset >= end:
             return b""
         stream = self._sequential(entry, offset, end)
-        ahead_to = end if stream is None else end + stream.ahead
+        ahead_to = end if stream is None else end + max(self._ahead.near, stream.far)
 
         def covering() -> list[tuple[int, Chunk]]:
             found = []
@@ -259,9 +265,11 @@ class Content:
         needed = [item for item in covered if item[0] < end]
         if not needed or needed[-1][0] + needed[-1][1].size < end:
             raise CorruptError(f"a file's chunks end before its {entry.size} bytes do")
-        if stream is not None and self._is_due(covered, end):
-            self.chunks.prefetch((chunk for _, chunk in covered), self._later(entry, ahead_to), self._ahead.group)
-            stream.ahead = min(2 * stream.ahead, self._ahead.most)
+        if stream is not None:
+            near = [item for item in covered if item[0] < end + self._ahead.near]
+            if self._is_due(near, end):
+                self.chunks.prefetch((chunk for _, chunk in near), self._later(entry, ahead_to), self._ahead.group)
+            self._fetch_far(stream, covered, end)
         elif place is not None and entry.size <= SMALL_BYTES and not self.chunks.on_hand(needed[0][1].hash):
             self.chunks.prefetch([needed[0][1], *self._following(place)], self._small_later(place))
         data = await self.chunks.get([chunk for _, chunk in needed])
@@ -271,6 +279,15 @@ class Content:
             _part(part, max(offset - start, 0), end - start) for (start, _), part in zip(needed, data, strict=True)
         ]
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _fetch_far(self, stream: _Stream, covered: list[tuple[int, Chunk]], end: int) -> None:
+        """Have what lies far ahead of a reader fetched from a remote store, if enough of it has not been yet."""
+        if not end <= stream.fetched <= end + 2 * stream.far:  # it has jumped
+            stream.fetched = end
+        if end + stream.far - stream.fetched >= self._ahead.far_step > 0:
+            self.chunks.announce([chunk for start, chunk in covered if start + chunk.size > stream.fetched])
+            stream.fetched = end + stream.far
+            stream.far = min(2 * stream.far, self._ahead.farthest)
 
     def _is_due(self, covered: list[tuple[int, Chunk]], end: int) -> bool:
         """Whether so much is not at hand of the chunks ahead of `end` that it should be asked for."""
@@ -285,7 +302,7 @@ class Content:
         key = entry.chunk_root or entry.chunks[0].hash
         stream = self._streams.get(key)
         if stream is None:
-            stream = self._streams[key] = _Stream(self._ahead.first)
+            stream = self._streams[key] = _Stream(self._ahead.far)
         near = abs(offset - stream.end) <= _NEAR_BYTES
         stream.end = end
         self._streams.move_to_end(key)

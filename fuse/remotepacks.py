@@ -150,11 +150,13 @@ class SignedStore:
     """Objects at addresses that the daemon has signed."""
 
     def __init__(self, url: str) -> None:
+        from pfsd.signedreads import stream_signed  # takes as long as a dozen requests: not while somebody reads
+
         self._url = url
+        self._read = stream_signed
         self._lock = threading.Lock()
         self._addresses: dict[str, tuple[str, float]] = {}
         self._stop = threading.Event()
-        threading.Thread(target=_import_client, name="import").start()  # takes as long as a dozen requests
 
     def has(self, pack: str) -> bool:
         """Whether there is an address of a pack that holds for a while yet."""
@@ -176,8 +178,6 @@ class SignedStore:
 
     def stream(self, name: str, offset: int, size: int, piece: int, take: Callable[[bytes], None]) -> None:
         """The same as they come, in pieces of `piece` bytes, the last of which may be shorter."""
-        from pfsd.signedreads import stream_signed
-
         with self._lock:
             found = self._addresses.get(name.rpartition("/")[2])
         if found is None:
@@ -185,13 +185,9 @@ class SignedStore:
 
         def begin(done: int, took: Callable[[bytes], None]) -> None:
             if done < size:
-                stream_signed(found[0], self._url, offset + done, size - done, piece, took)
+                self._read(found[0], self._url, offset + done, size - done, piece, took)
 
         streamed(begin, take, PATIENCE_SECONDS, self._stop)
-
-
-def _import_client() -> None:
-    import pfsd.signedreads  # noqa: F401
 
 
 class _OwnStore:

@@ -112,7 +112,8 @@ def refused(url: str, response: Any) -> PfsError:
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
     lasts = isinstance(status, int) and 400 <= status < 500 and status not in _PASSING
     kind = RefusedError if lasts else UnavailableError
-    return kind(f"{url} answers {status or code}: {said}")
+    asked = str(response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("retry-after", ""))
+    return kind(f"{url} answers {status or code}: {said}", retry_after=int(asked) if asked.isdecimal() else 0)
 
 
 def unreachable(url: str, error: Exception) -> PfsError:

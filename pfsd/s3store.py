@@ -13,12 +13,14 @@ import logging
 import os
 import pathlib
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from pfsd import clouds, s3
-from pfsd.errors import CorruptError, NotFoundError, StateError, UnavailableError
+from pfsd.errors import CorruptError, NotFoundError, PfsError, StateError, UnavailableError
 from pfsd.objectstore import SIGNED_SECONDS
 from pfsd.persistence import persistently, streamed
 from pfsd.signedreads import read_signed
@@ -67,6 +69,8 @@ class S3ObjectStore:
         self._patience = START_PATIENCE_SECONDS
         self._claiming = threading.Lock()
         self._unclaimed = ""
+        self._broken: deque[tuple[str, str]] = deque()
+        """Uploads in parts, each a key and an id, that broke off: what has gone up is to be removed."""
 
     def claim(self, owner: str, *, take_over: bool = False) -> None:
         """Let the root with the id `owner` keep its packs here; looks whether the store can be used at all.
@@ -168,6 +172,12 @@ class S3ObjectStore:
         self._claim_now()
         self._again(lambda: self._client.delete_object(Bucket=self._bucket, Key=self._key(name)))
 
+    def disown(self, names: Iterable[str]) -> None:
+        """Remove these objects, all that there are, and what says whose they are: another root may come."""
+        for name in (*names, "OWNER"):
+            self.delete(name)
+        self._again(lambda: self._client.delete_object(Bucket=self._bucket, Key=f"{self._prefix}README.txt"))
+
     def signed(self, name: str) -> str:
         """An address at which everybody can read an object for SIGNED_SECONDS."""
         address: str = self._client.generate_presigned_url(
@@ -268,21 +278,38 @@ class S3ObjectStore:
                 lambda: self._client.complete_multipart_upload(**target, UploadId=upload, MultipartUpload=listed),
                 PUT_PATIENCE_SECONDS,
             )
-        except RuntimeError as error:
-            raise UnavailableError(f"{self.url} is being closed") from error
-        finally:
+        except BaseException as error:
             for each in parts:
-                each.cancel()  # what has gone up of a broken upload is removed by the next start
+                each.cancel()
+            wait(parts)
+            self._broken.append((key, upload))
+            if isinstance(error, RuntimeError):
+                raise UnavailableError(f"{self.url} is being closed") from error
+            raise
+        self._abort_broken()
+
+    def _abort_broken(self) -> None:
+        """Remove what has gone up of uploads that broke off; what can't be removed now, the next start removes."""
+        with suppress(IndexError, PfsError):
+            while True:
+                self._abort(*self._broken.popleft())
+
+    def _abort(self, key: str, upload: str) -> None:
+        asked = {"Bucket": self._bucket, "Key": key, "UploadId": upload}
+        with suppress(NotFoundError):  # it is gone already
+            self._again(functools.partial(self._client.abort_multipart_upload, **asked), PUT_PATIENCE_SECONDS)
 
     def _abort_uploads(self) -> None:
         """Remove what a former run has uploaded in part: nothing can go on with it."""
-        found = self._again(
-            lambda: self._client.list_multipart_uploads(Bucket=self._bucket, Prefix=self._key("packs/"))
-        )
-        for upload in found.get("Uploads", ()):
-            log.info("removing the parts of %s that were uploaded and never put together", upload["Key"])
-            asked = {"Bucket": self._bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
-            self._again(functools.partial(self._client.abort_multipart_upload, **asked))
+        asked = {"Bucket": self._bucket, "Prefix": self._key("packs/")}
+        while True:
+            found = self._again(functools.partial(self._client.list_multipart_uploads, **asked))
+            for upload in found.get("Uploads", ()):
+                log.info("removing the parts of %s that were uploaded and never put together", upload["Key"])
+                self._abort(upload["Key"], upload["UploadId"])
+            if not found.get("IsTruncated"):
+                return
+            asked |= {"KeyMarker": found["NextKeyMarker"], "UploadIdMarker": found.get("NextUploadIdMarker", "")}
 
     def _owner(self) -> str | None:
         """What OWNER reads; None where there is none. Raises NotFoundError where there is no bucket."""

@@ -74,5 +74,8 @@ def _error(answer: urllib3.BaseHTTPResponse) -> dict[str, object]:
     fields = dict(re.findall(r"<(Code|Message|Region)>([^<]*)<", text))
     return {
         "Error": {"Code": str(answer.status), **fields},
-        "ResponseMetadata": {"HTTPStatusCode": answer.status, "HTTPHeaders": {**answer.headers}},
+        "ResponseMetadata": {
+            "HTTPStatusCode": answer.status,
+            "HTTPHeaders": {name.lower(): value for name, value in answer.headers.items()},
+        },
     }

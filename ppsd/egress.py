@@ -32,6 +32,10 @@ READ_BYTES = 4 << 20
 class EgressError(PfsError):
     """The output can't be pushed: the job fails."""
 
+    def __init__(self, reason: PfsError) -> None:
+        super().__init__(f"the output can't be pushed: {reason}")
+        self.reason = reason
+
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
@@ -99,8 +103,8 @@ async def _patiently(job: Callable[[], object]) -> None:
             await trio.to_thread.run_sync(job, abandon_on_cancel=True)
             return
         except EgressError as error:
-            pause = following()
-            lasts = isinstance(error.__cause__, RefusedError | NotFoundError | InvalidError)
+            pause = following(error.reason)
+            lasts = isinstance(error.reason, RefusedError | NotFoundError | InvalidError)
             if lasts or trio.current_time() + pause > deadline:
                 raise
             logger.warning("egress is tried again in %.1f s: %s", pause, error)
@@ -121,7 +125,7 @@ def _push_one(
     except PfsError as error:
         if failures:  # it was the file system, not the object store
             raise failures[0] from None
-        raise EgressError(f"the output can't be pushed: {error}") from error
+        raise EgressError(error) from error
 
 
 class _Watched:

@@ -154,3 +154,8 @@ def checked(place: Place) -> Place:
     if not place.key:
         raise InvalidError(f"{place.url} names no object: write {_KINDS[place.scheme].form}")
     return place
+
+
+def first_line(error: Exception) -> str:
+    """What a library's error says, without the pages that may follow."""
+    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")

@@ -15,7 +15,7 @@ from typing import Any
 from azure.core import MatchConditions, exceptions
 from azure.storage.blob import BlobServiceClient
 
-from pfsd.clouds import BLOCK_BYTES, PART_BYTES, Objects, Place, Readable, checked, patiently
+from pfsd.clouds import BLOCK_BYTES, PART_BYTES, Objects, Place, Readable, checked, first_line, patiently
 from pfsd.errors import NotFoundError, RefusedError, UnavailableError
 
 CONNECT_SECONDS = 5
@@ -111,17 +111,13 @@ def _explained(url: str) -> Iterator[None]:
             ) from error
         lasts = status is not None and 400 <= status < 500 and status not in _PASSING
         kind = RefusedError if lasts else UnavailableError
-        raise kind(f"{url} answers {status or 'nothing'}: {_first_line(error)}") from error
+        raise kind(f"{url} answers {status or 'nothing'}: {first_line(error)}") from error
     except (exceptions.ServiceRequestError, exceptions.ServiceResponseError, exceptions.IncompleteReadError) as error:
-        raise UnavailableError(f"{url} does not answer: {_first_line(error)}") from error
+        raise UnavailableError(f"{url} does not answer: {first_line(error)}") from error
     except exceptions.AzureError as error:
-        raise UnavailableError(f"{url} can't be used now: {_first_line(error)}") from error
+        raise UnavailableError(f"{url} can't be used now: {first_line(error)}") from error
     except ValueError as error:
-        raise RefusedError(f"the settings for {url} can't be used: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+        raise RefusedError(f"the settings for {url} can't be used: {first_line(error)}") from error
 
 
 OBJECTS: Objects = _AzureObjects()

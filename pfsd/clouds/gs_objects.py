@@ -16,7 +16,7 @@ from google.api_core import exceptions
 from google.auth import exceptions as auth
 from google.cloud import storage
 
-from pfsd.clouds import BLOCK_BYTES, PART_BYTES, Objects, Place, Readable, checked, patiently
+from pfsd.clouds import BLOCK_BYTES, PART_BYTES, Objects, Place, Readable, checked, first_line, patiently
 from pfsd.errors import NotFoundError, RefusedError, UnavailableError
 
 TIMEOUT = (5, 20)
@@ -90,7 +90,7 @@ def _explained(url: str) -> Iterator[None]:
     except auth.TransportError as error:
         raise UnavailableError(f"{url} does not answer: there is no way to renew the credentials") from error
     except auth.GoogleAuthError as error:
-        raise RefusedError(f"the credentials for {url} can't be used: {_first_line(error)}") from error
+        raise RefusedError(f"the credentials for {url} can't be used: {first_line(error)}") from error
     except exceptions.NotFound as error:
         missing = ": there is no such bucket" if "bucket does not exist" in str(error) else " is not there"
         raise NotFoundError(f"{url}{missing}") from error
@@ -101,11 +101,11 @@ def _explained(url: str) -> Iterator[None]:
     except exceptions.GoogleAPICallError as error:
         lasts = error.code is not None and error.code < 500 and error.code not in _PASSING
         kind = RefusedError if lasts else UnavailableError
-        raise kind(f"{url} answers {error.code}: {_first_line(error)}") from error
+        raise kind(f"{url} answers {error.code}: {first_line(error)}") from error
     except (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError, TimeoutError) as error:
         raise UnavailableError(f"{url} does not answer: {_reason(error)}") from error
     except OSError as error:
-        raise RefusedError(f"{url} can't be used: {_first_line(error)}") from error
+        raise RefusedError(f"{url} can't be used: {first_line(error)}") from error
 
 
 def _reason(error: Exception) -> str:
@@ -114,10 +114,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, requests.ConnectionError):
         return "the connection failed"
     return "the answer broke off"
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
 
 
 OBJECTS: Objects = _GoogleObjects()

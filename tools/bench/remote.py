@@ -28,6 +28,7 @@ from dataclasses import dataclass
 
 import grpc
 
+from fuse.mounts import mount_at
 from pachproto import pfs_pb2
 from tools.bench.measure import MIB, Bench, Server, serving
 from tools.bench.network import Network, slow_line
@@ -37,6 +38,7 @@ from tools.s3server import environment, gateway_path
 ROUND_TRIP_SECONDS = 0.02
 START_SECONDS = 60
 STORED_SECONDS = 600
+END_SECONDS = 20
 SMALL_BYTES = 4096
 ACCESS, SECRET = "bench-access", "bench-secret"
 PLAIN, PACKS = "plain", "packs"
@@ -109,14 +111,13 @@ class Place:
                 yield point
             finally:
                 process.send_signal(signal.SIGINT)
-                try:
-                    process.wait(60)
-                finally:
-                    process.kill()
-                    process.wait()
-                    if point.is_mount():
-                        subprocess.run(["umount", "-l", str(point)], check=False)
-                    point.rmdir()
+                with contextlib.suppress(subprocess.TimeoutExpired):  # some do not end by themselves
+                    process.wait(END_SECONDS)
+                process.kill()
+                process.wait()
+                if mount_at(str(point)) is not None:
+                    subprocess.run(["umount", "-l", str(point)], check=False)
+                point.rmdir()
 
 
 class Contender(abc.ABC):
