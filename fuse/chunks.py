@@ -22,6 +22,7 @@ import trio
 from blake3 import blake3
 
 from pachproto import pfsd_pb2
+from pfsd.blockcache import Coming
 from pfsd.entries import Chunk
 from pfsd.errors import CorruptError, PfsError, UnavailableError
 
@@ -73,8 +74,11 @@ class RemotePacks(Protocol):
     def learn(self, addresses: Mapping[str, str], seconds: float) -> None:
         """Take signed addresses, which hold for so long; an empty one is a pack that is not in the store yet."""
 
-    def read(self, wanted: list[tuple[bytes, Location]]) -> dict[bytes, bytes]:
-        """The bytes of those chunks that can be had from the store and match their hashes."""
+    def begin(self, wanted: Iterable[tuple[bytes, Location]]) -> Coming | None:
+        """Begin to fetch what is missing of those chunks."""
+
+    def read(self, wanted: list[tuple[bytes, Location]], coming: Coming | None = None) -> dict[bytes, bytes]:
+        """The bytes of those chunks that can be had from the store and match their hashes, some of what is coming."""
 
 
 class PackFiles:
@@ -91,8 +95,11 @@ class PackFiles:
         self._open: OrderedDict[str, _PackFile] = OrderedDict()
         self._lock = threading.Lock()
 
-    def read(self, wanted: Iterable[tuple[bytes, Location]]) -> dict[bytes, bytes]:
-        """The bytes of those chunks that can be read here and match their hashes."""
+    def read(self, wanted: Iterable[tuple[bytes, Location]], coming: Coming | None = None) -> dict[bytes, bytes]:
+        """The bytes of those chunks that can be read here and match their hashes.
+
+        Those in a remote store may be among what is `coming`.
+        """
         by_pack: dict[str, list[tuple[bytes, Location]]] = {}
         for item in wanted:
             by_pack.setdefault(item[1].pack, []).append(item)
@@ -116,7 +123,7 @@ class PackFiles:
                     if blake3(part).digest() == name:
                         found[name] = part
         if elsewhere and self.remote is not None:
-            found.update(self.remote.read(elsewhere))
+            found.update(self.remote.read(elsewhere, coming))
         return found
 
     def _file(self, pack: str) -> _PackFile | None:
@@ -177,6 +184,7 @@ def _runs(items: list[tuple[bytes, Location]]) -> Iterator[list[tuple[bytes, Loc
 class _Fetch:
     """Chunks on their way; whoever needs one of them waits for `done`."""
 
+    names: list[bytes]
     done: trio.Event = field(default_factory=trio.Event)
     data: dict[bytes, bytes] = field(default_factory=dict)
     error: PfsError | None = None
@@ -214,14 +222,31 @@ class ChunkReader:
         """Whether a chunk is kept, or on its way."""
         return name in self._kept or name in self._fetches
 
-    def prefetch(self, chunks: Iterable[Chunk], later: Iterable[Chunk] = ()) -> None:
+    def prefetch(self, chunks: Iterable[Chunk], later: Iterable[Chunk] = (), group_bytes: int | None = None) -> None:
         """Begin to fetch chunks that someone will soon ask for; failures are left to them.
 
-        Those asked for `later` are located along, where that is to be asked anyway.
+        They are had by groups of `group_bytes`, as these come, or all together. Those asked for `later` are located
+        along, where that is to be asked anyway.
         """
+        wanted = {chunk.hash: chunk for chunk in chunks if not self.on_hand(chunk.hash)}
+        if wanted:
+            self._start([[chunk.hash for chunk in group] for group in _groups(wanted.values(), group_bytes)], later)
+
+    def announce(self, chunks: Iterable[Chunk]) -> None:
+        """Have what of these lies in a remote store fetched to this machine; they are not brought into memory yet."""
         names = [chunk.hash for chunk in chunks if not self.on_hand(chunk.hash)]
-        if names:
-            self._start(list(dict.fromkeys(names)), later)
+        if names and self._packs.remote is not None:
+            self._nursery.start_soon(self._begin, self._packs.remote, list(dict.fromkeys(names)))
+
+    async def _begin(self, remote: RemotePacks, names: list[bytes]) -> None:
+        try:
+            await self._begin_located(remote, await self._locate(names, ()))
+        except PfsError as error:  # who reads them meets it again
+            log.info("chunks were not fetched ahead: %s", error)
+
+    async def _begin_located(self, remote: RemotePacks, located: list[tuple[bytes, Location]]) -> Coming | None:
+        await self._sign(remote, located)
+        return await trio.to_thread.run_sync(remote.begin, located, abandon_on_cancel=True)
 
     def drop(self, name: bytes) -> None:
         """Do not keep a chunk any longer."""
@@ -243,7 +268,7 @@ class ChunkReader:
             else:
                 missing[chunk.hash] = None
         if missing:
-            fetch = self._start(list(missing))
+            (fetch,) = self._start([list(missing)])
             waits += ((name, fetch) for name in missing)
         for name, fetch in waits:
             await fetch.done.wait()
@@ -253,33 +278,62 @@ class ChunkReader:
                 raise fetch.error or UnavailableError("reading was stopped: the mount is being ended")
         return [found[chunk.hash] for chunk in chunks]
 
-    def _start(self, names: list[bytes], later: Iterable[Chunk] = ()) -> _Fetch:
-        fetch = _Fetch()
-        for name in names:
-            self._fetches[name] = fetch
-        self._nursery.start_soon(self._fetch, names, fetch, later)
-        return fetch
+    def _start(self, groups: list[list[bytes]], later: Iterable[Chunk] = ()) -> list[_Fetch]:
+        """Begin to fetch groups of chunks; each is done when all of it has come."""
+        fetches = []
+        for names in groups:
+            fetch = _Fetch(names)
+            fetches.append(fetch)
+            self._fetches.update((name, fetch) for name in names)
+        self._nursery.start_soon(self._fetch_all, fetches, later)
+        return fetches
 
-    async def _fetch(self, names: list[bytes], fetch: _Fetch, later: Iterable[Chunk]) -> None:
+    async def _fetch_all(self, fetches: list[_Fetch], later: Iterable[Chunk]) -> None:
         try:
-            await self._fetch_into(names, fetch.data, later)
-        except PfsError as error:
-            fetch.error = error
-        except Exception as error:
-            log.exception("fetching chunks failed")
-            fetch.error = PfsError(f"chunks could not be read: {error}")
-        finally:
-            for name in names:
-                del self._fetches[name]
-            for name, data in fetch.data.items():
-                self.keep(name, data)
-            fetch.done.set()
+            located = await self._locate([name for fetch in fetches for name in fetch.names], later)
+            coming: Coming | None = None
+            remote = self._packs.remote
+            if remote is not None:
+                coming = await self._begin_located(remote, located)
+        except BaseException as error:
+            for fetch in fetches:
+                self._end(fetch, error)
+            if not isinstance(error, Exception):
+                raise
+            return
+        where = dict(located)
+        for fetch in fetches[1:]:
+            self._nursery.start_soon(self._fetch, fetch, where, coming)
+        await self._fetch(fetches[0], where, coming)
 
-    async def _fetch_into(self, names: list[bytes], into: dict[bytes, bytes], later: Iterable[Chunk]) -> None:
-        located = await self._locate(names, later)
-        if self._packs.remote is not None:
-            await self._sign(self._packs.remote, located)
-        into.update(await trio.to_thread.run_sync(self._packs.read, located, abandon_on_cancel=True))
+    async def _fetch(self, fetch: _Fetch, where: Mapping[bytes, Location], coming: Coming | None) -> None:
+        located = [(name, where[name]) for name in fetch.names]
+        try:
+            found = await trio.to_thread.run_sync(self._packs.read, located, coming, abandon_on_cancel=True)
+            fetch.data.update(found)
+            await self._ask_for_rest(located, fetch.data)
+        except BaseException as error:
+            self._end(fetch, error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._end(fetch)
+
+    def _end(self, fetch: _Fetch, error: BaseException | None = None) -> None:
+        """Let those who wait for a fetch have what came of it."""
+        if isinstance(error, PfsError):
+            fetch.error = error
+        elif isinstance(error, Exception):
+            log.error("fetching chunks failed", exc_info=error)
+            fetch.error = PfsError(f"chunks could not be read: {error}")
+        for name in fetch.names:
+            del self._fetches[name]
+        for name, data in fetch.data.items():
+            self.keep(name, data)
+        fetch.done.set()
+
+    async def _ask_for_rest(self, located: list[tuple[bytes, Location]], into: dict[bytes, bytes]) -> None:
+        """Read through the daemon what could not be read otherwise."""
         group: list[bytes] = []
         size = 0
         for name, location in located:
@@ -334,3 +388,17 @@ class ChunkReader:
         while self._held > self._limit and len(self._kept) > 1:
             _, dropped = self._kept.popitem(last=False)
             self._held -= len(dropped)
+
+
+def _groups(chunks: Iterable[Chunk], size: int | None) -> Iterator[list[Chunk]]:
+    """Chunks in order, cut where `size` bytes are reached."""
+    group: list[Chunk] = []
+    held = 0
+    for chunk in chunks:
+        group.append(chunk)
+        held += chunk.size
+        if size is not None and held >= size:
+            yield group
+            group, held = [], 0
+    if group:
+        yield group

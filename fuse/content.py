@@ -28,12 +28,30 @@ T = TypeVar("T")
 
 _NODES_A_CALL = 512
 _ROOTS_A_CALL = 128
-_AHEAD_BYTES = 6 << 20
-"""How far ahead of a sequential reader of a large file chunks are fetched."""
-_REMOTE_AHEAD_BYTES = 24 << 20
-"""The same where they come from a remote store: 20 ms away, so much is on its way at 1 GB/s."""
-_REMOTE_GROUP_BYTES = 4 << 20
-"""What is asked for together of that: a reader goes on with the first while the others are on their way."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """How chunks are fetched ahead of a sequential reader of a large file, in bytes."""
+
+    near: int
+    """How far ahead they are brought into memory."""
+    step: int
+    """How much of that at a time."""
+    group: int
+    """How much of that the reader gets at a time."""
+    far: int = 0
+    """How far ahead they are fetched from a remote store at the beginning."""
+    farthest: int = 0
+    """The same at most: twice as far each time something is fetched."""
+    far_step: int = 0
+    """How much of that at a time."""
+
+
+_LOCAL = _Ahead(6 << 20, 6 << 20, 6 << 20)
+_REMOTE = _Ahead(8 << 20, 4 << 20, 2 << 20, 24 << 20, 64 << 20, 8 << 20)
+"""Of a remote store, more is fetched than the requests that are made at a time take, so that these are never too few
+while the reader is on its way from one to the next. What is at hand early waits on the disk, not in memory."""
 _NEAR_BYTES = 4 << 20
 """A read this close to where the last one ended counts as sequential: the kernel's come out of order."""
 _STREAMS = 1024
@@ -66,6 +84,10 @@ class Place(NamedTuple):
 class _Stream:
     """Sequential reads of one content."""
 
+    far: int
+    """How far ahead of it chunks are fetched from a remote store."""
+    fetched: int = 0
+    """Up to where they have been asked for."""
     end: int = 0
     """Where the last read ended."""
     passed: dict[bytes, int] = field(default_factory=dict)
@@ -101,8 +123,7 @@ class Content:
         self.nodes = NodeCache()
         self.chunks = ChunkReader(source, packs, nursery)
         self._source = source
-        self._ahead_bytes = _AHEAD_BYTES if packs.remote is None else _REMOTE_AHEAD_BYTES
-        self._ahead_group = _AHEAD_BYTES if packs.remote is None else _REMOTE_GROUP_BYTES
+        self._ahead = _LOCAL if packs.remote is None else _REMOTE
         self._nursery = nursery
         self._fetching: dict[bytes, trio.Event] = {}
         self._streams: OrderedDict[bytes, _Stream] = OrderedDict()
@@ -230,7 +251,7 @@ class Content:
         if offset >= end:
             return b""
         stream = self._sequential(entry, offset, end)
-        ahead_to = end if stream is None else end + self._ahead_bytes
+        ahead_to = end if stream is None else end + max(self._ahead.near, stream.far)
 
         def covering() -> list[tuple[int, Chunk]]:
             found = []
@@ -244,11 +265,11 @@ class Content:
         needed = [item for item in covered if item[0] < end]
         if not needed or needed[-1][0] + needed[-1][1].size < end:
             raise CorruptError(f"a file's chunks end before its {entry.size} bytes do")
-        ahead = [chunk for start, chunk in covered if start >= end]
-        cold = [chunk for chunk in ahead if not self.chunks.on_hand(chunk.hash)]
-        if cold and (2 * len(cold) >= len(ahead) or sum(chunk.size for chunk in cold) >= self._ahead_group):
-            for group in _groups(cold, self._ahead_group):
-                self.chunks.prefetch(group, self._later(entry, ahead_to))
+        if stream is not None:
+            near = [item for item in covered if item[0] < end + self._ahead.near]
+            if self._is_due(near, end):
+                self.chunks.prefetch((chunk for _, chunk in near), self._later(entry, ahead_to), self._ahead.group)
+            self._fetch_far(stream, covered, end)
         elif place is not None and entry.size <= SMALL_BYTES and not self.chunks.on_hand(needed[0][1].hash):
             self.chunks.prefetch([needed[0][1], *self._following(place)], self._small_later(place))
         data = await self.chunks.get([chunk for _, chunk in needed])
@@ -259,6 +280,21 @@ class Content:
         ]
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def _fetch_far(self, stream: _Stream, covered: list[tuple[int, Chunk]], end: int) -> None:
+        """Have what lies far ahead of a reader fetched from a remote store, if enough of it has not been yet."""
+        if not end <= stream.fetched <= end + 2 * stream.far:  # it has jumped
+            stream.fetched = end
+        if end + stream.far - stream.fetched >= self._ahead.far_step > 0:
+            self.chunks.announce([chunk for start, chunk in covered if start + chunk.size > stream.fetched])
+            stream.fetched = end + stream.far
+            stream.far = min(2 * stream.far, self._ahead.farthest)
+
+    def _is_due(self, covered: list[tuple[int, Chunk]], end: int) -> bool:
+        """Whether so much is not at hand of the chunks ahead of `end` that it should be asked for."""
+        ahead = [chunk for start, chunk in covered if start >= end]
+        cold = [chunk.size for chunk in ahead if not self.chunks.on_hand(chunk.hash)]
+        return bool(cold) and (2 * len(cold) >= len(ahead) or sum(cold) >= self._ahead.step)
+
     def _sequential(self, entry: FileEntry, offset: int, end: int) -> _Stream | None:
         """The reads of the same content that this one goes on from; remembers it."""
         if entry.chunk_count == 1:
@@ -266,7 +302,7 @@ class Content:
         key = entry.chunk_root or entry.chunks[0].hash
         stream = self._streams.get(key)
         if stream is None:
-            stream = self._streams[key] = _Stream()
+            stream = self._streams[key] = _Stream(self._ahead.far)
         near = abs(offset - stream.end) <= _NEAR_BYTES
         stream.end = end
         self._streams.move_to_end(key)
@@ -351,20 +387,6 @@ class Content:
 
 def _decode(name: bytes, data: bytes) -> tuple[Node, int]:
     return verified(name, data), len(data)
-
-
-def _groups(chunks: list[Chunk], size: int) -> Iterator[list[Chunk]]:
-    """Chunks in order, cut where `size` bytes are reached."""
-    group: list[Chunk] = []
-    held = 0
-    for chunk in chunks:
-        group.append(chunk)
-        held += chunk.size
-        if held >= size:
-            yield group
-            group, held = [], 0
-    if group:
-        yield group
 
 
 def _part(data: bytes, start: int, end: int) -> bytes | memoryview:

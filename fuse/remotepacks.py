@@ -7,7 +7,7 @@ import os
 import pathlib
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from blake3 import blake3
@@ -15,10 +15,10 @@ from blake3 import blake3
 from fuse.chunks import Location
 from pachproto import pfsd_pb2
 from pfsd import sizes
-from pfsd.blockcache import DEFAULT_BYTES, BlockCache, Source
+from pfsd.blockcache import DEFAULT_BYTES, BlockCache, Coming, Source
 from pfsd.chunkstore import pack_object
 from pfsd.errors import InvalidError, NotFoundError, PfsError, UnavailableError
-from pfsd.persistence import persistently
+from pfsd.persistence import streamed
 
 log = logging.getLogger(__name__)
 
@@ -84,18 +84,28 @@ class RemotePacks:
         self._signed.learn({pack: address for pack, address in addresses.items() if address}, seconds)
         self._absent.update((pack, time.monotonic()) for pack, address in addresses.items() if not address)
 
-    def read(self, wanted: list[tuple[bytes, Location]]) -> dict[bytes, bytes]:
-        """The bytes of those chunks that can be had from the store and match their hashes."""
+    def begin(self, wanted: Iterable[tuple[bytes, Location]]) -> Coming | None:
+        """Begin to fetch what is missing of those chunks; None while the store is left alone."""
         if time.monotonic() < self._down_until:
+            return None
+        present = (at for _, at in wanted if not self._is_absent(at.pack))
+        return self.cache.begin(self._store, ((pack_object(at.pack), at.offset, at.size) for at in present))
+
+    def read(self, wanted: list[tuple[bytes, Location]], coming: Coming | None = None) -> dict[bytes, bytes]:
+        """The bytes of those chunks that can be had from the store and match their hashes.
+
+        They may be among what is `coming`.
+        """
+        coming = coming or self.begin(wanted)
+        if coming is None:
             return {}
         present = [item for item in wanted if not self._is_absent(item[1].pack)]
-        self.cache.fill(self._store, ((pack_object(at.pack), at.offset, at.size) for _, at in present))
         found: dict[bytes, bytes] = {}
         for name, at in present:
             if self._is_absent(at.pack):
                 continue
             try:
-                data = self._chunk(name, at)
+                data = self._chunk(name, at, coming)
             except NotFoundError:
                 self._absent[at.pack] = time.monotonic()
             except PfsError as error:
@@ -111,9 +121,9 @@ class RemotePacks:
         """End what goes on."""
         self.cache.close()
 
-    def _chunk(self, name: bytes, at: Location) -> bytes | None:
+    def _chunk(self, name: bytes, at: Location, coming: Coming) -> bytes | None:
         pack = pack_object(at.pack)
-        data = self.cache.read(self._store, pack, at.offset, at.size)
+        data = self.cache.read(self._store, pack, at.offset, at.size, coming)
         if blake3(data).digest() != name:
             if not self.cache.forget(pack, at.offset, at.size):
                 return None
@@ -140,11 +150,13 @@ class SignedStore:
     """Objects at addresses that the daemon has signed."""
 
     def __init__(self, url: str) -> None:
+        from pfsd.signedreads import stream_signed  # takes as long as a dozen requests: not while somebody reads
+
         self._url = url
+        self._read = stream_signed
         self._lock = threading.Lock()
         self._addresses: dict[str, tuple[str, float]] = {}
         self._stop = threading.Event()
-        threading.Thread(target=_import_client, name="import").start()  # takes as long as a dozen requests
 
     def has(self, pack: str) -> bool:
         """Whether there is an address of a pack that holds for a while yet."""
@@ -160,17 +172,22 @@ class SignedStore:
 
     def read_fresh(self, name: str, offset: int, size: int) -> bytes:
         """Bytes of an object; raises UnavailableError where there is no address, too."""
-        from pfsd.signedreads import read_signed
+        parts: list[bytes] = []
+        self.stream(name, offset, size, size, parts.append)
+        return b"".join(parts)
 
+    def stream(self, name: str, offset: int, size: int, piece: int, take: Callable[[bytes], None]) -> None:
+        """The same as they come, in pieces of `piece` bytes, the last of which may be shorter."""
         with self._lock:
             found = self._addresses.get(name.rpartition("/")[2])
         if found is None:
             raise UnavailableError(f"{self._url}: there is no address of {name}")
-        return persistently(lambda: read_signed(found[0], self._url, offset, size), PATIENCE_SECONDS, self._stop)
 
+        def begin(done: int, took: Callable[[bytes], None]) -> None:
+            if done < size:
+                self._read(found[0], self._url, offset + done, size - done, piece, took)
 
-def _import_client() -> None:
-    import pfsd.signedreads  # noqa: F401
+        streamed(begin, take, PATIENCE_SECONDS, self._stop)
 
 
 class _OwnStore:
@@ -183,7 +200,12 @@ class _OwnStore:
         self._store.check_owner(owner)
 
     def read_fresh(self, name: str, offset: int, size: int) -> bytes:
-        return self._store.read_present(name, offset, size, PATIENCE_SECONDS)
+        parts: list[bytes] = []
+        self.stream(name, offset, size, size, parts.append)
+        return b"".join(parts)
+
+    def stream(self, name: str, offset: int, size: int, piece: int, take: Callable[[bytes], None]) -> None:
+        self._store.stream_present(name, offset, size, piece, take, PATIENCE_SECONDS)
 
 
 def cache_directory(info: pfsd_pb2.StoreInfo) -> pathlib.Path:

@@ -1,53 +1,44 @@
-"""Blocks of packs on the local disk, shared by all processes of this machine that are given the same directory.
+"""A cache of the blocks of packs: what is fetched of a remote object store, when, and how much at a time.
 
-`XX/PACK.N` holds the N-th BLOCK_BYTES of a pack, fewer at its end. A block appears by a rename, and what a power cut
-may still have torn is found by the hashes of the chunks that are read out of it: `forget` it then. While a range of
-blocks is being fetched, the process that fetches holds a lock on it, so that whoever else wants some of it waits and
-reads the file. `state` holds the counters of `Statistics`. Nothing here is needed: what is removed is fetched again.
+The blocks are files (`pfsd.blockfiles`), shared by all processes of this machine that are given the same directory.
+While a range of blocks is being fetched, the process that fetches holds a lock on it, so that whoever else wants some
+of it waits and reads the file. Readers of the same process take a block out of memory as soon as it has come.
 """
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import logging
-import mmap
 import os
 import pathlib
-import struct
-import tempfile
 import threading
-import time
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Protocol
 
-from pfsd.errors import InvalidError, PfsError
+from pfsd.blockfiles import BLOCK_BYTES, BlockFiles
+from pfsd.errors import PfsError
 
 log = logging.getLogger(__name__)
 
-BLOCK_BYTES = 1 << 20
-REQUEST_BLOCKS = 4
-"""Blocks that are fetched in one request, if so many are wanted."""
-AT_ONCE = 12
+REQUEST_BLOCKS = 8
+"""Blocks that are fetched in one request, more or less, if so many are wanted."""
+AT_ONCE = 8
 """Requests that a process makes at a time."""
+FIRST_AHEAD = 4
+"""Blocks that are fetched at the beginning of a pack, and ahead of a reader that has just been found to go on."""
 MOST_AHEAD = 24
 """Blocks that are fetched ahead of a reader that goes through a pack from one end to the other."""
 MOST_BLOCKS = 36
 """Of a pack: it is full at 32 MiB, and a chunk has at most 4."""
 STREAMS = 64
-KEPT_SHARE = 0.9
-"""What is left of the limit once old blocks are removed."""
-TOUCH_SECONDS = 60.0
-"""How exactly it is known when a block was used last."""
 DEFAULT_BYTES = 10 << 30
 
-_STATE = struct.Struct("<8Q")
-_STATE_LOCK = 1 << 62  # where in the file of locks: behind those of the blocks
-_EVICT_LOCK = _STATE_LOCK + 1
+Block = tuple[str, int]
+"""The name of an object, and the number of a block in it."""
 
 
 class Source(Protocol):
@@ -56,35 +47,8 @@ class Source(Protocol):
     def read_fresh(self, name: str, offset: int, size: int) -> bytes:
         """Bytes of an object, as many as there are."""
 
-
-@dataclass(slots=True)
-class Statistics:
-    """What a cache has done since its directory was made, for all its users together."""
-
-    bytes: int = 0
-    """Held at present."""
-    hits: int = 0
-    """Reads of blocks that were there."""
-    misses: int = 0
-    """Reads of blocks that were not."""
-    requests: int = 0
-    """To the object store."""
-    fetched: int = 0
-    """Bytes that came from there."""
-    waits: int = 0
-    """Misses for which somebody else's request was waited for."""
-    damaged: int = 0
-    """Blocks that did not match."""
-    evicted: int = 0
-    """Blocks that had to make room."""
-
-
-def statistics(directory: pathlib.Path) -> Statistics:
-    """The counters of the cache in a directory; raises InvalidError where there is none."""
-    try:
-        return Statistics(*_STATE.unpack((directory / "state").read_bytes()[: _STATE.size]))
-    except (OSError, struct.error):
-        raise InvalidError(f"there is no block cache in {directory}") from None
+    def stream(self, name: str, offset: int, size: int, piece: int, take: Callable[[bytes], None]) -> None:
+        """The same as they come, in pieces of `piece` bytes, the last of which may be shorter."""
 
 
 @dataclass(slots=True)
@@ -96,98 +60,105 @@ class _Stream:
     asked_to: int = 0
 
 
+class Coming:
+    """Blocks on their way, of which this holds those that have come."""
+
+    def __init__(self, futures: dict[Block, Future[bytes | None]]) -> None:
+        self._futures = futures
+
+    def part(self, name: str, index: int, low: int, high: int) -> memoryview | None:
+        """Bytes of a block, once it has come; None where it is not among these, or could not be had."""
+        future = self._futures.get((name, index))
+        data = None if future is None else future.result()
+        return None if data is None else memoryview(data)[low:high]
+
+    def wait(self) -> None:
+        """Return once all have come that can be had."""
+        for future in self._futures.values():
+            future.result()
+
+
 class BlockCache:
     """A cache directory, as one process uses it. Safe to use from many threads."""
 
     def __init__(self, directory: pathlib.Path, limit: int = DEFAULT_BYTES) -> None:
         """Open or create, to hold up to `limit` bytes. Raises InvalidError when the directory can't be used."""
+        self.files = BlockFiles(directory, limit)
         self.directory = directory
-        self.limit = max(limit, BLOCK_BYTES)
-        """Bytes."""
-        try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fd = os.open(directory / "state", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                if os.fstat(fd).st_size < _STATE.size:
-                    os.ftruncate(fd, _STATE.size)
-                self._state = mmap.mmap(fd, _STATE.size)
-            finally:
-                os.close(fd)
-            self._locks = directory / "locks"
-            with self._locked(_STATE_LOCK, 1):
-                pass
-        except OSError as error:
-            raise InvalidError(f"the cache directory {directory} can't be used: {error.strerror}") from error
         self._lock = threading.Lock()
-        self._counted = Statistics()
-        self._written = 0.0
         self._streams: OrderedDict[str, _Stream] = OrderedDict()
-        self._coming: dict[tuple[str, int], Future[None]] = {}
+        self._coming: dict[Block, Future[bytes | None]] = {}
         self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="block")
 
-    def read(self, source: Source, name: str, offset: int, size: int) -> bytes:
+    @property
+    def limit(self) -> int:
+        """Bytes."""
+        return self.files.limit
+
+    def read(self, source: Source, name: str, offset: int, size: int, coming: Coming | None = None) -> bytes:
         """Bytes of an object, as many as there are; raises what `source` raises."""
         first, last = offset // BLOCK_BYTES, (offset + size - 1) // BLOCK_BYTES
-        self._read_ahead(source, name, first, last)
-        parts = []
+        if coming is None:
+            self._read_ahead(source, name, first, last)
+        parts: list[bytes | memoryview] = []
         for index in range(first, last + 1):
             start = index * BLOCK_BYTES
             low, high = max(offset - start, 0), min(offset + size - start, BLOCK_BYTES)
-            part = self._part(name, index, low, high)
+            part: bytes | memoryview | None = None if coming is None else coming.part(name, index, low, high)
+            if part is None:
+                part = self.files.part(name, index, low, high)
             if part is None:
                 later = range(index + 1, last + 1)
-                wanted = [index, *(number for number in later if not self._path(name, number).exists())]
-                self._count(misses=1)
+                wanted = [index, *(number for number in later if self.files.size(name, number) is None)]
+                self.files.count(misses=1)
                 part = self._fetched(source, name, wanted)[low:high]
             else:
-                self._count(hits=1)
+                self.files.count(hits=1)
             parts.append(part)
             if len(part) < high - low:
                 break
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return parts[0] if len(parts) == 1 and isinstance(parts[0], bytes) else b"".join(parts)
 
-    def fill(self, source: Source, wanted: Iterable[tuple[str, int, int]]) -> None:
-        """Fetch what is missing for these reads (name, offset, size), several requests at a time.
+    def begin(self, source: Source, wanted: Iterable[tuple[str, int, int]]) -> Coming:
+        """Begin to fetch what is missing for these reads (name, offset, size), several requests at a time.
 
         What can't be had is left to those who read it.
         """
         blocks: dict[str, set[int]] = {}
         for name, offset, size in wanted:
             blocks.setdefault(name, set()).update(range(offset // BLOCK_BYTES, (offset + size - 1) // BLOCK_BYTES + 1))
-        futures = {each for name, numbers in blocks.items() for each in self._begin(source, name, sorted(numbers))}
-        for future in futures:
-            _wait(future)
+        futures: dict[Block, Future[bytes | None]] = {}
+        for name, numbers in blocks.items():
+            futures.update(self._begin(source, name, sorted(numbers)))
+        return Coming(futures)
 
     def keep(self, name: str, fd: int) -> None:
         """Take over the blocks of an object that was just stored, from a file."""
         for index in itertools.count():
             data = os.pread(fd, BLOCK_BYTES, index * BLOCK_BYTES)
             if data:
-                self._store(name, index, data)
+                self.files.store(name, index, data)
             if len(data) < BLOCK_BYTES:
                 return
 
     def forget(self, name: str, offset: int, size: int) -> bool:
         """Drop the blocks of a read that turned out wrong; whether there were any."""
-        dropped = 0
-        for index in range(offset // BLOCK_BYTES, (offset + size - 1) // BLOCK_BYTES + 1):
-            with suppress(FileNotFoundError):
-                self._path(name, index).unlink()
-                dropped += 1
-        self._count(damaged=dropped)
+        blocks = range(offset // BLOCK_BYTES, (offset + size - 1) // BLOCK_BYTES + 1)
+        dropped = sum(self.files.forget(name, index) for index in blocks)
+        self.files.count(damaged=dropped)
         return dropped > 0
 
     def forget_all(self, name: str) -> None:
         """Drop every block of an object that is gone."""
-        path = self._path(name, 0)
-        for block in path.parent.glob(f"{path.name.rpartition('.')[0]}.*"):
-            block.unlink(missing_ok=True)
+        self.files.forget_all(name)
 
     def close(self) -> None:
         """Write the counters and end what is being fetched ahead."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         with self._lock:
-            self._write_counters()
+            for future in self._coming.values():
+                _settle(future, None)
+        self.files.write_counters()
 
     # --- fetching
 
@@ -197,83 +168,97 @@ class BlockCache:
         with self._lock:
             coming = self._coming.get((name, index))
         if coming is not None:
-            self._count(waits=1)
-            _wait(coming)
-            data = self._part(name, index, 0, BLOCK_BYTES, partial=True)
+            self.files.count(waits=1)
+            come = coming.result()
+            data = self.files.part(name, index, 0, BLOCK_BYTES, partial=True) if come is None else come
             if data is not None:
                 return data
-        found = self._fetch(source, name, next(_spans(wanted)))
+        found: dict[int, bytes] = {}
+        try:
+            self._fetch(source, name, next(_spans(wanted)), found.__setitem__)
+        except PfsError:
+            if index not in found:
+                raise
         if index in found:
             return found[index]
-        data = self._part(name, index, 0, BLOCK_BYTES, partial=True)
+        data = self.files.part(name, index, 0, BLOCK_BYTES, partial=True)
         return data if data is not None else source.read_fresh(name, index * BLOCK_BYTES, BLOCK_BYTES)
 
-    def _begin(self, source: Source, name: str, numbers: list[int]) -> set[Future[None]]:
-        """Begin to fetch those of sorted blocks that are not here; what is done once they are, as far as they can be.
+    def _begin(self, source: Source, name: str, numbers: list[int]) -> dict[Block, Future[bytes | None]]:
+        """Begin to fetch those of sorted blocks that are not here, and tell of those that are on their way.
 
         A block that is on its way already is not part of another request, which would have to wait for that one.
         """
-        missing = [number for number in numbers if not self._path(name, number).exists()]
+        missing = [number for number in numbers if self.files.size(name, number) is None]
         with self._lock:
-            futures = {self._coming[name, number] for number in missing if (name, number) in self._coming}
-            spans = list(_spans(number for number in missing if (name, number) not in self._coming))
-            for span in spans:
+            futures = {
+                (name, number): self._coming[name, number] for number in missing if (name, number) in self._coming
+            }
+            for span in list(_spans(number for number in missing if (name, number) not in self._coming)):
+                mine: dict[Block, Future[bytes | None]] = {(name, number): Future() for number in span}
                 try:
-                    future = self._pool.submit(self._ahead, source, name, span)
+                    self._pool.submit(self._ahead, source, name, span, mine)
                 except RuntimeError:  # closed meanwhile
                     break
-                self._coming.update(((name, number), future) for number in span)
-                futures.add(future)
+                self._coming.update(mine)
+                futures.update(mine)
         return futures
 
-    def _fetch(self, source: Source, name: str, span: list[int], *, is_ahead: bool = False) -> dict[int, bytes]:
-        """Fetch those blocks of a span, without gaps, that nobody fetched meanwhile; returns them."""
-        first = span[0]
-        with self._locked(_lock_at(name, first), len(span)) as waited:
+    def _fetch(
+        self, source: Source, name: str, span: list[int], take: Callable[[int, bytes], None], *, is_ahead: bool = False
+    ) -> None:
+        """Fetch those blocks of a span, without gaps, that nobody fetched meanwhile; each is taken as it comes."""
+        with self.files.locked(name, span[0], len(span)) as waited:
             missing = span
             if waited or is_ahead:  # else a reader wants them, who has seen that a block is not there or too short
-                missing = [number for number in span if not self._path(name, number).exists()]
+                missing = [number for number in span if self.files.size(name, number) is None]
             if waited:
-                self._count(waits=1)
+                self.files.count(waits=1)
             if not missing:
-                return {}
-            first, count = missing[0], missing[-1] - missing[0] + 1
-            data = source.read_fresh(name, first * BLOCK_BYTES, count * BLOCK_BYTES)
-            self._count(requests=1, fetched=len(data))
-            found = {}
-            for number in range(count):
-                block = data[number * BLOCK_BYTES : (number + 1) * BLOCK_BYTES]
-                found[first + number] = block
-                if block:
-                    self._store(name, first + number, block)
-            return found
+                return
+            following = itertools.count(missing[0])
 
-    def _ahead(self, source: Source, name: str, span: list[int]) -> None:
+            def keep(data: bytes) -> None:
+                number = next(following)
+                take(number, data)
+                self.files.count(fetched=len(data))
+                self.files.store(name, number, data)
+
+            count = missing[-1] - missing[0] + 1
+            self.files.count(requests=1)
+            source.stream(name, missing[0] * BLOCK_BYTES, count * BLOCK_BYTES, BLOCK_BYTES, keep)
+            for number in range(next(following), missing[-1] + 1):
+                take(number, b"")  # the object ends before
+
+    def _ahead(self, source: Source, name: str, span: list[int], futures: dict[Block, Future[bytes | None]]) -> None:
         try:
-            self._fetch(source, name, span, is_ahead=True)
+            self._fetch(
+                source, name, span, lambda number, data: _settle(futures.get((name, number)), data), is_ahead=True
+            )
         except PfsError as error:
             log.info("blocks of %s were not fetched ahead: %s", name, error)
         except Exception:
             log.exception("fetching blocks of %s ahead failed", name)
         finally:
             with self._lock:
-                for number in span:
-                    self._coming.pop((name, number), None)
+                for block, future in futures.items():
+                    self._coming.pop(block, None)
+                    _settle(future, None)
 
     def _read_ahead(self, source: Source, name: str, first: int, last: int) -> None:
         """Fetch what follows where a reader goes on from where it was: the further, the longer it does."""
         with self._lock:
             stream = self._streams.pop(name, None)
             if stream is None or not stream.end - 2 <= first <= stream.end:
-                stream = _Stream(last + 1, 0 if first else REQUEST_BLOCKS)
+                stream = _Stream(last + 1, 0 if first else FIRST_AHEAD)
             elif last + 1 > stream.end:
                 stream.end = last + 1
-                stream.window = min(max(2 * stream.window, REQUEST_BLOCKS), MOST_AHEAD)
+                stream.window = min(max(2 * stream.window, FIRST_AHEAD), MOST_AHEAD)
             self._streams[name] = stream
             if len(self._streams) > STREAMS:
                 self._streams.popitem(last=False)
             begin, end = max(stream.asked_to, stream.end), stream.end + stream.window
-            if end - begin < min(stream.window, REQUEST_BLOCKS):
+            if end - begin < min(stream.window, FIRST_AHEAD):
                 return
             stream.asked_to = end
         missing = self._missing(name, stream.end, min(end, MOST_BLOCKS))
@@ -281,144 +266,29 @@ class BlockCache:
 
     def _missing(self, name: str, begin: int, end: int) -> Iterator[int]:
         """The blocks in a range that are not here, as far as it is not known that the object ends before."""
-        before = self._size(name, begin - 1)
+        before = self.files.size(name, begin - 1)
         for number in range(begin, end):
             if before is not None and before < BLOCK_BYTES:
                 return
-            before = self._size(name, number)
+            before = self.files.size(name, number)
             if before is None:
                 yield number
 
-    # --- files
 
-    def _size(self, name: str, index: int) -> int | None:
-        """Bytes of a block; None where it is not here."""
-        try:
-            return self._path(name, index).stat().st_size
-        except FileNotFoundError:
-            return None
-
-    def _path(self, name: str, index: int) -> pathlib.Path:
-        pack = name.rpartition("/")[2]
-        return self.directory / pack[:2] / f"{pack}.{index}"
-
-    def _part(self, name: str, index: int, low: int, high: int, *, partial: bool = False) -> bytes | None:
-        """Bytes of a block; None where they are not all there, or, with `partial`, none are."""
-        try:
-            fd = os.open(self._path(name, index), os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None
-        try:
-            data = os.pread(fd, high - low, low)
-            if time.time() - os.fstat(fd).st_mtime > TOUCH_SECONDS:
-                os.utime(fd)
-        finally:
-            os.close(fd)
-        return data if partial or len(data) == high - low else None
-
-    def _store(self, name: str, index: int, data: bytes) -> None:
-        """Keep a block; where the disk does not take it, it is simply not kept."""
-        path = self._path(name, index)
-        try:
-            path.parent.mkdir(mode=0o700, exist_ok=True)
-            fd, made = tempfile.mkstemp(dir=path.parent, prefix=".")
-            try:
-                with os.fdopen(fd, "wb") as file:
-                    file.write(data)
-                before = path.stat().st_size if path.exists() else 0
-                os.replace(made, path)
-            except BaseException:
-                os.unlink(made)
-                raise
-        except OSError as error:
-            log.warning("a block is not kept in %s: %s", self.directory, error.strerror)
-            return
-        self._count(bytes=len(data) - before)
-        if self._written_bytes() > self.limit:
-            self._evict()
-
-    def _evict(self) -> None:
-        """Remove the blocks that were not used for the longest time; count anew what there is."""
-        with self._locked(_EVICT_LOCK, 1) as waited:
-            if waited and self._written_bytes() <= self.limit:
-                return
-            blocks = []
-            for path in self.directory.glob("??/*"):
-                with suppress(FileNotFoundError):
-                    status = path.stat()
-                    blocks.append((status.st_mtime_ns, status.st_size, path))
-            total, evicted = sum(size for _, size, _ in blocks), 0
-            for _, size, path in sorted(blocks):
-                if total <= self.limit * KEPT_SHARE:
-                    break
-                path.unlink(missing_ok=True)
-                total, evicted = total - size, evicted + 1
-            self._count(evicted=evicted)
-            with self._lock:
-                self._counted.bytes = 0
-                self._write_counters(held=total)
-
-    @contextmanager
-    def _locked(self, start: int, length: int) -> Iterator[bool]:
-        """Hold a part of the file of locks against threads and processes alike; tells whether that took waiting.
-
-        The kernel gives it up when the process dies.
-        """
-        fd = os.open(self._locks, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            # struct flock of a 64-bit Linux; these locks belong to the descriptor, not to the process
-            wanted = struct.pack("hhxxxxqqixxxx", fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
-            try:
-                fcntl.fcntl(fd, fcntl.F_OFD_SETLK, wanted)
-                waited = False
-            except (BlockingIOError, PermissionError):
-                fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, wanted)
-                waited = True
-            yield waited
-        finally:
-            os.close(fd)
-
-    # --- counters
-
-    def _count(self, **more: int) -> None:
-        with self._lock:
-            for name, value in more.items():
-                setattr(self._counted, name, getattr(self._counted, name) + value)
-            if "bytes" in more or time.monotonic() - self._written > 1:
-                self._write_counters()
-
-    def _written_bytes(self) -> int:
-        return int(_STATE.unpack_from(self._state)[0])
-
-    def _write_counters(self, held: int | None = None) -> None:
-        """Add what was counted to the counters that all share. Called under the lock."""
-        with self._locked(_STATE_LOCK, 1):
-            sums = [old + new for old, new in zip(_STATE.unpack_from(self._state), astuple(self._counted), strict=True)]
-            if held is not None:
-                sums[0] = held
-            _STATE.pack_into(self._state, 0, *(max(number, 0) for number in sums))
-        for field in fields(self._counted):
-            setattr(self._counted, field.name, 0)
-        self._written = time.monotonic()
-
-
-def _wait(future: Future[None]) -> None:
-    with suppress(CancelledError):  # closed meanwhile
-        future.result()
-
-
-def _lock_at(name: str, index: int) -> int:
-    """Where in the file of locks the one of a block is; those of a pack lie beside each other."""
-    return (int(name.rpartition("/")[2][:12], 16) << 12) + index
+def _settle(future: Future[bytes | None] | None, data: bytes | None) -> None:
+    """Give a future what has come, unless it has something."""
+    if future is not None:
+        with suppress(InvalidStateError):
+            future.set_result(data)
 
 
 def _spans(numbers: Iterable[int]) -> Iterator[list[int]]:
-    """Sorted numbers, cut where there is a gap and after REQUEST_BLOCKS."""
-    span: list[int] = []
-    for number in numbers:
-        if span and (number != span[-1] + 1 or len(span) == REQUEST_BLOCKS):
-            yield span
-            span = []
-        span.append(number)
-    if span:
-        yield span
+    """Sorted numbers, cut where there is a gap, and between that into even parts of about REQUEST_BLOCKS."""
+    run: list[int] = []
+    for number in (*numbers, -1):
+        if run and number != run[-1] + 1:
+            parts = max(1, round(len(run) / REQUEST_BLOCKS))
+            ends = [len(run) * part // parts for part in range(parts + 1)]
+            yield from (run[begin:end] for begin, end in itertools.pairwise(ends))
+            run = []
+        run.append(number)

@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import pathlib
 from collections.abc import Iterator
+from typing import Protocol
 
-from pfsd.blockcache import BlockCache
+from pfsd.blockcache import BlockCache, Source
 from pfsd.errors import CorruptError
 from pfsd.objectstore import ObjectStore
+
+
+class RemoteStore(ObjectStore, Source, Protocol):
+    """An object store that blocks can be had from."""
 
 
 class CachedStore:
@@ -16,7 +21,7 @@ class CachedStore:
 
     is_remote = True
 
-    def __init__(self, store: ObjectStore, cache: BlockCache) -> None:
+    def __init__(self, store: RemoteStore, cache: BlockCache) -> None:
         self._store = store
         self.cache = cache
         self.url = store.url

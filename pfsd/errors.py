@@ -50,6 +50,11 @@ class CorruptError(PfsError):
 class UnavailableError(PfsError):
     """Something outside (an object store, a URL, the daemon) does not answer."""
 
+    def __init__(self, *arguments: object, retry_after: float = 0.0) -> None:
+        super().__init__(*arguments)
+        self.retry_after = retry_after
+        """For how many seconds it asks to be left alone."""
+
 
 class RefusedError(UnavailableError):
     """Something outside answers, and says no: trying again is of no use before settings or rights change."""

@@ -155,6 +155,11 @@ class LocalObjectStore:
         except FileNotFoundError:
             raise CorruptError(f"object {name} is missing from {self._directory}") from None
 
+    def has(self, name: str, size: int) -> bool:
+        """Whether there is an object of this size."""
+        path = self._directory / name
+        return path.is_file() and path.stat().st_size == size
+
     def names(self, prefix: str) -> Iterator[str]:
         for path in sorted((self._directory / prefix).rglob("*")):
             if path.is_file():

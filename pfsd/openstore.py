@@ -95,3 +95,9 @@ def record_url(directory: pathlib.Path, url: str) -> None:
         os.fsync(file.fileno())
     new.rename(directory / OBJECTS)
     fsync_directory(directory)
+
+
+def forget_url(directory: pathlib.Path) -> None:
+    """Let a root have its packs in its own directory, durably."""
+    (directory / OBJECTS).unlink()
+    fsync_directory(directory)

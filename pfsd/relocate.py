@@ -1,4 +1,4 @@
-"""Moving the packs of a root that nobody serves from its own directory to a remote object store."""
+"""Moving the packs of a root that nobody serves: from its own directory to a remote object store, and back."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ import pathlib
 import shutil
 
 from pfsd import root
-from pfsd.errors import FormatError, InvalidError, StateError
-from pfsd.objectstore import LocalObjectStore
-from pfsd.openstore import record_url, recorded_url
+from pfsd.errors import CorruptError, FormatError, InvalidError, StateError
+from pfsd.objectstore import READ_BYTES, LocalObjectStore, open_object
+from pfsd.openstore import forget_url, record_url, recorded_url
+
+LOCAL = "local"
+"""Names a root's own directory where an address of packs is expected."""
 
 
 def move_packs(directory: pathlib.Path, url: str) -> int:
     """Move all sealed packs to an `s3://BUCKET/PREFIX` and let the root have them there; returns how many there were.
 
-    Cut off anywhere, the root has them where it had them, and this can be done again. Raises StateError while a daemon
-    serves the root, or when its packs are in a remote store, InvalidError and FormatError when it is not a root, and
-    what `S3ObjectStore.claim` raises.
+    With LOCAL, back to its own directory. Cut off anywhere, the root has them where it had them, and this can be done
+    again. Raises StateError while a daemon serves the root, or when its packs are in another remote store, InvalidError
+    and FormatError when it is not a root, and what `S3ObjectStore.claim` raises.
     """
     if not directory.is_dir():
         raise InvalidError(f"the root {directory} is not a directory that is there")
@@ -28,6 +31,8 @@ def move_packs(directory: pathlib.Path, url: str) -> int:
         except FileNotFoundError:
             raise FormatError(f"{directory} is not a root of pfsd: it has no FORMAT") from None
         known = recorded_url(directory)
+        if url == LOCAL:
+            return _move_back(directory, known, identity.store) if known else 0
         if known and known != url.rstrip("/"):
             raise StateError(f"the root {directory} has its packs in {known}: they can't be moved from there")
         return _move(directory, url.rstrip("/"), identity.store)
@@ -53,4 +58,31 @@ def _move(directory: pathlib.Path, url: str, owner: str) -> int:
         store.close()
         local.close()
     shutil.rmtree(directory / "objects")
+    return len(names)
+
+
+def _move_back(directory: pathlib.Path, url: str, owner: str) -> int:
+    from pfsd.s3store import S3ObjectStore
+
+    store = S3ObjectStore(url)
+    local = LocalObjectStore(directory / "objects")
+    moving = directory / "objects" / "moving"
+    try:
+        store.claim(owner)
+        names = list(store.names("packs"))
+        for name in names:
+            size = store.size(name)
+            if not local.has(name, size):
+                with open_object(store, name) as source, moving.open("wb") as target:
+                    shutil.copyfileobj(source, target, READ_BYTES)
+                    if target.tell() != size:
+                        raise CorruptError(f"object {name} in {url} ends before byte {size}")
+                    target.flush()
+                    os.fsync(target.fileno())
+                local.put_file(name, moving)
+        forget_url(directory)
+        store.disown(names)
+    finally:
+        store.close()
+        local.close()
     return len(names)

@@ -1,4 +1,4 @@
-"""S3: addresses, clients, and errors in words. boto3 is imported when the first client is made.
+"""S3: the client, and errors in words. boto3 is imported when the first client is made.
 
 Endpoint, region and credentials come from where boto3 takes them: the AWS variables and files.
 """
@@ -8,16 +8,11 @@ from __future__ import annotations
 import functools
 import os
 import threading
-import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from pfsd.errors import InvalidError, NotFoundError, PfsError, RefusedError, UnavailableError
-from pfsd.persistence import persistently
-
-T = TypeVar("T")
 
 CONNECT_SECONDS = 5
 READ_SECONDS = 20
@@ -25,35 +20,7 @@ READ_SECONDS = 20
 CONNECTIONS = 32
 """Requests that one client makes at a time."""
 
-PATIENCE_SECONDS = 30.0
-"""For which a request for a user's own objects is made again."""
-BLOCK_BYTES = 8 << 20
-"""What is read of such an object at once."""
-
 _making = threading.Lock()  # a boto3 session is not made for many threads; the clients that come out of it are
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A bucket, and the part of it below a prefix; or one object."""
-
-    bucket: str
-    key: str
-    """Without a slash at its beginning; may be empty."""
-
-    @property
-    def url(self) -> str:
-        """`s3://BUCKET/KEY`."""
-        return f"s3://{self.bucket}/{self.key}" if self.key else f"s3://{self.bucket}"
-
-
-def parse(url: str) -> Place:
-    """What an `s3://BUCKET/KEY` names; raises InvalidError."""
-    parts = urllib.parse.urlsplit(url, allow_fragments=False)
-    if parts.scheme != "s3" or not parts.netloc or "@" in parts.netloc:
-        raise InvalidError(f"{url} is not an address in S3: write s3://BUCKET/KEY")
-    key = url.removeprefix("s3://").partition("/")[2]  # as it stands: a key may hold ? and %
-    return Place(parts.netloc, key)
 
 
 @functools.cache
@@ -87,44 +54,6 @@ def client() -> Any:
     except (BotoCoreError, ValueError) as error:
         raise RefusedError(f"the AWS settings can't be used: {error}") from error
     return made
-
-
-def keys(below: Place) -> Iterator[str]:
-    """The keys of a bucket that begin with `below.key`, in order; raises NotFoundError and UnavailableError."""
-    asked: dict[str, Any] = {"Bucket": below.bucket, "Prefix": below.key}
-    while True:
-        page = _patiently(below.url, lambda: client().list_objects_v2(**asked))
-        for item in page.get("Contents", ()):
-            yield item["Key"]
-        if not page.get("IsTruncated"):
-            return
-        asked["ContinuationToken"] = page["NextContinuationToken"]
-
-
-def blocks(place: Place) -> Iterator[bytes]:
-    """An object's bytes in order, as they are when the first come; raises NotFoundError and UnavailableError."""
-    if not place.key:
-        raise InvalidError(f"{place.url} names no object: write s3://BUCKET/KEY")
-    whole = {"Bucket": place.bucket, "Key": place.key}
-    head = _patiently(place.url, lambda: client().head_object(**whole))
-    for at in range(0, head["ContentLength"], BLOCK_BYTES):
-        wanted = f"bytes={at}-{min(at + BLOCK_BYTES, head['ContentLength']) - 1}"
-        asked = {**whole, "Range": wanted, "IfMatch": head["ETag"]}
-        yield _patiently(place.url, functools.partial(_body, asked))
-
-
-def _body(asked: dict[str, Any]) -> bytes:
-    with client().get_object(**asked)["Body"] as body:
-        data: bytes = body.read()
-    return data
-
-
-def _patiently(url: str, call: Callable[[], T]) -> T:
-    def attempt() -> T:
-        with explained(url):
-            return call()
-
-    return persistently(attempt, PATIENCE_SECONDS, threading.Event())
 
 
 @contextmanager
@@ -183,7 +112,8 @@ def refused(url: str, response: Any) -> PfsError:
     status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
     lasts = isinstance(status, int) and 400 <= status < 500 and status not in _PASSING
     kind = RefusedError if lasts else UnavailableError
-    return kind(f"{url} answers {status or code}: {said}")
+    asked = str(response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("retry-after", ""))
+    return kind(f"{url} answers {status or code}: {said}", retry_after=int(asked) if asked.isdecimal() else 0)
 
 
 def unreachable(url: str, error: Exception) -> PfsError:

@@ -13,14 +13,16 @@ import logging
 import os
 import pathlib
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from typing import Any, TypeVar
 
-from pfsd import s3
-from pfsd.errors import CorruptError, NotFoundError, StateError, UnavailableError
+from pfsd import clouds, s3
+from pfsd.errors import CorruptError, NotFoundError, PfsError, StateError, UnavailableError
 from pfsd.objectstore import SIGNED_SECONDS
-from pfsd.persistence import persistently
+from pfsd.persistence import persistently, streamed
 from pfsd.signedreads import read_signed
 
 log = logging.getLogger(__name__)
@@ -57,8 +59,8 @@ class S3ObjectStore:
 
     def __init__(self, url: str) -> None:
         """Raises InvalidError for what is not an address in S3, RefusedError where AWS settings can't be used."""
-        place = s3.parse(url)
-        self.url = s3.Place(place.bucket, place.key.strip("/")).url
+        place = clouds.parse(url, "s3")
+        self.url = place.at(place.key.strip("/")).url
         self._bucket = place.bucket
         self._prefix = place.key.strip("/") + "/" if place.key.strip("/") else ""
         self._client = s3.client()
@@ -67,6 +69,8 @@ class S3ObjectStore:
         self._patience = START_PATIENCE_SECONDS
         self._claiming = threading.Lock()
         self._unclaimed = ""
+        self._broken: deque[tuple[str, str]] = deque()
+        """Uploads in parts, each a key and an id, that broke off: what has gone up is to be removed."""
 
     def claim(self, owner: str, *, take_over: bool = False) -> None:
         """Let the root with the id `owner` keep its packs here; looks whether the store can be used at all.
@@ -127,16 +131,24 @@ class S3ObjectStore:
         return data
 
     def read_fresh(self, name: str, offset: int, size: int) -> bytes:
-        return self._wanted(name, lambda: self._range(name, offset, size)) if size > 0 else b""
+        return self._wanted(name, lambda: self._range(name, offset, size))
 
-    def read_present(self, name: str, offset: int, size: int, patience: float) -> bytes:
-        """The same for what may not be there, which raises NotFoundError; made again for `patience` seconds at most."""
+    def stream(self, name: str, offset: int, size: int, piece: int, take: Callable[[bytes], None]) -> None:
+        try:
+            self.stream_present(name, offset, size, piece, take, self._patience)
+        except NotFoundError as error:
+            raise self._missing(name) from error
 
-        def attempt() -> bytes:
+    def stream_present(
+        self, name: str, offset: int, size: int, piece: int, take: Callable[[bytes], None], patience: float
+    ) -> None:
+        """The same for what may not be there, which raises NotFoundError; tried for `patience` seconds at most."""
+
+        def begin(done: int, took: Callable[[bytes], None]) -> None:
             with s3.explained(self.url):
-                return self._range(name, offset, size)
+                self._pieces(name, offset + done, size - done, piece, took)
 
-        return persistently(attempt, patience, self._closing)
+        streamed(begin, take, patience, self._closing)
 
     def forget(self, name: str, offset: int, size: int) -> bool:
         return False
@@ -159,6 +171,12 @@ class S3ObjectStore:
     def delete(self, name: str) -> None:
         self._claim_now()
         self._again(lambda: self._client.delete_object(Bucket=self._bucket, Key=self._key(name)))
+
+    def disown(self, names: Iterable[str]) -> None:
+        """Remove these objects, all that there are, and what says whose they are: another root may come."""
+        for name in (*names, "OWNER"):
+            self.delete(name)
+        self._again(lambda: self._client.delete_object(Bucket=self._bucket, Key=f"{self._prefix}README.txt"))
 
     def signed(self, name: str) -> str:
         """An address at which everybody can read an object for SIGNED_SECONDS."""
@@ -188,26 +206,39 @@ class S3ObjectStore:
         try:
             return self._again(call)
         except NotFoundError as error:
-            raise CorruptError(f"object {name} is missing from {self.url}") from error
+            raise self._missing(name) from error
+
+    def _missing(self, name: str) -> CorruptError:
+        return CorruptError(f"object {name} is missing from {self.url}")
 
     def _range(self, name: str, offset: int, size: int) -> bytes:
+        parts: list[bytes] = []
+        self._pieces(name, offset, size, size, parts.append)
+        return b"".join(parts)
+
+    def _pieces(self, name: str, offset: int, size: int, piece: int, take: Callable[[bytes], None]) -> None:
         from botocore.exceptions import ClientError
 
+        if size <= 0:
+            return
         try:
             answer = self._client.get_object(
                 Bucket=self._bucket, Key=self._key(name), Range=f"bytes={offset}-{offset + size - 1}"
             )
         except ClientError as error:
             if error.response.get("Error", {}).get("Code") in ("InvalidRange", "416"):
-                return b""  # the object ends before
+                return  # the object ends before
             raise
         with answer["Body"] as body:
             if not str(answer.get("ContentRange", "")).startswith(f"bytes {offset}-"):
                 raise UnavailableError(f"{self.url} answers with other bytes than were asked for")
-            data: bytes = body.read()
-        if len(data) != answer["ContentLength"]:
-            raise UnavailableError(f"an answer of {self.url} broke off")
-        return data
+            left = answer["ContentLength"]
+            while left:
+                data: bytes = body.read(min(piece, left))
+                if len(data) != min(piece, left):
+                    raise UnavailableError(f"an answer of {self.url} broke off")
+                left -= len(data)
+                take(data)
 
     def _put(self, key: str, data: bytes, **options: Any) -> None:
         """Store a small object. With `IfNoneMatch`, one that is there already stays."""
@@ -247,21 +278,38 @@ class S3ObjectStore:
                 lambda: self._client.complete_multipart_upload(**target, UploadId=upload, MultipartUpload=listed),
                 PUT_PATIENCE_SECONDS,
             )
-        except RuntimeError as error:
-            raise UnavailableError(f"{self.url} is being closed") from error
-        finally:
+        except BaseException as error:
             for each in parts:
-                each.cancel()  # what has gone up of a broken upload is removed by the next start
+                each.cancel()
+            wait(parts)
+            self._broken.append((key, upload))
+            if isinstance(error, RuntimeError):
+                raise UnavailableError(f"{self.url} is being closed") from error
+            raise
+        self._abort_broken()
+
+    def _abort_broken(self) -> None:
+        """Remove what has gone up of uploads that broke off; what can't be removed now, the next start removes."""
+        with suppress(IndexError, PfsError):
+            while True:
+                self._abort(*self._broken.popleft())
+
+    def _abort(self, key: str, upload: str) -> None:
+        asked = {"Bucket": self._bucket, "Key": key, "UploadId": upload}
+        with suppress(NotFoundError):  # it is gone already
+            self._again(functools.partial(self._client.abort_multipart_upload, **asked), PUT_PATIENCE_SECONDS)
 
     def _abort_uploads(self) -> None:
         """Remove what a former run has uploaded in part: nothing can go on with it."""
-        found = self._again(
-            lambda: self._client.list_multipart_uploads(Bucket=self._bucket, Prefix=self._key("packs/"))
-        )
-        for upload in found.get("Uploads", ()):
-            log.info("removing the parts of %s that were uploaded and never put together", upload["Key"])
-            asked = {"Bucket": self._bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
-            self._again(functools.partial(self._client.abort_multipart_upload, **asked))
+        asked = {"Bucket": self._bucket, "Prefix": self._key("packs/")}
+        while True:
+            found = self._again(functools.partial(self._client.list_multipart_uploads, **asked))
+            for upload in found.get("Uploads", ()):
+                log.info("removing the parts of %s that were uploaded and never put together", upload["Key"])
+                self._abort(upload["Key"], upload["UploadId"])
+            if not found.get("IsTruncated"):
+                return
+            asked |= {"KeyMarker": found["NextKeyMarker"], "UploadIdMarker": found.get("NextUploadIdMarker", "")}
 
     def _owner(self) -> str | None:
         """What OWNER reads; None where there is none. Raises NotFoundError where there is no bucket."""

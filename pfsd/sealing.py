@@ -87,12 +87,13 @@ class Sealing(Generic[T]):
 
     def _until_sealed(self, item: T) -> None:
         following = pauses()
-        said = 0.0
+        pause = said = 0.0
         while True:
             try:
                 self._seal(item)
             except UnavailableError as error:
                 self._trouble = error
+                pause = following(error)
                 if self._closing.is_set():
                     raise
                 if time.monotonic() - said >= SAY_SECONDS:
@@ -101,7 +102,7 @@ class Sealing(Generic[T]):
             else:
                 self._trouble = None
                 return
-            self._closing.wait(following())
+            self._closing.wait(pause)
 
     def _end(self, future: Future[None]) -> None:
         with self._changed:

@@ -1,7 +1,7 @@
 """Egress: a job's output, pushed to an object store once it is computed and before the job succeeds.
 
-All files of the output commit are put below the URL, each under its path. What else is there stays. The AWS variables
-and files in the service's environment say which endpoint and credentials are used.
+All files of the output commit are put below the URL, each under its path. What else is there stays. The variables of
+the store's provider in the service's environment say which endpoint and credentials are used (`pfsd.clouds`).
 """
 
 from __future__ import annotations
@@ -14,24 +14,27 @@ from io import BytesIO, RawIOBase
 
 import trio
 
-from pfsd import s3
-from pfsd.errors import InvalidError, PfsError, RefusedError, leaves
+from pfsd import clouds
+from pfsd.errors import InvalidError, NotFoundError, PfsError, RefusedError, leaves
+from pfsd.persistence import pauses
 from ppsd.filesystem import CommitRef, FileSystem, ListedFile
 
 logger = logging.getLogger(__name__)
 
-SCHEME = "s3://"
+FORMS = "s3://BUCKET/DIRECTORY, gs://BUCKET/DIRECTORY or as://CONTAINER/DIRECTORY"
 PARALLEL = 8
 """Files that are pushed at a time."""
-PART_BYTES = 16 << 20
-"""A larger file goes in parts of this size, so that memory stays bounded."""
-TRIES = 5
-"""A file whose push failed so often makes the job fail."""
-FIRST_PAUSE_SECONDS = 0.5
+PATIENCE_SECONDS = 120.0
+"""A file that can't be pushed for so long makes the job fail."""
+READ_BYTES = 4 << 20
 
 
 class EgressError(PfsError):
     """The output can't be pushed: the job fails."""
+
+    def __init__(self, reason: PfsError) -> None:
+        super().__init__(f"the output can't be pushed: {reason}")
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +48,15 @@ class Pushed:
 def check(url: str, field: str) -> str:
     """The URL, if output can be pushed there; else raises InvalidError naming `field`."""
     if not url:
-        raise InvalidError(f"{field} is missing: give s3://BUCKET/DIRECTORY")
-    if not url.startswith(SCHEME):
-        raise InvalidError(f"{field} should be s3://BUCKET/DIRECTORY, and is {url!r}: this version pushes to S3 only")
+        raise InvalidError(f"{field} is missing: give {FORMS}")
     try:
-        s3.parse(url)
+        place = clouds.parse(url)
     except InvalidError:
-        raise InvalidError(f"{field} should be s3://BUCKET/DIRECTORY, and is {url!r}") from None
+        raise InvalidError(f"{field} should be {FORMS}, and is {url!r}") from None
+    try:
+        clouds.require(place)
+    except InvalidError as error:
+        raise InvalidError(f"{field} can't be used: {error}") from error
     return url
 
 
@@ -63,15 +68,16 @@ async def push(commit: CommitRef, url: str, files: FileSystem) -> Pushed:
     """
     count = size = 0
     room = trio.CapacityLimiter(PARALLEL)
-    place = s3.parse(url)
+    place = clouds.parse(url)
+    store = await trio.to_thread.run_sync(clouds.objects, place)
     try:
         async with trio.open_nursery() as nursery, files.all_files(commit) as batches:
             async for batch in batches:
                 for file in batch:
                     # On behalf of the file: each of the tasks that are started gives back what is taken here.
                     await room.acquire_on_behalf_of(file.path)
-                    key = f"{place.key.rstrip('/')}/{file.path}".lstrip("/")
-                    job = functools.partial(_push_one, place.bucket, key, commit, file, files)
+                    target = place.at(f"{place.key.rstrip('/')}/{file.path}".lstrip("/"))
+                    job = functools.partial(_push_one, store, target, commit, file, files)
                     nursery.start_soon(_then_release, job, room, file.path)
                     count += 1
                     size += file.size
@@ -89,38 +95,37 @@ async def _then_release(job: Callable[[], object], room: trio.CapacityLimiter, b
 
 async def _patiently(job: Callable[[], object]) -> None:
     """Do a job in a thread, again where the object store did not answer, but not for ever."""
-    pause = FIRST_PAUSE_SECONDS
-    for left in reversed(range(TRIES)):
+    deadline = trio.current_time() + PATIENCE_SECONDS
+    following = pauses()
+    while True:
         try:
             # A thread that is left behind ends by itself: all requests have their time limits.
             await trio.to_thread.run_sync(job, abandon_on_cancel=True)
             return
         except EgressError as error:
-            if not left or isinstance(error.__cause__, RefusedError):
+            pause = following(error.reason)
+            lasts = isinstance(error.reason, RefusedError | NotFoundError | InvalidError)
+            if lasts or trio.current_time() + pause > deadline:
                 raise
             logger.warning("egress is tried again in %.1f s: %s", pause, error)
         await trio.sleep(pause)
-        pause *= 2
 
 
-def _push_one(bucket: str, key: str, commit: CommitRef, file: ListedFile, files: FileSystem) -> None:
+def _push_one(
+    store: clouds.Objects, target: clouds.Place, commit: CommitRef, file: ListedFile, files: FileSystem
+) -> None:
     """Put one file. Blocks."""
-    from boto3.s3.transfer import TransferConfig
-
-    transfer = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, use_threads=False)
-    url = f"{SCHEME}{bucket}/{key}"
     failures: list[PfsError] = []
     try:
-        with s3.explained(url):
-            if file.content is not None:
-                s3.client().put_object(Bucket=bucket, Key=key, Body=BytesIO(file.content))
-                return
-            with _Watched(files.reader(commit, file.path), failures) as content:
-                s3.client().upload_fileobj(content, bucket, key, Config=transfer)
+        if file.content is not None:
+            store.put(target, BytesIO(file.content), len(file.content))
+            return
+        with _Watched(files.reader(commit, file.path), failures) as content:
+            store.put(target, content, file.size)
     except PfsError as error:
         if failures:  # it was the file system, not the object store
             raise failures[0] from None
-        raise EgressError(f"the output can't be pushed: {error}") from error
+        raise EgressError(error) from error
 
 
 class _Watched:
@@ -129,6 +134,7 @@ class _Watched:
     def __init__(self, content: RawIOBase, failures: list[PfsError]) -> None:
         self._content = content
         self._failures = failures
+        self._read = 0
 
     def __enter__(self) -> _Watched:
         return self
@@ -140,13 +146,19 @@ class _Watched:
         """Up to `size` bytes, fewer only at the end."""
         parts, left = [], size
         try:
-            while left and (data := self._content.read(left if left > 0 else PART_BYTES)):
+            while left and (data := self._content.read(left if left > 0 else READ_BYTES)):
                 parts.append(data)
                 left -= len(data) if left > 0 else 0
         except PfsError as error:
             self._failures.append(error)
             raise
-        return b"".join(parts)
+        data = b"".join(parts)
+        self._read += len(data)
+        return data
+
+    def tell(self) -> int:
+        """How many bytes were read."""
+        return self._read
 
 
 def _first(group: BaseExceptionGroup[PfsError]) -> PfsError:

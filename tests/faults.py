@@ -10,9 +10,11 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-KINDS = ("drop", "slow", "500", "503", "truncate")
-"""The connection ends without an answer; the answer takes SLOW_SECONDS longer; errors; half of a body comes."""
+KINDS = ("drop", "slow", "500", "503", "503-later", "truncate")
+"""The connection ends without an answer; the answer takes SLOW_SECONDS longer; errors, the last of them with the wish
+to be left alone for LATER_SECONDS; half of a body comes."""
 SLOW_SECONDS = 0.5
+LATER_SECONDS = 1
 _HOP = ("connection", "transfer-encoding", "content-length", "keep-alive")
 
 Choice = Callable[[int, str], str | None]
@@ -31,6 +33,11 @@ class Faults:
     """What was done."""
     _number: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def count(self) -> int:
+        """How many requests have come."""
+        return self._number
 
     def next(self, method: str) -> str | None:
         """What is done to the request that has just come."""
@@ -64,9 +71,10 @@ def faulty(endpoint: str) -> Iterator[Faults]:
             if kind == "drop":
                 self.drop()
                 return
-            if kind in ("500", "503"):
-                name = {"500": "InternalError", "503": "SlowDown"}[kind]
-                self.reply(int(kind), {}, f"<Error><Code>{name}</Code><Message>tried</Message></Error>".encode())
+            if kind in ("500", "503", "503-later"):
+                name = "InternalError" if kind == "500" else "SlowDown"
+                wish = {"Retry-After": str(LATER_SECONDS)} if kind == "503-later" else {}
+                self.reply(int(kind[:3]), wish, f"<Error><Code>{name}</Code><Message>tried</Message></Error>".encode())
                 return
             if kind == "slow":
                 stop.wait(SLOW_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pathlib
 import shutil
 import socket
@@ -11,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tools.s3server import environment, gateway_path
@@ -45,7 +46,7 @@ def moto() -> Iterator[S3Server]:
     """moto's server, which keeps everything in memory."""
     port = free_port()
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with _serving(command, port) as endpoint:
+    with serving(command, port) as endpoint:
         yield _with_bucket(S3Server(endpoint, checks_credentials=False))
 
 
@@ -58,17 +59,23 @@ def gateway(directory: pathlib.Path, address: str = "127.0.0.1") -> Iterator[S3S
     (directory / "files").mkdir(parents=True)
     (directory / "versions").mkdir()
     command = [str(program), "--access", ACCESS, "--secret", SECRET, "--port", f"{address}:{port}", "--quiet"]
-    with _serving(
+    with serving(
         [*command, "posix", "--sidecar", str(directory / "versions"), str(directory / "files")], port, address
     ) as endpoint:
         yield _with_bucket(S3Server(endpoint, checks_credentials=True))
 
 
 @contextlib.contextmanager
-def _serving(command: list[str], port: int, address: str = "127.0.0.1") -> Iterator[str]:
+def serving(
+    command: list[str], port: int, address: str = "127.0.0.1", environment: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """An HTTP server that answers at its address, and ends with the block; gives its URL."""
     if shutil.which("setpriv"):  # it ends with the tests, however these do
         command = ["setpriv", "--pdeathsig", "KILL", *command]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    settings = {**os.environ, **(environment or {})}
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True, env=settings
+    )
     try:
         endpoint = f"http://{address}:{port}"
         deadline = time.monotonic() + START_SECONDS

@@ -15,11 +15,13 @@ import pytest
 
 from pachproto import pfs_pb2
 from pfsd import s3
+from pfsd.blockfiles import statistics
 from tests import s3servers
 from tests.daemons import Daemon, commit, running
 from tests.faults import KINDS, Choice, Faults, faulty
-from tests.pipelines import flush, spec, until
+from tests.pipelines import spec, until
 from tests.s3servers import S3Server
+from tests.test_remote import mounted
 
 MIB = 1 << 20
 ON_S3 = ("--object-store", "s3://data/root")
@@ -81,6 +83,22 @@ def test_what_breaks_now_and_then_is_not_noticed(faults: Faults, tmp_path: pathl
         assert b"Problems: 0" in daemon.pachctl("fsck").stdout
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mount_reads_through_what_breaks_now_and_then(faults: Faults, tmp_path: pathlib.Path, kind: str) -> None:
+    if not os.path.exists("/dev/fuse"):
+        pytest.skip("this needs /dev/fuse")
+    files = {"large": sample(1, 40 * MIB), **{f"small-{number:03}": sample(number, 3000) for number in range(60)}}
+    with running(tmp_path / "root", "--no-pipelines", *ON_S3) as daemon:
+        daemon.create_repo("images")
+        daemon.commit_files("images", files)
+        faults.choose = every_third(kind)
+        with mounted([], tmp_path / "pfs", daemon.address, PFS_CACHE_DIR=str(tmp_path / "cache")) as point:
+            for path, data in files.items():
+                assert (point / "images/master" / path).read_bytes() == data
+        assert kind in faults.done
+        assert statistics(tmp_path / "cache").fetched >= 40 * MIB  # not through the daemon
+
+
 def test_a_store_that_is_gone_for_a_while_does_not_fail_a_job(faults: Faults, tmp_path: pathlib.Path) -> None:
     with running(tmp_path / "root", *ON_S3) as daemon:
         daemon.create_repo("in")
@@ -97,7 +115,7 @@ def test_a_store_that_is_gone_for_a_while_does_not_fail_a_job(faults: Faults, tm
             faults.away.set()  # and again, now that the job runs
             again = threading.Timer(GONE_SECONDS, faults.away.clear)
             again.start()
-            (output,) = [info.commit for info in flush(daemon, started) if info.commit.repo.name == "upper"]
+            output = computed(daemon, started)
         finally:
             back.join()
         again.join()
@@ -106,6 +124,32 @@ def test_a_store_that_is_gone_for_a_while_does_not_fail_a_job(faults: Faults, tm
         drop_cache(daemon, tmp_path / "root")
         for path, data in files.items():
             assert daemon.get(output, path) == data.upper()
+
+
+def test_a_job_waits_for_input_that_only_the_store_has(faults: Faults, tmp_path: pathlib.Path) -> None:
+    with running(tmp_path / "root", *ON_S3) as daemon:
+        daemon.create_repo("in")
+        files = {f"{number}": sample(number, 300_000).hex().encode() for number in range(4)}
+        given = daemon.commit_files("in", files)
+        drop_cache(daemon, tmp_path / "root")
+        faults.away.set()
+        daemon.pps.CreatePipeline(spec())
+        until(lambda: "drop" in faults.done)
+        back = threading.Timer(GONE_SECONDS, faults.away.clear)
+        back.start()
+        output = computed(daemon, given)
+        back.join()
+        for path, data in files.items():
+            assert daemon.get(output, path) == data.upper()
+
+
+def computed(daemon: Daemon, given: pfs_pb2.Commit) -> pfs_pb2.Commit:
+    """The output commit that the pipeline computes of one, however long the store is away."""
+    request = pfs_pb2.FlushCommitRequest(commits=[given])
+    found = list(daemon.pfs.FlushCommit(request, timeout=GONE_SECONDS + 60))
+    output: pfs_pb2.Commit
+    (output,) = [info.commit for info in found if info.commit.repo.name == "upper"]
+    return output
 
 
 def test_a_daemon_starts_while_its_store_is_away(faults: Faults, tmp_path: pathlib.Path) -> None:

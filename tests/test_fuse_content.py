@@ -291,7 +291,7 @@ def test_small_files_of_a_directory_come_together(store: MemoryStore) -> None:
 def test_the_chunk_cache_stays_within_its_limit(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = store.file(*(random.Random(number).randbytes(100_000) for number in range(50)))
     store.write_pack()
-    monkeypatch.setattr(content_module, "_AHEAD_BYTES", 0)
+    monkeypatch.setattr(content_module, "_LOCAL", content_module._Ahead(0, 0, 1, 1))
 
     async def test(content: Content) -> None:
         content.chunks._limit = 1_000_000

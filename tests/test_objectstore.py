@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 
@@ -13,9 +15,11 @@ import pytest
 from pfsd import s3, s3store
 from pfsd.errors import CorruptError, NotFoundError, RefusedError, StateError, UnavailableError
 from pfsd.objectstore import LocalObjectStore, ObjectStore
+from pfsd.persistence import FIRST_PAUSE, LONGEST_PAUSE, pauses, persistently
 from pfsd.s3store import PART_BYTES, S3ObjectStore
 from pfsd.signedreads import read_signed
 from tests import s3servers
+from tests.faults import LATER_SECONDS, faulty
 from tests.s3servers import S3Server
 from tools.s3server import gateway_path
 
@@ -151,6 +155,67 @@ def test_parts_that_were_never_put_together_are_removed_at_start(s3_server: S3Se
     client.upload_part(**target, UploadId=upload, PartNumber=1, Body=b"x" * PART_BYTES)
     S3ObjectStore("s3://data/parts").claim("a" * 32)
     assert "Uploads" not in client.list_multipart_uploads(Bucket="data", Prefix="parts/")
+
+
+def test_parts_of_an_upload_that_breaks_off_are_removed_once_that_is_possible(
+    s3_server: S3Server, environment: Callable[[S3Server], None], tmp_path: pathlib.Path
+) -> None:
+    with faulty(s3_server.endpoint) as proxy:
+        environment(S3Server(proxy.endpoint, s3_server.checks_credentials))
+        store = S3ObjectStore("s3://data/broken")
+        store.claim("a" * 32)
+        first = proxy.count
+        proxy.choose = lambda number, method: "drop" if number > first + 2 else None
+        source = tmp_path / "source"
+        source.write_bytes(b"x" * (2 * PART_BYTES))
+        with pytest.raises(UnavailableError):
+            store.put_file("packs/ab/abcd", source)
+        client = s3servers.client(s3_server)
+        assert len(client.list_multipart_uploads(Bucket="data", Prefix="broken/")["Uploads"]) == 1
+        proxy.choose = lambda number, method: None
+        store.put_file("packs/ab/abcd", source)
+        assert "Uploads" not in client.list_multipart_uploads(Bucket="data", Prefix="broken/")
+        assert store.read("packs/ab/abcd", 0, 3) == b"xxx"
+        store.close()
+
+
+def test_a_store_that_asks_to_be_left_alone_is(
+    s3_server: S3Server, environment: Callable[[S3Server], None], tmp_path: pathlib.Path
+) -> None:
+    with faulty(s3_server.endpoint) as proxy:
+        environment(S3Server(proxy.endpoint, s3_server.checks_credentials))
+        store = S3ObjectStore("s3://data/later")
+        store.claim("a" * 32)
+        put(store, tmp_path, "packs/ab/abcd", b"12345")
+        reads: list[Callable[[], bytes]] = [
+            lambda: store.read("packs/ab/abcd", 1, 3),
+            lambda: signed_read(store.signed("packs/ab/abcd"), 1, 3),
+        ]
+        for read in reads:
+            after = proxy.count + 1
+            proxy.choose = lambda number, method: "503-later" if number == after else None  # noqa: B023
+            started = time.monotonic()
+            assert read() == b"234"
+            assert time.monotonic() - started >= LATER_SECONDS
+            assert proxy.done[-1] == "503-later"
+        store.close()
+
+
+def signed_read(address: str, offset: int, size: int) -> bytes:
+    return persistently(lambda: read_signed(address, "the store", offset, size), 10, threading.Event())
+
+
+def test_pauses_grow_and_are_of_random_length() -> None:
+    error = UnavailableError("away")
+    runs = [[following(error) for _ in range(10)] for following in (pauses() for _ in range(50))]
+    for at in range(10):
+        longest = min(FIRST_PAUSE * 2**at, LONGEST_PAUSE)
+        lengths = [run[at] for run in runs]
+        assert len(set(lengths)) > 40
+        assert all(longest / 2 <= length <= longest for length in lengths)
+    asked = [pauses()(UnavailableError("busy", retry_after=30)) for _ in range(50)]
+    assert all(30 <= pause <= 45 for pause in asked)
+    assert len(set(asked)) > 40
 
 
 def test_a_missing_bucket_is_named(s3_server: S3Server) -> None:

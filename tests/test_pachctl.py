@@ -296,7 +296,7 @@ def test_a_list_from_a_url_names_no_local_files(daemon: Daemon, clidir: pathlib.
     with served(clidir) as url:
         (clidir / "list").write_text(f"{url}/a.txt\n{line}\n")
         text = error(daemon, "put-file", "r", "master", "-c", "-i", f"{url}/list")
-    assert "may only name URLs" in text or "only http, https and s3" in text
+    assert "may only name URLs" in text or "only http, https and s3, gs, as, gcs are known" in text
     assert commit_count(daemon, "r") == 0
 
 

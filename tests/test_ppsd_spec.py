@@ -188,7 +188,7 @@ def test_text_that_is_not_json_is_refused(text: str, complaint: str) -> None:
         (changed(input={"cron": {"name": "c", "spec": "@daily", "repo": "edges"}}), "its own output"),
         (changed(inputs=[{"repo": {"name": "r"}}]), "can't both be given"),
         (changed(egress={}), "egress.URL is missing"),
-        (changed(egress={"URL": "gs://b/d"}), "egress.URL should be s3://BUCKET/DIRECTORY"),
+        (changed(egress={"URL": "http://b/d"}), "egress.URL should be s3://BUCKET/DIRECTORY, gs://BUCKET/"),
         (changed(egress={"URL": "s3:///d"}), "egress.URL should be s3://BUCKET/DIRECTORY"),
         (changed(parallelism_spec={"constant": 1, "coefficient": 1}), "not both"),
         (changed(parallelism_spec={"coefficient": -1}), "parallelism_spec.coefficient should be a number above 0"),

@@ -63,7 +63,7 @@ def test_the_daemon_fetches_a_url(daemon: Daemon, website: str) -> None:
         ("{site}/missing", grpc.StatusCode.NOT_FOUND, "/missing answers 404"),
         ("{site}/broken", grpc.StatusCode.UNAVAILABLE, "/broken broke off"),
         ("http://127.0.0.1:9/x", grpc.StatusCode.UNAVAILABLE, "http://127.0.0.1:9/x does not answer"),
-        ("gopher://example.org/x", grpc.StatusCode.INVALID_ARGUMENT, "only http, https and s3"),
+        ("gopher://example.org/x", grpc.StatusCode.INVALID_ARGUMENT, "only http, https and s3, gs, as, gcs are known"),
         ("http://", grpc.StatusCode.UNAVAILABLE, "http://"),
     ],
 )

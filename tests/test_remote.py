@@ -20,7 +20,7 @@ import pytest
 
 from pachproto import pfs_pb2
 from pfsd import fsck, s3
-from pfsd.blockcache import statistics
+from pfsd.blockfiles import statistics
 from pfsd.fsck_findings import Problem
 from pfsd.services.status import is_said
 from tests import s3servers
@@ -293,6 +293,21 @@ def test_a_local_root_moves_to_s3(server: S3Server, tmp_path: pathlib.Path) -> N
         assert len(packs(server)) == 1
         daemon.start()
         assert daemon.get(at, "large") == large
+        assert b"is served by another pfsd" in migrated(daemon, "local", check=False).stderr
+        daemon.stop()
+        assert migrated(daemon, "local").stdout == b"moved 2 packs\n"  # one of them was in the spool before
+        assert packs(server) == {}
+        assert "Contents" not in s3servers.client(server).list_objects_v2(Bucket="data", Prefix="root/")
+        shutil.rmtree(tmp_path / "root" / "cache")
+        daemon.start()
+        assert daemon.get(at, "large") == large
+        assert b"Problems: 0" in daemon.pachctl("fsck").stdout
+        daemon.stop()
+        assert migrated(daemon, "local").stdout == b"moved 0 packs\n"
+
+
+def migrated(daemon: Daemon, target: str, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+    return daemon.pachctl("migrate", "--root", str(daemon.root), "--object-store", target, check=check)
 
 
 # --- another machine

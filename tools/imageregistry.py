@@ -1,6 +1,6 @@
 """`python -m tools.imageregistry` builds the registry of images that the field uses, for the tests of `--push-images`.
 
-It lands where `tools.s3server` puts its program. Tests against it skip where it is absent.
+It lands where `tools.s3server` puts its own. Tests against it skip where it is absent.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import pathlib
 import sys
 
-from tools.s3server import build, program_path
+from tools.golang import build, program_path
 
 MODULE = "github.com/distribution/distribution/v3/cmd/registry@v3.1.2"
 

@@ -8,7 +8,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 
-from pfsd import s3
+from pfsd import clouds
 from pfsd.errors import InvalidError, NotFoundError, UnavailableError
 
 TIMEOUT_SECONDS = 30
@@ -18,36 +18,37 @@ BLOCK_BYTES = 1 << 20
 
 
 def files_below(url: str) -> Iterator[tuple[str, str]]:
-    """The files below an s3 URL: the path of each below it, and its own URL.
+    """The files below the address of objects: the path of each below it, and its own address.
 
     Raises InvalidError for other URLs, NotFoundError where there is none, UnavailableError.
     """
-    if urllib.parse.urlsplit(url).scheme != "s3":
+    if not clouds.is_object(url):
         raise InvalidError(f"the URL {url} can't be put recursively: it is a single file")
-    place = s3.parse(url)
+    place = clouds.parse(url)
     prefix = place.key.rstrip("/") + "/" if place.key.strip("/") else ""
     is_empty = True
-    for key in s3.keys(s3.Place(place.bucket, prefix)):
+    for key in clouds.objects(place).keys(place.at(prefix)):
         path = key.removeprefix(prefix)
         if not path.endswith("/"):  # a marker of a directory
             is_empty = False
-            yield path, s3.Place(place.bucket, key).url
+            yield path, place.at(key).url
     if is_empty:
         raise NotFoundError(f"there is nothing below {url}")
 
 
 def fetch(url: str, write: Callable[[bytes], None]) -> None:
-    """Pass the bytes behind an http, https or s3 URL to `write`.
+    """Pass the bytes behind an http or https URL, or of an object, to `write`.
 
     Raises InvalidError for other URLs, NotFoundError and UnavailableError when the server says no or nothing.
     """
-    scheme = urllib.parse.urlsplit(url).scheme
-    if scheme == "s3":
-        for block in s3.blocks(s3.parse(url)):
+    if clouds.is_object(url):
+        place = clouds.parse(url)
+        for block in clouds.objects(place).blocks(place):
             write(block)
         return
-    if scheme not in ("http", "https"):
-        raise InvalidError(f"the URL {url} can't be put: only http, https and s3 are known to this version")
+    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+        known = ", ".join(clouds.SCHEMES)
+        raise InvalidError(f"the URL {url} can't be put: only http, https and {known} are known to this version")
     try:
         with _opener().open(url, timeout=TIMEOUT_SECONDS) as response:
             while block := response.read(BLOCK_BYTES):

@@ -28,6 +28,7 @@ from dataclasses import dataclass
 
 import grpc
 
+from fuse.mounts import mount_at
 from pachproto import pfs_pb2
 from tools.bench.measure import MIB, Bench, Server, serving
 from tools.bench.network import Network, slow_line
@@ -37,6 +38,7 @@ from tools.s3server import environment, gateway_path
 ROUND_TRIP_SECONDS = 0.02
 START_SECONDS = 60
 STORED_SECONDS = 600
+END_SECONDS = 20
 SMALL_BYTES = 4096
 ACCESS, SECRET = "bench-access", "bench-secret"
 PLAIN, PACKS = "plain", "packs"
@@ -53,14 +55,16 @@ class Scale:
     """Files of SMALL_BYTES."""
     entries: int = 100_000
     """Files in the directory that is listed."""
-    written: int = 200
-    """Small files that are written: s3fs takes 20 requests for each."""
+    written: int = 2000
+    """Small files that are written."""
+    seconds: float = 120
+    """After which reading or writing small files is stopped: the others take minutes."""
     rounds: int = 3
     """Of what takes seconds; what takes the others minutes is done once."""
 
 
 DEFAULT = Scale()
-QUICK = Scale(4 * MIB, 20, 200, 5, 1)
+QUICK = Scale(4 * MIB, 20, 200, 5, rounds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,16 @@ class Cost:
 
     seconds: float
     requests: int
+    done: float = 1
+    """The part that was done, where it was stopped for taking too long."""
+
+
+class TooLongError(Exception):
+    """A run was stopped when it had done a part, from 0 to 1."""
+
+    def __init__(self, done: float) -> None:
+        super().__init__()
+        self.done = done
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,20 +111,21 @@ class Place:
                 yield point
             finally:
                 process.send_signal(signal.SIGINT)
-                try:
-                    process.wait(60)
-                finally:
-                    process.kill()
-                    process.wait()
-                    if point.is_mount():
-                        subprocess.run(["umount", "-l", str(point)], check=False)
-                    point.rmdir()
+                with contextlib.suppress(subprocess.TimeoutExpired):  # some do not end by themselves
+                    process.wait(END_SECONDS)
+                process.kill()
+                process.wait()
+                if mount_at(str(point)) is not None:
+                    subprocess.run(["umount", "-l", str(point)], check=False)
+                point.rmdir()
 
 
 class Contender(abc.ABC):
     """A file system over the bucket. What is below is read as `large`, `small/*` and `many/*`."""
 
     name = ""
+    keeps_names = False
+    """Whether a new mount can know names and sizes from an earlier one, so that listing warm is another thing."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
@@ -178,6 +193,7 @@ class Pfsd(Contender):
     """The mount of this project, which keeps blocks in a directory of its own, as on another machine."""
 
     name = "pfsd"
+    keeps_names = True
 
     def __init__(self, place: Place, server: Server, name: str = "pfsd") -> None:
         self.name = name
@@ -205,6 +221,25 @@ class Pfsd(Contender):
             return time.perf_counter() - started
 
 
+class Pachctl(Contender):
+    """`pachctl put-file -r` of files on the disk, into a commit that it starts and finishes."""
+
+    name = "pachctl put-file -r"
+
+    def __init__(self, place: Place, server: Server) -> None:
+        super().__init__(place)
+        self.server = server
+
+    def mounted(self) -> contextlib.AbstractContextManager[pathlib.Path]:
+        raise NotImplementedError("pachctl mounts nothing here")
+
+    def write(self, work: Callable[[pathlib.Path], None], size: int) -> float:
+        with tempfile.TemporaryDirectory(dir=self.place.directory) as source:
+            work(pathlib.Path(source))
+            os.sync()
+            return self.server.pachctl("put-file", "-c", "-r", "written", "master", "/", "-f", source).seconds
+
+
 # --- the tables
 
 
@@ -223,25 +258,27 @@ def run(bench: Bench, large: bool, quick: bool) -> None:
                 each.pachctl("create-repo", "written")
                 each.pachctl("put-file", "-c", "-r", "bench", "master", "/", "-f", str(place.files))
             own = Pfsd(place, server)
-            beside = [Pfsd(place, local, "local packs, pfsd")]
+            beside = [Pfsd(place, local, "local packs (pfsd)")]
             others = [kind(place) for kind in (Rclone, S3fs) if shutil.which(kind.name.split()[0])]
             size = scale.large / MIB
+            small = functools.partial(read_small, seconds=scale.seconds)
             readings: list[tuple[str, Callable[[pathlib.Path], int], float, str, int]] = [
                 (f"read one file of {size:g} MiB", read_large, size, "MiB", scale.rounds),
-                (f"read {scale.small:,} files of {SMALL_BYTES} bytes", read_small, scale.small, "files", 1),
+                (f"read {scale.small:,} files of {SMALL_BYTES} bytes", small, scale.small, "files", 1),
                 (f"list {scale.entries:,} files with their sizes", list_many, scale.entries, "files", 1),
             ]
             for title, work, amount, unit, rounds in readings:
                 _compare(title, _read([own, *beside, *others], work, rounds), amount, unit)
+            writers = [own, Pachctl(place, server), *beside, *others]
             _compare(
                 f"write one file of {size:g} MiB, until it is stored",
-                _write([own, *beside, *others], write_large, scale, scale.large, scale.rounds),
+                _write(writers, write_large, scale, scale.large, scale.rounds),
                 size,
                 "MiB",
             )
             _compare(
                 f"write {scale.written:,} files of {SMALL_BYTES} bytes, until they are stored",
-                _write([own, *beside, *others], write_small, scale, scale.written * SMALL_BYTES, 1),
+                _write(writers, write_small, scale, scale.written * SMALL_BYTES, 1),
                 scale.written,
                 "files",
             )
@@ -253,12 +290,16 @@ def _read(contenders: Sequence[Contender], work: Callable[[pathlib.Path], int], 
     for number in range(rounds):
         for contender in contenders if number % 2 == 0 else reversed(contenders):
             shutil.rmtree(contender.cache, ignore_errors=True)
-            for state in ("cold", "warm"):
+            for state in ("cold", "warm") if work is not list_many or contender.keeps_names else ("cold",):
+                done = 1.0
                 with contender.mounted() as point:
                     os.sync()
                     before, started = contender.place.network.requests(), time.perf_counter()
-                    amounts.add(work(point))
-                    cost = Cost(time.perf_counter() - started, contender.place.network.requests() - before)
+                    try:
+                        amounts.add(work(point))
+                    except TooLongError as error:
+                        done = error.done
+                    cost = Cost(time.perf_counter() - started, contender.place.network.requests() - before, done)
                 costs.setdefault(f"{contender.name}, {state}", []).append(cost)
     if len(amounts) != 1:
         raise RuntimeError(f"not everybody read the same: {amounts}")
@@ -273,22 +314,31 @@ def _write(
         for contender in contenders if number % 2 == 0 else reversed(contenders):
             os.sync()
             before = contender.place.network.requests()
-            seconds = contender.write(functools.partial(work, scale=scale, seed=number), size)
-            cost = Cost(seconds, contender.place.network.requests() - before)
+            done, started = 1.0, time.perf_counter()
+            try:
+                seconds = contender.write(functools.partial(work, scale=scale, seed=number), size)
+            except TooLongError as error:
+                done, seconds = error.done, time.perf_counter() - started
+            cost = Cost(seconds, contender.place.network.requests() - before, done)
             costs.setdefault(contender.name, []).append(cost)
     return costs
 
 
 def _compare(title: str, costs: Mapping[str, Sequence[Cost]], amount: float, unit: str) -> None:
-    """A table; a run's ratio is over that of pfsd, the first, in the same state and round."""
+    """A table; a run's ratio is over that of pfsd, the first, in the same state and round.
+
+    Of a run that was stopped, the time for all of it is an estimate.
+    """
     print(f"\n{title}\n{'':40}{'time':>10}{'rate':>18}{'requests':>10}{'x pfsd':>9}")
     for name, own in costs.items():
         _, comma, state = name.rpartition(", ")
         base = costs.get(f"pfsd, {state}" if comma else "pfsd", own)
-        ratio = statistics.median(a.seconds / b.seconds for a, b in zip(own, base, strict=True))
-        seconds = statistics.median(cost.seconds for cost in own)
+        ratio = statistics.median(a.seconds / a.done / b.seconds for a, b in zip(own, base, strict=True))
+        seconds = statistics.median(cost.seconds / cost.done for cost in own)
         rate = f"{amount / seconds:,.0f} {unit}/s"
-        print(f"  {name:38}{seconds:>8.2f} s{rate:>18}{own[-1].requests:>10,}{ratio:>9.2f}", flush=True)
+        last = own[-1]
+        stopped = f"   stopped after {last.seconds:.0f} s, {last.done:.0%} done" if last.done < 1 else ""
+        print(f"  {name:38}{seconds:>8.2f} s{rate:>18}{last.requests:>10,}{ratio:>9.2f}{stopped}", flush=True)
 
 
 # --- what is done
@@ -314,11 +364,15 @@ def read_large(point: pathlib.Path) -> int:
     return total
 
 
-def read_small(point: pathlib.Path) -> int:
+def read_small(point: pathlib.Path, seconds: float) -> int:
     """Read the files of `small` one after the other; how many bytes they have."""
     total = 0
-    for name in sorted(os.listdir(point / "small")):
+    names = sorted(os.listdir(point / "small"))
+    deadline = time.monotonic() + seconds
+    for number, name in enumerate(names):
         total += len((point / "small" / name).read_bytes())
+        if time.monotonic() > deadline:
+            raise TooLongError((number + 1) / len(names))
     return total
 
 
@@ -336,8 +390,11 @@ def write_large(target: pathlib.Path, scale: Scale, seed: int) -> None:
 def write_small(target: pathlib.Path, scale: Scale, seed: int) -> None:
     """Write many files of random bytes."""
     source = random.Random(seed + 200)
+    deadline = time.monotonic() + scale.seconds
     for number in range(scale.written):
         (target / f"file-{number:06}").write_bytes(source.randbytes(SMALL_BYTES))
+        if time.monotonic() > deadline:
+            raise TooLongError((number + 1) / scale.written)
 
 
 # --- the server

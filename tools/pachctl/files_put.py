@@ -14,6 +14,7 @@ from functools import partial
 import grpc
 
 from pachproto import pfs_pb2
+from pfsd.clouds import is_object
 from pfsd.errors import InvalidError
 from tools.pachctl import download, sources
 from tools.pachctl.bulk import BulkUploader, File, RemoteFile
@@ -27,7 +28,6 @@ from tools.pachctl.sources import Kind, LocalFile, Source
 from tools.pachctl.upload import CHUNK_BYTES, Options, Uploader
 
 _DELIMITERS = {"json": pfs_pb2.JSON, "line": pfs_pb2.LINE}
-_OBJECT_STORES = ("s3://", "gs://", "gcs://", "as://", "wasb://")
 
 _logger = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ class _Transfer:
         if source.kind is Kind.STDIN:
             self._uploader.put_descriptor(sys.stdin.fileno(), source.target)
         else:
-            recursive = self._recursive and source.text.startswith(_OBJECT_STORES)
+            recursive = self._recursive and is_object(source.text)
             self._uploader.put_url(source.text, source.target, recursive)
 
     def _put_file(self, file: File) -> None:

@@ -48,7 +48,7 @@ def _size(text: str) -> int:
 def inspect_cache(arguments: Arguments) -> None:
     """Prints what the block cache of this machine holds and did."""
     from fuse.remotepacks import cache_directory, options_from_environment
-    from pfsd.blockcache import statistics
+    from pfsd.blockfiles import statistics
     from tools.pachctl.connection import connect
 
     chosen = arguments.cache_dir or options_from_environment().cache_directory

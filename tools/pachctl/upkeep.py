@@ -105,7 +105,10 @@ def _fsck_options(parser: argparse.ArgumentParser) -> None:
 def _migrate_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", metavar="DIR", default="", help="the root to migrate, which no daemon serves")
     parser.add_argument(
-        "--object-store", metavar="s3://BUCKET/PREFIX", default="", help="move the root's packs there, too"
+        "--object-store",
+        metavar="s3://BUCKET/PREFIX",
+        default="",
+        help="move the root's packs there, too; 'local' moves them back to the root's own directory",
     )
     parser.add_argument("--from", dest="source", metavar="VERSION", default="", help=argparse.SUPPRESS)
     parser.add_argument("--to", dest="target", metavar="VERSION", default="", help=argparse.SUPPRESS)
@@ -143,6 +146,8 @@ a backup, before. To take over the data of a running Pachyderm 1.5, copy it with
             "pachctl migrate --root ~/pfsd-root",
             "# keep the packs in S3 from now on",
             "pachctl migrate --root ~/pfsd-root --object-store s3://bucket/prefix",
+            "# and in the root's own directory again",
+            "pachctl migrate --root ~/pfsd-root --object-store local",
         ),
     ),
 }
