@@ -58,8 +58,9 @@ class Tree:
 
 
 def own(cache: Cache, tree: Tree, target: Path, name: str = OWN_IMAGE) -> None:
-    """Write the archive of the project's own image, made of a source tree."""
-    layers = [_debian(cache), _python(cache, tree, tree.requirements()), _project(cache, tree)]
+    """Write the archive of the project's own image, made of a source tree; it can speak to every store."""
+    required = [*tree.requirements(), *tree.requirements("gs"), *tree.requirements("as")]
+    layers = [_debian(cache), _python(cache, tree, required), _project(cache, tree)]
     write_archive(target, name, layers, Config(command=("pfsd", "--help"), environment=_PYTHON))
 
 
