@@ -18,7 +18,7 @@ import pytest
 from kubernetes import client, config, watch
 
 from tools.cluster.cluster import Cluster
-from tools.cluster.layout import layout
+from tools.cluster.layout import MOST_NODES, layout
 from tools.image import recipes
 from tools.image.build import Cache, digest_of
 
@@ -93,9 +93,9 @@ class TestCluster:
 def second_node(cluster: TestCluster) -> Iterator[str]:
     """One more node that takes pods, for as long as it lasts; yields its name."""
     layout = cluster.tool.layout
-    number = 1 + max(node.number for node in layout.nodes())
-    cluster.tool.start(number)
+    number = min(set(range(1, MOST_NODES + 1)) - {node.number for node in layout.nodes()})
     try:
+        cluster.tool.start(number)
         yield layout.node(number).name
     finally:
         cluster.tool.remove(number)

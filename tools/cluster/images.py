@@ -57,7 +57,7 @@ def load(nodes: list[Machine], archive: Path) -> None:
 
 
 def copy(layout: Layout, source: Machine, target: Machine) -> None:
-    """Give to one node what images another one has and it has not."""
+    """Give to one node what images another one has whole, and it has not."""
     missing = [name for name, digest in _images(source).items() if _images(target).get(name) != digest]
     if missing:
         with tempfile.TemporaryDirectory(prefix="copy-", dir=layout.images) as work:
@@ -67,9 +67,9 @@ def copy(layout: Layout, source: Machine, target: Machine) -> None:
 
 
 def _images(node: Machine) -> dict[str, str]:
-    """The hash of each image of a node that has a name."""
-    lines = run([*_ctr(node), "images", "list"]).splitlines()[1:]
-    known = {name: digest for name, _kind, digest, *_rest in map(str.split, lines)}
+    """The hash of each image of a node that has a name, and is whole: of one that was pulled, parts may be missing."""
+    lines = [line.split() for line in run([*_ctr(node), "images", "check"]).splitlines()[1:]]
+    known = {name: digest for name, _kind, digest, state, *_rest in lines if state == "complete"}
     return {name: digest for name, digest in known.items() if not name.startswith("sha256:")}
 
 
