@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, takewhile
 from typing import NamedTuple, Protocol, TypeVar
 
 import trio
@@ -251,7 +251,7 @@ class Content:
         if offset >= end:
             return b""
         stream = self._sequential(entry, offset, end)
-        ahead_to = end if stream is None else end + max(self._ahead.near, stream.far)
+        ahead_to = end if stream is None else end + self._ahead.near
 
         def covering() -> list[tuple[int, Chunk]]:
             found = []
@@ -266,10 +266,10 @@ class Content:
         if not needed or needed[-1][0] + needed[-1][1].size < end:
             raise CorruptError(f"a file's chunks end before its {entry.size} bytes do")
         if stream is not None:
-            near = [item for item in covered if item[0] < end + self._ahead.near]
-            if self._is_due(near, end):
-                self.chunks.prefetch((chunk for _, chunk in near), self._later(entry, ahead_to), self._ahead.group)
-            self._fetch_far(stream, covered, end)
+            if self._is_due(covered, end):
+                later = (chunk for _, chunk in self._later(entry, ahead_to))
+                self.chunks.prefetch((chunk for _, chunk in covered), later, self._ahead.group)
+            self._fetch_far(stream, entry, end)
         elif place is not None and entry.size <= SMALL_BYTES and not self.chunks.on_hand(needed[0][1].hash):
             self.chunks.prefetch([needed[0][1], *self._following(place)], self._small_later(place))
         data = await self.chunks.get([chunk for _, chunk in needed])
@@ -280,13 +280,15 @@ class Content:
         ]
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _fetch_far(self, stream: _Stream, covered: list[tuple[int, Chunk]], end: int) -> None:
+    def _fetch_far(self, stream: _Stream, entry: FileEntry, end: int) -> None:
         """Have what lies far ahead of a reader fetched from a remote store, if enough of it has not been yet."""
         if not end <= stream.fetched <= end + 2 * stream.far:  # it has jumped
             stream.fetched = end
-        if end + stream.far - stream.fetched >= self._ahead.far_step > 0:
-            self.chunks.announce([chunk for start, chunk in covered if start + chunk.size > stream.fetched])
-            stream.fetched = end + stream.far
+        ahead_to = end + stream.far
+        if ahead_to - stream.fetched >= self._ahead.far_step > 0 and stream.fetched < entry.size:
+            following = self._later(entry, stream.fetched)
+            self.chunks.announce(chunk for _, chunk in takewhile(lambda item: item[0] < ahead_to, following))
+            stream.fetched = ahead_to
             stream.far = min(2 * stream.far, self._ahead.farthest)
 
     def _is_due(self, covered: list[tuple[int, Chunk]], end: int) -> bool:
@@ -310,11 +312,10 @@ class Content:
             self._streams.popitem(last=False)
         return stream if near else None
 
-    def _later(self, entry: FileEntry, offset: int) -> Iterator[Chunk]:
-        """The chunks from `offset` on, as far as nodes are at hand."""
+    def _later(self, entry: FileEntry, offset: int) -> Iterator[tuple[int, Chunk]]:
+        """The chunks from `offset` on, each with where it begins, as far as nodes are at hand."""
         try:
-            for _, chunk in entries.chunks_from(self.nodes, entry, offset):
-                yield chunk
+            yield from entries.chunks_from(self.nodes, entry, offset)
         except NodesMissing:
             return
 

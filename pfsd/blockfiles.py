@@ -13,14 +13,15 @@ import logging
 import mmap
 import os
 import pathlib
+import secrets
 import struct
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 
+from pfsd.disk import write_all
 from pfsd.errors import InvalidError
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,9 @@ KEPT_SHARE = 0.9
 """What is left of the limit once old blocks are removed."""
 TOUCH_SECONDS = 60.0
 """How exactly it is known when a block was used last."""
+
+UNTOLD_BYTES = 8 << 20
+"""So much is stored before the other users are told of it."""
 
 _STATE = struct.Struct("<8Q")
 _STATE_LOCK = 1 << 62  # where in the file of locks: behind those of the blocks
@@ -90,6 +94,7 @@ class BlockFiles:
             raise InvalidError(f"the cache directory {directory} can't be used: {error.strerror}") from error
         self._lock = threading.Lock()
         self._counted = Statistics()
+        self._untold = min(UNTOLD_BYTES, self.limit // 16)
         self._written = 0.0
 
     def size(self, name: str, index: int) -> int | None:
@@ -116,15 +121,12 @@ class BlockFiles:
     def store(self, name: str, index: int, data: bytes) -> None:
         """Keep a block; where the disk does not take it, it is simply not kept."""
         path = self._path(name, index)
-        parent = os.path.dirname(path)
+        made = f"{os.path.dirname(path)}/.{secrets.token_hex(12)}"
         try:
-            os.makedirs(parent, mode=0o700, exist_ok=True)
-            fd, made = tempfile.mkstemp(dir=parent, prefix=".")
+            fd = self._create(made)
             try:
                 try:
-                    written = 0
-                    while written < len(data):
-                        written += os.write(fd, memoryview(data)[written:])
+                    write_all(fd, data, 0)
                 finally:
                     os.close(fd)
                 before = self.size(name, index) or 0
@@ -136,7 +138,7 @@ class BlockFiles:
             log.warning("a block is not kept in %s: %s", self.directory, error.strerror)
             return
         self.count(bytes=len(data) - before)
-        if self._written_bytes() > self.limit:
+        if self._held() > self.limit:
             self._evict()
 
     def forget(self, name: str, index: int) -> bool:
@@ -165,7 +167,7 @@ class BlockFiles:
         with self._lock:
             for name, value in more.items():
                 setattr(self._counted, name, getattr(self._counted, name) + value)
-            if "bytes" in more or time.monotonic() - self._written > 1:
+            if abs(self._counted.bytes) >= self._untold or time.monotonic() - self._written > 1:
                 self._write_counters()
 
     def write_counters(self) -> None:
@@ -180,7 +182,7 @@ class BlockFiles:
     def _evict(self) -> None:
         """Remove the blocks that were not used for the longest time; count anew what there is."""
         with self._locked(_EVICT_LOCK, 1) as waited:
-            if waited and self._written_bytes() <= self.limit:
+            if waited and self._held() <= self.limit:
                 return
             blocks = []
             for path in self.directory.glob("??/*"):
@@ -215,8 +217,17 @@ class BlockFiles:
         finally:
             os.close(fd)
 
-    def _written_bytes(self) -> int:
-        return int(_STATE.unpack_from(self._state)[0])
+    def _create(self, path: str) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            return os.open(path, flags, 0o600)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            return os.open(path, flags, 0o600)
+
+    def _held(self) -> int:
+        """Bytes in the directory, as far as users have told."""
+        return int(_STATE.unpack_from(self._state)[0]) + self._counted.bytes
 
     def _write_counters(self, held: int | None = None) -> None:
         """Add what was counted to the counters that all share. Called under the lock."""

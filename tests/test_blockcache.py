@@ -6,13 +6,13 @@ import multiprocessing
 import os
 import pathlib
 import random
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from pfsd import blockfiles
 from pfsd.blockcache import BlockCache
 from pfsd.blockfiles import BLOCK_BYTES, Statistics, statistics
 from pfsd.errors import InvalidError, UnavailableError
@@ -253,10 +253,11 @@ def test_a_directory_that_can_not_be_used_is_refused(tmp_path: pathlib.Path) -> 
 
 
 def test_blocks_survive_a_full_disk(cache: BlockCache, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_args: object, **_options: object) -> tuple[int, str]:
+    def full(*_args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tempfile, "mkstemp", full)
+    monkeypatch.setattr(blockfiles, "write_all", full)
     objects = Objects()
     assert cache.read(objects, PACK, 2 * MIB, 10) == objects.objects[PACK][2 * MIB :][:10]
     assert told(cache).bytes == 0
+    assert list((cache.directory / "ab").iterdir()) == []
