@@ -29,13 +29,13 @@ PROGRAM = r"""
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Copies the files of /pfs/in in capitals to /pfs/out, once /work/gate is gone; says what it finds around it. */
+/* Copies the files of /pfs/in in capitals to /pfs/out, once /own/gate is gone; says what it finds around it. */
 int main(void)
 {
     char path[4096], line[4096];
     DIR *in = opendir("/pfs/in");
-    fclose(fopen("/work/began", "a"));
-    while (!access("/work/gate", F_OK))
+    fclose(fopen("/own/began", "a"));
+    while (!access("/own/gate", F_OK))
         usleep(10000);
     for (struct dirent *one; in && (one = readdir(in));) {
         if (*one->d_name == '.')
@@ -65,7 +65,7 @@ class Pod:
     def __init__(self, directory: pathlib.Path, address: str, pipeline: str, salt: str) -> None:
         self._worker = ["--address", address, "--pipeline", pipeline, "--salt", salt, "--worker-id", directory.name]
         self._directory = directory
-        self.volume, self.root, self.work = directory / "volume", directory / "root", directory / "root/work"
+        self.volume, self.root, self.work = directory / "volume", directory / "root", directory / "root/own"
         for made in (self.volume / "pfs", self.root / "pfs", self.root / "image", self.work):
             made.mkdir(parents=True)
         os.chown(self.work, USER, USER)
@@ -92,7 +92,7 @@ class Pod:
 
     def start_container(self) -> None:
         start = f"cd {self.root} && mount --rbind {self.volume}/pfs pfs && cd {self.root} && exec "
-        start += f"{shutil.which('chroot')} --userspec={USER}:{USER} {self.root} /pfs-runner --socket /work/socket"
+        start += f"{shutil.which('chroot')} --userspec={USER}:{USER} {self.root} /pfs-runner --socket /own/socket"
         environment = {"PATH": "/usr/bin:/bin", "OF_IMAGE": "image", "OF_SPEC": "image"}
         with (self._directory / "log").open("ab") as log:
             self.container = subprocess.Popen(
