@@ -148,7 +148,8 @@ def test_what_a_lost_node_had_is_computed_by_others(there: Site, second_node: st
         if pod.spec.node_name != second_node:
             there.open_gate(pod)
     assert content(there, at) == {name: data.upper() for name, data in files.items()}
-    there.said("does not answer: what it had goes to another one")
+    lost = {pod.metadata.name for pod in pods if pod.spec.node_name == second_node}
+    until(lambda: len(there.pods()) == 4 and lost.isdisjoint(pod.metadata.name for pod in there.pods()))
 
 
 def test_a_sidecar_that_is_killed_starts_again_in_its_pod(there: Site) -> None:
