@@ -44,6 +44,8 @@ echo "left: $(ip netns list) $(ip -o link | grep -v ' lo:')"
 @pytest.fixture
 def directory() -> Iterator[pathlib.Path]:
     """A directory with a short name for a cluster, with the programs that were built."""
+    if not os.environ.get("PFS_TEST_CLUSTER_TOOL"):
+        pytest.skip("this brings up a cluster of two nodes for a few minutes: PFS_TEST_CLUSTER_TOOL=1 has it do so")
     base = layout().base
     if os.geteuid() or not (base / "bin").exists() or not shutil.which("containerd"):
         pytest.skip("this needs root and what `python -m tools.cluster up`, as root, builds and installs")
