@@ -100,10 +100,12 @@ async def _pass(
 
 async def _serve(host: str, port: int, delay: float) -> None:
     counters: list[RequestCounter] = []
+    passing: set[asyncio.Task[None] | None] = set()
 
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         counter = RequestCounter()
         counters.append(counter)
+        passing.add(asyncio.current_task())  # asyncio itself does not keep it: it could be collected on the way
         await asyncio.sleep(delay)  # what the handshake takes on a line like this
         behind_reader, behind_writer = await asyncio.open_connection(host, port, limit=READ_BYTES)
         try:
@@ -113,6 +115,7 @@ async def _serve(host: str, port: int, delay: float) -> None:
         finally:
             writer.close()
             behind_writer.close()
+            passing.discard(asyncio.current_task())
 
     server = await asyncio.start_server(connect, "127.0.0.1", 0, limit=READ_BYTES)
     print(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)

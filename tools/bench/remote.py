@@ -316,7 +316,7 @@ def _write(
             before = contender.place.network.requests()
             done, started = 1.0, time.perf_counter()
             try:
-                seconds = contender.write(functools.partial(work, scale=scale, seed=number), size)
+                seconds = contender.write(functools.partial(work, scale=scale, seed=f"{contender.name} {number}"), size)
             except TooLongError as error:
                 done, seconds = error.done, time.perf_counter() - started
             cost = Cost(seconds, contender.place.network.requests() - before, done)
@@ -382,14 +382,14 @@ def list_many(point: pathlib.Path) -> int:
         return sum(entry.stat().st_size for entry in found)
 
 
-def write_large(target: pathlib.Path, scale: Scale, seed: int) -> None:
-    """Write one file of random bytes."""
-    write_random(target / "large", scale.large, random.Random(seed + 100))
+def write_large(target: pathlib.Path, scale: Scale, seed: str) -> None:
+    """Write one file of random bytes, which nobody else writes: the same would not be stored again."""
+    write_random(target / "large", scale.large, random.Random(f"large {seed}"))
 
 
-def write_small(target: pathlib.Path, scale: Scale, seed: int) -> None:
+def write_small(target: pathlib.Path, scale: Scale, seed: str) -> None:
     """Write many files of random bytes."""
-    source = random.Random(seed + 200)
+    source = random.Random(f"small {seed}")
     deadline = time.monotonic() + scale.seconds
     for number in range(scale.written):
         (target / f"file-{number:06}").write_bytes(source.randbytes(SMALL_BYTES))
