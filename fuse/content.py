@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from itertools import islice, takewhile
+from itertools import islice
 from typing import NamedTuple, Protocol, TypeVar
 
 import trio
@@ -267,8 +267,7 @@ class Content:
             raise CorruptError(f"a file's chunks end before its {entry.size} bytes do")
         if stream is not None:
             if self._is_due(covered, end):
-                later = (chunk for _, chunk in self._later(entry, ahead_to))
-                self.chunks.prefetch((chunk for _, chunk in covered), later, self._ahead.group)
+                self.chunks.prefetch((chunk for _, chunk in covered), self._later(entry, ahead_to), self._ahead.group)
             self._fetch_far(stream, entry, end)
         elif place is not None and entry.size <= SMALL_BYTES and not self.chunks.on_hand(needed[0][1].hash):
             self.chunks.prefetch([needed[0][1], *self._following(place)], self._small_later(place))
@@ -285,11 +284,20 @@ class Content:
         if not end <= stream.fetched <= end + 2 * stream.far:  # it has jumped
             stream.fetched = end
         ahead_to = end + stream.far
-        if ahead_to - stream.fetched >= self._ahead.far_step > 0 and stream.fetched < entry.size:
-            following = self._later(entry, stream.fetched)
-            self.chunks.announce(chunk for _, chunk in takewhile(lambda item: item[0] < ahead_to, following))
-            stream.fetched = ahead_to
+        if stream.fetched >= entry.size or not ahead_to - stream.fetched >= self._ahead.far_step > 0:
+            return
+        found: list[Chunk] = []
+        try:
+            for start, chunk in entries.chunks_from(self.nodes, entry, stream.fetched):
+                if start >= ahead_to:
+                    break
+                found.append(chunk)
+                stream.fetched = start + chunk.size
+        except NodesMissing as missing:  # the next read goes on from there
+            self.prefetch_nodes(missing.hashes)
+        else:
             stream.far = min(2 * stream.far, self._ahead.farthest)
+        self.chunks.announce(found)
 
     def _is_due(self, covered: list[tuple[int, Chunk]], end: int) -> bool:
         """Whether so much is not at hand of the chunks ahead of `end` that it should be asked for."""
@@ -312,10 +320,11 @@ class Content:
             self._streams.popitem(last=False)
         return stream if near else None
 
-    def _later(self, entry: FileEntry, offset: int) -> Iterator[tuple[int, Chunk]]:
-        """The chunks from `offset` on, each with where it begins, as far as nodes are at hand."""
+    def _later(self, entry: FileEntry, offset: int) -> Iterator[Chunk]:
+        """The chunks from `offset` on, as far as nodes are at hand."""
         try:
-            yield from entries.chunks_from(self.nodes, entry, offset)
+            for _, chunk in entries.chunks_from(self.nodes, entry, offset):
+                yield chunk
         except NodesMissing:
             return
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import pytest
@@ -19,8 +19,10 @@ from fuse.commits import parse_ancestor
 from fuse.content import Content, Place, open_content
 from fuse.inodes import ROOT, Inode, InodeTable
 from fuse.nodes import NodeCache, verified
+from fuse.remotepacks import RemotePacks
 from pachproto import pfsd_pb2
 from pfsd import entries, tree
+from pfsd.blockcache import BlockCache
 from pfsd.entries import Chunk, FileEntry
 from pfsd.errors import CorruptError
 from pfsd.tree import Node
@@ -286,6 +288,59 @@ def test_small_files_of_a_directory_come_together(store: MemoryStore) -> None:
         assert store.count("locate") < 40
 
     using(store, test)
+
+
+class _Pack:
+    """A store in memory as a source of blocks."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    def read_fresh(self, name: str, offset: int, size: int) -> bytes:
+        return self._store.pack_bytes[offset : offset + size]
+
+    def stream(self, name: str, offset: int, size: int, piece: int, take: Callable[[bytes], None]) -> None:
+        data = self.read_fresh(name, offset, size)
+        for at in range(0, len(data), piece):
+            take(data[at : at + piece])
+
+
+def test_a_remote_store_is_read_far_ahead_over_all_of_a_large_file(
+    store: MemoryStore, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mib = 1 << 20
+    parts = [random.Random(number).randbytes(mib // 16) for number in range(800)]
+    entry = store.file(*parts)
+    assert entry.chunk_root is not None
+    assert len(store.data) > 4  # the list of chunks is a tree, whose leaves come one after the other
+    monkeypatch.setattr(
+        content_module, "_REMOTE", content_module._Ahead(mib, mib // 2, mib // 4, 4 * mib, 8 * mib, mib)
+    )
+    starts = {chunk.hash: start for start, chunk in entries.chunks_from(store, entry)}
+    remote = RemotePacks(_Pack(store), BlockCache(tmp_path / "cache"), is_signed=False)
+    farthest = 0
+
+    async def test() -> None:
+        async with trio.open_nursery() as nursery:
+            content = Content(store, PackFiles(pfsd_pb2.StoreInfo(object_store="s3://bucket/x"), remote), nursery)
+            begin = content.chunks.announce
+
+            def announce(chunks: Iterable[Chunk]) -> None:
+                nonlocal farthest
+                named = list(chunks)
+                farthest = max([farthest, *(starts[chunk.hash] + chunk.size for chunk in named)])
+                begin(named)
+
+            monkeypatch.setattr(content.chunks, "announce", announce)
+            whole = b"".join(parts)
+            for offset in range(0, entry.size, mib // 8):
+                assert await content.read(entry, offset, mib // 8) == whole[offset : offset + mib // 8]
+                assert farthest >= min(entry.size, offset + 2 * mib)
+            nursery.cancel_scope.cancel()
+
+    trio.run(test)
+    remote.close()
+    assert store.count("chunks") == 0
 
 
 def test_the_chunk_cache_stays_within_its_limit(store: MemoryStore, monkeypatch: pytest.MonkeyPatch) -> None:
