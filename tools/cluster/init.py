@@ -53,13 +53,21 @@ def main() -> int:
     _mounts(plan)
     _soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    running = {_start(plan, program): program for program in plan.programs}
+    running: dict[int, tuple[subprocess.Popen[bytes], Program]] = {}
+
+    def start(program: Program) -> None:
+        # The Popen is kept: one that is dropped waits for its process, which this loop would then never hear of.
+        process = _start(plan, program)
+        running[process.pid] = process, program
+
+    for program in plan.programs:
+        start(program)
     while True:
         ended, _status = os.waitpid(-1, 0)
-        program = running.pop(ended, None)
-        if program is not None:
+        found = running.pop(ended, None)
+        if found is not None:
             time.sleep(AGAIN_SECONDS)
-            running[_start(plan, program)] = program
+            start(found[1])
 
 
 def _mounts(plan: Plan) -> None:
@@ -76,9 +84,9 @@ def _mount(*arguments: str) -> None:
     subprocess.run(["mount", *arguments], check=True)
 
 
-def _start(plan: Plan, program: Program) -> int:
+def _start(plan: Plan, program: Program) -> subprocess.Popen[bytes]:
     with (Path(plan.logs) / f"{program.name}.log").open("ab") as log:
-        return subprocess.Popen(program.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/").pid
+        return subprocess.Popen(program.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/")
 
 
 if __name__ == "__main__":
