@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from pfsd import root
 from pfsd.errors import CorruptError, FormatError, InvalidError, StateError
 from pfsd.objectstore import READ_BYTES, LocalObjectStore, open_object
 from pfsd.openstore import forget_url, record_url, recorded_url
+
+if TYPE_CHECKING:
+    from pfsd.s3store import S3ObjectStore
 
 LOCAL = "local"
 """Names a root's own directory where an address of packs is expected."""
@@ -40,35 +46,37 @@ def move_packs(directory: pathlib.Path, url: str) -> int:
         os.close(lock_fd)
 
 
-def _move(directory: pathlib.Path, url: str, owner: str) -> int:
+@contextmanager
+def _stores(directory: pathlib.Path, url: str, owner: str) -> Iterator[tuple[S3ObjectStore, LocalObjectStore]]:
+    """The remote store, which is the root's then, and the one in the root's own directory."""
     from pfsd.s3store import S3ObjectStore
 
     store = S3ObjectStore(url)
     local = LocalObjectStore(directory / "objects")
-    moving = directory / "objects" / "moving"
     try:
         store.claim(owner)
+        yield store, local
+    finally:
+        store.close()
+        local.close()
+
+
+def _move(directory: pathlib.Path, url: str, owner: str) -> int:
+    moving = directory / "objects" / "moving"
+    with _stores(directory, url, owner) as (store, local):
         names = list(local.names("packs"))
         for name in names:
             moving.unlink(missing_ok=True)
             os.link(directory / "objects" / name, moving)  # the pack itself stays until all are there
             store.put_file(name, moving)
         record_url(directory, url)
-    finally:
-        store.close()
-        local.close()
     shutil.rmtree(directory / "objects")
     return len(names)
 
 
 def _move_back(directory: pathlib.Path, url: str, owner: str) -> int:
-    from pfsd.s3store import S3ObjectStore
-
-    store = S3ObjectStore(url)
-    local = LocalObjectStore(directory / "objects")
     moving = directory / "objects" / "moving"
-    try:
-        store.claim(owner)
+    with _stores(directory, url, owner) as (store, local):
         names = list(store.names("packs"))
         for name in names:
             size = store.size(name)
@@ -82,7 +90,4 @@ def _move_back(directory: pathlib.Path, url: str, owner: str) -> int:
                 local.put_file(name, moving)
         forget_url(directory)
         store.disown(names)
-    finally:
-        store.close()
-        local.close()
     return len(names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import multiprocessing
 import os
 import pathlib
@@ -21,11 +22,12 @@ MIB = 1 << 20
 PACK = "packs/ab/" + "ab" * 16
 
 
-class Readable:
+class Readable(abc.ABC):
     """What a source does with `read_fresh` alone."""
 
+    @abc.abstractmethod
     def read_fresh(self, name: str, offset: int, size: int) -> bytes:
-        raise NotImplementedError
+        """Bytes of an object."""
 
     def stream(self, name: str, offset: int, size: int, piece: int, take: Callable[[bytes], None]) -> None:
         data = self.read_fresh(name, offset, size)

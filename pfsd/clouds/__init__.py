@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from pfsd.errors import InvalidError
+from pfsd.errors import InvalidError, UnavailableError
 from pfsd.persistence import persistently
 
 T = TypeVar("T")
@@ -154,6 +154,13 @@ def checked(place: Place) -> Place:
     if not place.key:
         raise InvalidError(f"{place.url} names no object: write {_KINDS[place.scheme].form}")
     return place
+
+
+def whole(url: str, data: bytes, size: int) -> bytes:
+    """An answer of `size` bytes; raises UnavailableError where it has others."""
+    if len(data) != size:
+        raise UnavailableError(f"an answer of {url} broke off")
+    return data
 
 
 def first_line(error: Exception) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from azure.core import MatchConditions, exceptions
 from azure.storage.blob import BlobServiceClient
 
-from pfsd.clouds import BLOCK_BYTES, PART_BYTES, Objects, Place, Readable, checked, first_line, patiently
+from pfsd.clouds import BLOCK_BYTES, PART_BYTES, Objects, Place, Readable, checked, first_line, patiently, whole
 from pfsd.errors import NotFoundError, RefusedError, UnavailableError
 
 CONNECT_SECONDS = 5
@@ -84,10 +84,7 @@ def _page(below: Place, token: str | None) -> tuple[list[str], str | None]:
 
 def _range(url: str, blob: Any, etag: str, start: int, size: int) -> bytes:
     answer = blob().download_blob(start, size, etag=etag, match_condition=MatchConditions.IfNotModified)
-    data: bytes = answer.readall()
-    if len(data) != size:
-        raise UnavailableError(f"an answer of {url} broke off")
-    return data
+    return whole(url, answer.readall(), size)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from google.api_core import exceptions
 from google.auth import exceptions as auth
 from google.cloud import storage
 
-from pfsd.clouds import BLOCK_BYTES, PART_BYTES, Objects, Place, Readable, checked, first_line, patiently
+from pfsd.clouds import BLOCK_BYTES, PART_BYTES, Objects, Place, Readable, checked, first_line, patiently, whole
 from pfsd.errors import NotFoundError, RefusedError, UnavailableError
 
 TIMEOUT = (5, 20)
@@ -73,9 +73,7 @@ def _range(url: str, blob: Any, start: int, end: int) -> bytes:
     data: bytes = blob.download_as_bytes(
         start=start, end=end, raw_download=True, checksum=None, timeout=TIMEOUT, retry=None
     )
-    if len(data) != end + 1 - start:
-        raise UnavailableError(f"an answer of {url} broke off")
-    return data
+    return whole(url, data, end + 1 - start)
 
 
 @contextmanager

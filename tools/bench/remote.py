@@ -120,15 +120,27 @@ class Place:
                 point.rmdir()
 
 
-class Contender(abc.ABC):
-    """A file system over the bucket. What is below is read as `large`, `small/*` and `many/*`."""
+class Writer(abc.ABC):
+    """A way for files into the bucket."""
 
     name = ""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+
+    @abc.abstractmethod
+    def write(self, work: Callable[[pathlib.Path], None], size: int) -> float:
+        """Let `work` write `size` bytes to an empty directory; seconds until the bucket has them."""
+
+
+class Contender(Writer):
+    """A file system over the bucket. What is below is read as `large`, `small/*` and `many/*`."""
+
     keeps_names = False
     """Whether a new mount can know names and sizes from an earlier one, so that listing warm is another thing."""
 
     def __init__(self, place: Place) -> None:
-        self.place = place
+        super().__init__(place)
         self.cache = place.directory / f"cache-{self.name.split()[0]}"
 
     @abc.abstractmethod
@@ -136,7 +148,6 @@ class Contender(abc.ABC):
         """The files, at a new mount."""
 
     def write(self, work: Callable[[pathlib.Path], None], size: int) -> float:
-        """Let `work` write `size` bytes to an empty directory of a new mount; seconds until the bucket has them."""
         target = f"written-{random.getrandbits(32)}"
         with self.mounted() as point:
             (point / target).mkdir()
@@ -221,7 +232,7 @@ class Pfsd(Contender):
             return time.perf_counter() - started
 
 
-class Pachctl(Contender):
+class Pachctl(Writer):
     """`pachctl put-file -r` of files on the disk, into a commit that it starts and finishes."""
 
     name = "pachctl put-file -r"
@@ -229,9 +240,6 @@ class Pachctl(Contender):
     def __init__(self, place: Place, server: Server) -> None:
         super().__init__(place)
         self.server = server
-
-    def mounted(self) -> contextlib.AbstractContextManager[pathlib.Path]:
-        raise NotImplementedError("pachctl mounts nothing here")
 
     def write(self, work: Callable[[pathlib.Path], None], size: int) -> float:
         with tempfile.TemporaryDirectory(dir=self.place.directory) as source:
@@ -307,7 +315,7 @@ def _read(contenders: Sequence[Contender], work: Callable[[pathlib.Path], int], 
 
 
 def _write(
-    contenders: Sequence[Contender], work: Callable[..., None], scale: Scale, size: int, rounds: int
+    contenders: Sequence[Writer], work: Callable[..., None], scale: Scale, size: int, rounds: int
 ) -> dict[str, list[Cost]]:
     costs: dict[str, list[Cost]] = {}
     for number in range(rounds):
