@@ -14,7 +14,7 @@ from pfsd import entries, paths, records, tree, treeobjects
 from pfsd.entries import DirEntry
 from pfsd.errors import InvalidError, NotFoundError, StateError
 from pfsd.kv import Batch
-from pfsd.records import Commit, CommitRef
+from pfsd.records import Commit, CommitRef, Snapshot
 from pfsd.references import as_operation
 from pfsd.repos import Repos
 from pfsd.root import Root
@@ -310,6 +310,32 @@ class Commits:
                 root = staging.fold()
                 self._set_tree(present, root)
         return entries.dir_entry(self._root.nodes, root)
+
+    def snapshot(self, commit: Commit) -> Commit:
+        """A commit that is to be read: an open one as it is now, with what is staged folded in."""
+        return self._snapshot(commit, self.tree(commit).root.hex()) if commit.is_open else commit
+
+    def snapshot_at_once(self, commit: Commit) -> Commit | None:
+        """What `snapshot` gives; None where that would have to wait for another writer, or fold."""
+        if not commit.is_open:
+            return commit
+        staging = self.staging(commit)
+        if not staging.lock.acquire(blocking=False):
+            return None
+        try:
+            if not staging.is_clean:
+                return None
+            present = self._load(commit.id)
+            if present is None:
+                raise NotFoundError(f"commit {commit.repo}/{commit.id} was deleted meanwhile")
+            return self._snapshot(commit, present.root)
+        finally:
+            staging.lock.release()
+
+    @staticmethod
+    def _snapshot(commit: Commit, root: str) -> Snapshot:
+        fields = {field.name: getattr(commit, field.name) for field in dataclasses.fields(commit)}
+        return Snapshot(**{**fields, "root": root})
 
     def replace_tree(self, commit: Commit, root: bytes) -> None:
         """Let an open commit show another tree. The caller holds the staging lock."""

@@ -43,6 +43,10 @@ class FullError(PfsError):
     """The disk or a limit has no room left; what was there before is intact."""
 
 
+class BusyError(PfsError):
+    """One client, or all together, have more calls under way than are taken at a time."""
+
+
 class CorruptError(PfsError):
     """Stored data is missing or does not match its hash."""
 

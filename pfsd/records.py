@@ -75,6 +75,15 @@ class Commit:
         return not self.finished
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot(Commit):
+    """An open commit as it was at one moment, to be read without its lock: `root` is all that it held."""
+
+    @property
+    def is_open(self) -> bool:
+        return False
+
+
 def dump(record: Repo | Commit) -> bytes:
     """The stored form of a record; fields that have their default are left out."""
     fields = {

@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 ROOM_SECONDS = 120.0
 """For which a writer waits when too much is on its way."""
+ROOM_BESIDE = 32
+"""Items beyond `depth` that writers may add without waiting."""
 SAY_SECONDS = 10.0
 """How often the log says of one pack that it still can't be stored."""
 
@@ -53,16 +55,29 @@ class Sealing(Generic[T]):
         with self._changed:
             return list(self._pending)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether less than `depth` items are on their way."""
+        return len(self._pending) < self._depth
+
+    def no_room(self) -> UnavailableError:
+        """Why nothing is taken."""
+        return UnavailableError(
+            f"{len(self._pending)} packs wait to be stored, and no more are taken until they are: "
+            f"{self._trouble or 'the object store is slow'}"
+        )
+
     def wait_for_room(self) -> None:
-        """Return once less than `depth` items are on their way; raises UnavailableError after ROOM_SECONDS."""
-        if len(self._pending) < self._depth:
+        """Return once less than `depth` + ROOM_BESIDE items are on their way; UnavailableError after ROOM_SECONDS.
+
+        So a thread waits for room only where many have begun to write since they saw that there `has_room`.
+        """
+        most = self._depth + ROOM_BESIDE
+        if len(self._pending) < most:
             return
         with self._changed:
-            if not self._changed.wait_for(lambda: len(self._pending) < self._depth, ROOM_SECONDS):
-                raise UnavailableError(
-                    f"{len(self._pending)} packs wait to be stored, and no more are taken until they are: "
-                    f"{self._trouble or 'the object store is slow'}"
-                )
+            if not self._changed.wait_for(lambda: len(self._pending) < most, ROOM_SECONDS):
+                raise self.no_room()
 
     def close(self) -> None:
         """End; what is being sealed and does not get through stays as it is."""

@@ -127,7 +127,7 @@ class BulkUpload:
         """How many are staged."""
         self._root = root
         self._commits = commits
-        self._commit = commit
+        self.commit = commit
         self._writes: list[Write] = []
         self._sink: FileSink | None = None
         self._path: Path = ()
@@ -165,10 +165,26 @@ class BulkUpload:
 
         Stages none of them when it raises: IsADirectoryPfsError, NotADirectoryPfsError, StateError.
         """
-        staging = self._commits.open_staging(self._commit)
+        staging = self._commits.open_staging(self.commit)
         with staging.lock:
-            self._commits.open_staging(self._commit)
-            staging.apply(self._writes)
+            self._stage(staging)
+
+    @noted
+    def stage_at_once(self) -> bool:
+        """Do what `stage` does, unless another writer is at work; returns whether it is done."""
+        staging = self._commits.open_staging(self.commit)
+        if not staging.lock.acquire(blocking=False):
+            return False
+        try:
+            self._stage(staging)
+        finally:
+            staging.lock.release()
+        return True
+
+    def _stage(self, staging: Staging) -> None:
+        """Stage what was added. The caller holds the staging lock."""
+        self._commits.open_staging(self.commit)
+        staging.apply(self._writes)
         self.files += len(self._writes)
         self._writes = []
         if self._sink is None:  # what was noted has rows now

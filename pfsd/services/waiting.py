@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from pfsd import paths
 from pfsd.errors import InvalidError, NotFoundError, StateError
 from pfsd.records import Commit
-from pfsd.services.threads import in_thread
+from pfsd.services.threads import LOOKUP, WALK, in_thread
 from pfsd.store import Store
 
 
@@ -19,13 +19,12 @@ async def flush(store: Store, commits: Sequence[Commit], to_repos: Sequence[str]
     """
     if not commits:
         raise InvalidError("FlushCommit needs at least one commit")
-    for name in to_repos:
-        store.repos.get(name)
+    await in_thread(LOOKUP, lambda: [store.repos.get(name) for name in to_repos])
     subscription = store.root.changes.subscribe()
     sent: set[str] = set()
     try:
         while True:
-            ready, done = await in_thread(_downstream, store, commits, frozenset(to_repos))
+            ready, done = await in_thread(WALK, _downstream, store, commits, frozenset(to_repos))
             for commit in ready:
                 if commit.id not in sent:
                     sent.add(commit.id)
@@ -64,19 +63,23 @@ async def subscribe(store: Store, repo: str, branch: str, after: str) -> AsyncIt
     Raises NotFoundError for the repo, also when it is deleted meanwhile, and for `after`.
     """
     paths.check_branch_name(branch)
-    store.repos.get(repo)
-    last = store.commits.resolve(repo, after).id if after else None
+    last = await in_thread(LOOKUP, _begin_after, store, repo, after)
     sent: set[str] = {last} if last else set()
     subscription = store.root.changes.subscribe()
     try:
         while True:
-            for commit in await in_thread(_unseen, store, repo, branch, sent):
+            for commit in await in_thread(WALK, _unseen, store, repo, branch, sent):
                 sent.add(commit.id)
                 yield commit
             while repo not in await subscription.next():
                 pass
     finally:
         store.root.changes.unsubscribe(subscription)
+
+
+def _begin_after(store: Store, repo: str, after: str) -> str | None:
+    store.repos.get(repo)
+    return store.commits.resolve(repo, after).id if after else None
 
 
 def _unseen(store: Store, repo: str, branch: str, seen: set[str]) -> list[Commit]:
