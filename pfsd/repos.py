@@ -43,7 +43,7 @@ class Repos:
             for repo in changed.values():
                 batch.put("repos", repo.name.encode(), records.dump(repo))
             self._db.write(batch, sync=True)
-        self._root.changes.announce(name)
+        self._root.changes.announce(name, moved=True)
 
     def find(self, name: str) -> Repo | None:
         """The repo, or None."""
@@ -75,7 +75,7 @@ class Repos:
                     f"repo {name} is the provenance of {', '.join(sorted(users))}: delete those first, or use force"
                 )
             self._delete(name)
-        self._root.changes.announce(name)
+        self._root.changes.announce(name, moved=True)
 
     def delete_all(self) -> None:
         """Remove every repo."""
@@ -83,7 +83,7 @@ class Repos:
             names = [repo.name for repo in self.list()]
             for name in names:
                 self._delete(name)
-        self._root.changes.announce(*names)
+        self._root.changes.announce(*names, moved=True)
 
     def _delete(self, name: str) -> None:
         batch = self._db.batch()

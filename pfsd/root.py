@@ -17,6 +17,7 @@ from pfsd.kv import Database
 from pfsd.nodestore import DatabaseNodes
 from pfsd.objectstore import fsync_directory
 from pfsd.openstore import DEFAULTS, OBJECTS, StorageOptions, open_store
+from pfsd.records import load_repo
 from pfsd.references import References
 from pfsd.sessions import Sessions
 
@@ -63,9 +64,13 @@ class Root:
             self.chunks = ChunkStore(self.db, self.objects, self.spool, self.references)
             undo.pop_all()
         self.sessions = Sessions()
-        self.changes = Changes(self.sessions.changed)
+        self.changes = Changes(self.sessions.changed, self._ancestors)
         self.lock = threading.RLock()
         """Held while repo, commit and branch records are read and changed. Taken after a staging area's lock."""
+
+    def _ancestors(self, repo: str) -> tuple[str, ...]:
+        data = self.db.get("repos", repo.encode())
+        return () if data is None else load_repo(data).ancestors
 
     def close(self) -> None:
         """Make everything durable and give the directory up."""

@@ -24,7 +24,7 @@ from ppsd.spec import PipelineSpec, ServiceSpec
 
 logger = logging.getLogger(__name__)
 
-STOP_PATIENCE_SECONDS = 3.0
+STOP_PATIENCE_SECONDS = 1.5
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10.0
 HEALTHY_SECONDS = 10.0

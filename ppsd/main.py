@@ -13,6 +13,7 @@ from pathlib import Path
 import trio
 
 from pfsd.bridge import Bridge
+from pfsd.ending import end_in_time
 from pfsd.errors import PfsError, leaves
 from pfsd.rpc import DEFAULT_ADDRESS
 from pfsd.server import Server
@@ -93,6 +94,7 @@ async def serve(pfsd: str, listen: str, scratch: Path, secrets: Path | None, lau
                     sys.stdout.flush()
                     async for number in signals:
                         logger.info("stopping on %s", signal.Signals(number).name)
+                        end_in_time()
                         break
                 nursery.cancel_scope.cancel()
         finally:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from pfsd import clouds
 from pfsd.errors import InvalidError, NotFoundError, UnavailableError
+from pfsd.services.wires import Wires
 
 TIMEOUT_SECONDS = 30
 """How long a server may stay silent."""
@@ -40,6 +41,7 @@ def fetch(url: str, write: Callable[[bytes], None]) -> None:
     """Pass the bytes behind an http or https URL, or of an object, to `write`.
 
     Raises InvalidError for other URLs, NotFoundError and UnavailableError when the server says no or nothing.
+    Cancelling the work ends the waiting for an http or https server at once, that for an object after a block.
     """
     if clouds.is_object(url):
         place = clouds.parse(url)
@@ -50,7 +52,7 @@ def fetch(url: str, write: Callable[[bytes], None]) -> None:
         known = ", ".join(clouds.SCHEMES)
         raise InvalidError(f"the URL {url} can't be put: only http, https and {known} are known to this version")
     try:
-        with _opener().open(url, timeout=TIMEOUT_SECONDS) as response:
+        with Wires() as wires, _opener(wires).open(url, timeout=TIMEOUT_SECONDS) as response:
             while block := response.read(BLOCK_BYTES):
                 write(block)
             if response.length:
@@ -67,13 +69,12 @@ def fetch(url: str, write: Callable[[bytes], None]) -> None:
         raise InvalidError(f"the URL {url} can't be used: {error}") from error
 
 
-def _opener() -> urllib.request.OpenerDirector:
+def _opener(wires: Wires) -> urllib.request.OpenerDirector:
     """Like urllib's own, but a redirection can't lead it to other schemes either."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
+        *wires.handlers(),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPRedirectHandler(),
         urllib.request.HTTPErrorProcessor(),

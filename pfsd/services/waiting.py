@@ -20,7 +20,7 @@ async def flush(store: Store, commits: Sequence[Commit], to_repos: Sequence[str]
     if not commits:
         raise InvalidError("FlushCommit needs at least one commit")
     await in_thread(LOOKUP, lambda: [store.repos.get(name) for name in to_repos])
-    subscription = store.root.changes.subscribe()
+    subscription = store.root.changes.subscribe(commits[0].repo, below=True)
     sent: set[str] = set()
     try:
         while True:
@@ -65,14 +65,13 @@ async def subscribe(store: Store, repo: str, branch: str, after: str) -> AsyncIt
     paths.check_branch_name(branch)
     last = await in_thread(LOOKUP, _begin_after, store, repo, after)
     sent: set[str] = {last} if last else set()
-    subscription = store.root.changes.subscribe()
+    subscription = store.root.changes.subscribe(repo)
     try:
         while True:
             for commit in await in_thread(WALK, _unseen, store, repo, branch, sent):
                 sent.add(commit.id)
                 yield commit
-            while repo not in await subscription.next():
-                pass
+            await subscription.next()
     finally:
         store.root.changes.unsubscribe(subscription)
 
