@@ -7,9 +7,9 @@ from collections import Counter, deque
 
 from pfsd.errors import BusyError
 
-WAITING_OF_ONE = 1000
+WAITING_OF_ONE = 10_000
 """Calls of one client that may wait for one kind of work."""
-WAITING = 20_000
+WAITING = 50_000
 """Calls of all clients that may."""
 
 
