@@ -283,7 +283,8 @@ def stopped_holder(directory: pathlib.Path) -> Iterator[None]:
     """A process that holds every lock of a cache and was stopped."""
     command = [sys.executable, "-c", HOLDER, str(directory / "locks")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
         holder.send_signal(signal.SIGSTOP)
         try:
             yield
