@@ -105,7 +105,9 @@ async def open_content(source: Source, options: ReadingOptions | None = None) ->
     try:
         with ungrouped():
             async with trio.open_nursery() as nursery:
-                yield Content(source, PackFiles(info, remote), nursery)
+                packs = PackFiles(info, remote)
+                nursery.start_soon(packs.close_removed)
+                yield Content(source, packs, nursery)
                 nursery.cancel_scope.cancel()
     finally:
         if remote is not None:

@@ -30,6 +30,7 @@ _ERRNO: list[tuple[type[errors.PfsError], int]] = [
     (errors.IsADirectoryPfsError, errno.EISDIR),
     (errors.NotADirectoryPfsError, errno.ENOTDIR),
     (errors.NotEmptyError, errno.ENOTEMPTY),
+    (errors.DiskError, errno.EIO),
     (errors.StateError, errno.EPERM),
     (errors.FullError, errno.ENOSPC),
     (errors.CorruptError, errno.EIO),

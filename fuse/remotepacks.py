@@ -16,8 +16,8 @@ from fuse.chunks import Location
 from pachproto import pfsd_pb2
 from pfsd import sizes
 from pfsd.blockcache import DEFAULT_BYTES, BlockCache, Coming, Source
-from pfsd.chunkstore import pack_object
 from pfsd.errors import InvalidError, NotFoundError, PfsError, UnavailableError
+from pfsd.packs import pack_object
 from pfsd.persistence import streamed
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -30,8 +29,6 @@ class Commits:
         self._root = root
         self._db = root.db
         self._repos = repos
-        self._staging: dict[str, Staging] = {}
-        self._staging_lock = threading.Lock()
         self._sequence = int.from_bytes(self._db.get("meta", b"sequence") or b"", "big")
         self._sweep()
 
@@ -139,6 +136,7 @@ class Commits:
     def finish(self, repo: str, name: str) -> Commit:
         """Make an open commit immutable and durable; raises StateError when it is finished already."""
         commit = self.resolve(repo, name)
+        self._still_open(commit, f"commit {commit.repo}/{commit.id} has already been finished")
         staging = self.staging(commit)
         with staging.lock:
             commit = self._still_open(commit, f"commit {commit.repo}/{commit.id} has already been finished")
@@ -151,7 +149,7 @@ class Commits:
                 self._grow(batch, commit.repo, added)
                 batch.put("commits", bytes.fromhex(commit.id), records.dump(finished))
                 self._db.write(batch, sync=True)
-            self._forget_staging(commit.id)
+            self._repos.areas.forget(commit.id)
         self._root.changes.announce(commit.repo)
         return finished
 
@@ -228,11 +226,11 @@ class Commits:
         Raises StateError when it is finished, or when other commits come from it.
         """
         commit = self.resolve(repo, name)
+        refusal = f"commit {commit.repo}/{commit.id} is finished: a finished commit can't be deleted"
+        self._still_open(commit, refusal)
         staging = self.staging(commit)
         with staging.lock, self._root.lock:
-            self._still_open(
-                commit, f"commit {commit.repo}/{commit.id} is finished: a finished commit can't be deleted"
-            )
+            self._still_open(commit, refusal)
             users = [f"{user.repo}/{user.id}" for user in self.downstream(commit.ref)]
             if users:
                 raise StateError(f"commit {commit.repo}/{commit.id} is the provenance of {users[0]}: delete that first")
@@ -249,7 +247,7 @@ class Commits:
                 elif head == commit_id:
                     batch.delete("branches", key)
             self._db.write(batch, sync=True)
-            self._forget_staging(commit.id)
+            self._repos.areas.forget(commit.id)
         self._root.changes.announce(commit.repo)
 
     def fail(self, repo: str, name: str, reason: str) -> None:
@@ -274,21 +272,22 @@ class Commits:
     # --- content
 
     def staging(self, commit: Commit) -> Staging:
-        """Where an open commit's writes are staged."""
-        with self._staging_lock:
-            area = self._staging.get(commit.id)
-            if area is None:
-                root = self._root
-                area = Staging(
-                    root.db,
-                    root.nodes,
-                    root.chunks,
-                    bytes.fromhex(commit.id),
-                    bytes.fromhex(commit.root),
-                    functools.partial(root.sessions.changed, commit.repo, commit.id),
-                )
-                self._staging[commit.id] = area
-            return area
+        """Where an open commit's writes are staged; raises NotFoundError when it was deleted."""
+        return self._repos.areas.get(commit.id, functools.partial(self._new_staging, commit))
+
+    def _new_staging(self, commit: Commit) -> Staging:
+        root = self._root
+        present = self._load(commit.id)
+        if present is None:
+            raise NotFoundError(f"commit {commit.repo}/{commit.id} was deleted meanwhile")
+        return Staging(
+            root.db,
+            root.nodes,
+            root.chunks,
+            bytes.fromhex(commit.id),
+            bytes.fromhex(present.root),
+            functools.partial(root.sessions.changed, commit.repo, commit.id),
+        )
 
     def open_staging(self, commit: Commit) -> Staging:
         """The staging area of a commit that is open now, to be used under its lock; raises StateError if finished."""
@@ -309,6 +308,8 @@ class Commits:
             if present.is_open and not staging.is_clean:
                 root = staging.fold()
                 self._set_tree(present, root)
+            elif not present.is_open:
+                self._repos.areas.forget(commit.id)  # it was made for one that was just being finished
         return entries.dir_entry(self._root.nodes, root)
 
     def snapshot(self, commit: Commit) -> Commit:
@@ -357,10 +358,6 @@ class Commits:
             )
             self._db.write(batch)
         staging.rebase(root)
-
-    def _forget_staging(self, commit_id: str) -> None:
-        with self._staging_lock:
-            self._staging.pop(commit_id, None)
 
     def _sweep(self) -> None:
         """Remove what a crash left staged for nothing: areas that are not an open commit's."""

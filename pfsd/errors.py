@@ -39,6 +39,10 @@ class NotEmptyError(StateError):
     """A directory was to go and still holds something."""
 
 
+class DiskError(StateError):
+    """The disk under the root failed: nothing is written before somebody has looked after it and started anew."""
+
+
 class FullError(PfsError):
     """The disk or a limit has no room left; what was there before is intact."""
 

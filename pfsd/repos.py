@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from pfsd import paths, records
+from pfsd.areas import Areas
 from pfsd.errors import AlreadyExistsError, InvalidError, NotFoundError, StateError
 from pfsd.records import Repo
 from pfsd.root import Root
@@ -18,6 +19,8 @@ class Repos:
     def __init__(self, root: Root) -> None:
         self._root = root
         self._db = root.db
+        self.areas = Areas()
+        """Where the open commits of all repos are written to."""
 
     def create(self, name: str, provenance: Sequence[str] = (), description: str = "", *, update: bool = False) -> None:
         """Make a repo; with `update`, replace the description and provenance of one that exists.
@@ -88,7 +91,9 @@ class Repos:
     def _delete(self, name: str) -> None:
         batch = self._db.batch()
         prefix = name.encode() + b"\0"
-        for _, commit_id in self._db.scan("history", prefix):
+        ids = [commit_id for _, commit_id in self._db.scan("history", prefix)]
+        self.areas.close(commit_id.hex() for commit_id in ids)  # a put that goes on stages nothing any more
+        for commit_id in ids:
             data = self._db.get("commits", commit_id)
             if data is not None:
                 for source in records.load_commit(data).provenance:
@@ -100,6 +105,11 @@ class Repos:
         batch.delete_prefix("branches", prefix)
         batch.delete("repos", name.encode())
         self._db.write(batch, sync=True)
+        if self.areas.close(commit_id.hex() for commit_id in ids):  # made before the records were gone
+            batch = self._db.batch()
+            for commit_id in ids:
+                batch.delete_prefix("staging", commit_id)
+            self._db.write(batch)
 
     def _close(self, parents: Sequence[str]) -> tuple[str, ...]:
         """The parents with all their ancestors."""
