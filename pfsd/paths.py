@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from pfsd import ancestry
 from pfsd.errors import InvalidError
 
 Path = tuple[str, ...]
@@ -37,7 +38,7 @@ def check_branch_name(name: str) -> str:
         raise InvalidError("a branch needs a name")
     if "/" in name or "\0" in name:
         raise InvalidError(f"branch name {name!r} is invalid: it may not hold a slash or a NUL byte")
-    return name
+    return ancestry.check_length(name)
 
 
 def is_commit_id(text: str) -> bool:
