@@ -121,7 +121,7 @@ class StoreService:
 
     async def GlobFiles(self, request: pfsd_pb2.GlobRequest, _context: Any) -> AsyncIterator[pfsd_pb2.FileBatch]:
         commit = self._store.commits.resolve(request.commit.repo.name, request.commit.id)
-        found = listings.globbed(self._store, commit, request.pattern)
+        found = listings.globbed(self._store, commit, request.pattern, recursive=request.recursive)
         async for (batch,) in stream_in_thread(listings.glob_batches(found)):
             yield batch
 
@@ -132,7 +132,7 @@ class StoreService:
 
     async def GlobEntries(self, request: pfsd_pb2.GlobRequest, _context: Any) -> AsyncIterator[pfsd_pb2.PathEntryBatch]:
         commit = self._store.commits.resolve(request.commit.repo.name, request.commit.id)
-        found = await in_thread(self._store.files.glob, commit, request.pattern)
+        found = await in_thread(self._store.files.glob, commit, request.pattern, recursive=request.recursive)
         async for batch in stream_in_thread(found, BATCH):
             yield pfsd_pb2.PathEntryBatch(
                 entries=[
@@ -144,7 +144,7 @@ class StoreService:
         self, request: pfsd_pb2.GlobChangesRequest, _context: Any
     ) -> AsyncIterator[pfsd_pb2.PathChangeBatch]:
         old, new = (self._store.commits.resolve(one.repo.name, one.id) for one in (request.old, request.new))
-        found = await in_thread(self._store.files.glob_changes, old, new, request.pattern)
+        found = await in_thread(self._store.files.glob_changes, old, new, request.pattern, recursive=request.recursive)
         async for batch in stream_in_thread(found, BATCH):
             yield pfsd_pb2.PathChangeBatch(
                 changes=[
