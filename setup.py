@@ -24,6 +24,7 @@ class BuildNative(build_ext):
 setup(
     ext_modules=[
         Extension("pfsd._core", ["csrc/core.c"], extra_compile_args=["-std=gnu11", "-O3", *WARNINGS]),
+        Extension("pfsd._scan", ["csrc/scan.c"], extra_compile_args=["-std=gnu11", "-O3", *WARNINGS]),
         Extension(
             "fuse._noflush",
             ["csrc/noflush.c"],

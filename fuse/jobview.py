@@ -23,7 +23,7 @@ from pyfuse3 import EntryAttributes, FUSEError
 
 from fuse.content import Content
 from fuse.errnos import answers
-from fuse.inodes import FOREVER, ROOT, ChangingDir, Found, Inode, Snapshot
+from fuse.inodes import FOREVER, ROOT, SHOWN_NAME_BYTES, ChangingDir, Found, Inode, Snapshot
 from fuse.lazy import HIDDEN, Pipes
 from fuse.lazy_callers import Intent, intent_of
 from fuse.view import View
@@ -253,6 +253,8 @@ class JobView(View):
             for name, value in listing.page[at - listing.first :]:
                 inode = self.inodes.settle(Inode(parent, name, parent.snapshot, value))
                 at += 1
+                if len(name) > SHOWN_NAME_BYTES:
+                    continue
                 if not pyfuse3.readdir_reply(token, name, self._attributes(inode, FOREVER), at):
                     return
                 self.inodes.remember(inode)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 
 from pfsd import entries, paths, records, tree, treeobjects
+from pfsd.ancestry import check_length, parse_ancestor, shortened
 from pfsd.entries import DirEntry
 from pfsd.errors import InvalidError, NotFoundError, StateError
 from pfsd.kv import Batch
@@ -18,8 +18,6 @@ from pfsd.references import as_operation
 from pfsd.repos import Repos
 from pfsd.root import Root
 from pfsd.staging import Staging
-
-_ANCESTRY = re.compile(r"(.+?)((?:\^|~[0-9]+)+)")
 
 
 class Commits:
@@ -37,19 +35,38 @@ class Commits:
     def resolve(self, repo: str, name: str) -> Commit:
         """The commit called `name` in a repo: an id or a branch, with `^` or `~N` behind it for its ancestors.
 
-        Raises NotFoundError.
+        Raises NotFoundError, InvalidError for a name that is too long.
         """
         self._repos.get(repo)
-        commit = self._find(repo, name)
-        if commit is None and (match := _ANCESTRY.fullmatch(name)):
-            commit = self._find(repo, match[1])
-            for step in re.findall(r"\^|~[0-9]+", match[2]):
-                for _ in range(1 if step == "^" else int(step[1:])):
-                    commit = None if commit is None or commit.parent is None else self._load(commit.parent)
+        commit = self._find(repo, check_length(name))
+        if commit is None and (ancestor := parse_ancestor(name)):
+            commit = self._back(self._find(repo, ancestor.base), ancestor.steps)
         if commit is None:
-            what = f"commit or branch {name}" if name else "a commit without an id"
+            what = f"commit or branch {shortened(name)}" if name else "a commit without an id"
             raise NotFoundError(f"{what} not found in repo {repo}")
         return commit
+
+    def _back(self, commit: Commit | None, steps: int) -> Commit | None:
+        """The commit so many steps before another; None where its history is shorter."""
+        if commit is None or not steps:
+            return commit
+        found = commit.parent
+        while found is not None and steps > 1:
+            data = self._db.get("commits", bytes.fromhex(found))
+            found = None if data is None else records.parent_of(data)
+            steps -= 1
+        return None if found is None else self._load(found)
+
+    def _pinned(self, repo: str, name: str) -> str:
+        """A name that is found by looking it up: in place of an ancestor's name its id.
+
+        Walking back may take long, so whoever needs a commit under the root's lock does this before. Raises what
+        `resolve` raises.
+        """
+        return name if parse_ancestor(name) is None else self.resolve(repo, name).id
+
+    def _all_pinned(self, refs: Sequence[CommitRef]) -> Sequence[CommitRef]:
+        return [CommitRef(ref.repo, self._pinned(ref.repo, ref.id)) for ref in refs]
 
     def _find(self, repo: str, name: str) -> Commit | None:
         if paths.is_commit_id(name):
@@ -104,6 +121,8 @@ class Commits:
         With a branch, the branch then points at the new commit. Raises NotFoundError, and StateError when the parent
         is not finished.
         """
+        parent = self._pinned(repo, parent)
+        provenance = self._all_pinned(provenance)
         with self._root.lock:
             commit = self._new(repo, parent, branch, provenance)
             batch = self._db.batch()
@@ -117,6 +136,8 @@ class Commits:
         self, repo: str, root: bytes, *, parent: str = "", branch: str = "", provenance: Sequence[CommitRef] = ()
     ) -> Commit:
         """Make a finished commit whose tree is `root`, as one step; else like `start`."""
+        parent = self._pinned(repo, parent)
+        provenance = self._all_pinned(provenance)
         while True:
             with self._root.lock:
                 commit = self._new(repo, parent, branch, provenance)
@@ -252,6 +273,7 @@ class Commits:
 
     def fail(self, repo: str, name: str, reason: str) -> None:
         """Note that an open commit will never finish, and why; raises StateError when it is finished."""
+        name = self._pinned(repo, name)
         with self._root.lock:
             commit = self.resolve(repo, name)
             self._still_open(commit, f"commit {commit.repo}/{commit.id} has already been finished")
@@ -384,6 +406,7 @@ class Commits:
         paths.check_branch_name(branch)
         if paths.is_commit_id(branch):
             raise InvalidError(f"branch name {branch} has the form of a commit id: use another")
+        name = self._pinned(repo, name)
         with self._root.lock:
             commit = self.resolve(repo, name)
             batch = self._db.batch()

@@ -87,7 +87,7 @@ class Sealing(Generic[T]):
 
     @property
     def is_stuck(self) -> bool:
-        """Whether waiting is of no use to writers: it is closed, or nothing outside, such as a full disk, is in the way."""
+        """Whether waiting is of no use to writers: it is closed, or not the outside but a full disk is in the way."""
         trouble = self._trouble
         return self._closing.is_set() or not (trouble is None or isinstance(trouble, UnavailableError))
 

@@ -81,7 +81,21 @@ def test_a_url_that_does_not_answer_is_an_error_and_leaves_nothing(
     assert daemon.list(at) == ["kept"]
 
 
-@pytest.mark.parametrize("path", ["", "/", "a/../../b", "..", "nul\0byte", "x" * 2000, "file/below", "dir"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/",
+        "a/../../b",
+        "..",
+        "nul\0byte",
+        "x" * 5000,
+        "b/" * 2000,
+        "f" * 4000 + "/" + "g/" * 40_000,
+        "file/below",
+        "dir",
+    ],
+)
 def test_a_bad_path_is_refused_by_the_put_itself_and_the_commit_goes_on(daemon: Daemon, path: str) -> None:
     daemon.create_repo("r")
     at = daemon.start_commit("r")

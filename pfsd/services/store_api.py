@@ -148,7 +148,9 @@ class StoreService:
 
     async def GlobFiles(self, request: pfsd_pb2.GlobRequest, _context: Any) -> AsyncIterator[pfsd_pb2.FileBatch]:
         def glob(find: Find) -> Iterator[pfsd_pb2.FileBatch]:
-            return listings.glob_batches(listings.globbed(self._store, find(request.commit), request.pattern))
+            return listings.glob_batches(
+                listings.globbed(self._store, find(request.commit), request.pattern, recursive=request.recursive)
+            )
 
         async for batch in each_reading(self._store, WALK, glob):
             yield batch
@@ -162,7 +164,7 @@ class StoreService:
 
     async def GlobEntries(self, request: pfsd_pb2.GlobRequest, _context: Any) -> AsyncIterator[pfsd_pb2.PathEntryBatch]:
         def glob(find: Find) -> Iterator[Found]:
-            return self._store.files.glob(find(request.commit), request.pattern)
+            return self._store.files.glob(find(request.commit), request.pattern, recursive=request.recursive)
 
         async for batch in stream_reading(self._store, WALK, glob, BATCH):
             yield pfsd_pb2.PathEntryBatch(
@@ -175,7 +177,9 @@ class StoreService:
         self, request: pfsd_pb2.GlobChangesRequest, _context: Any
     ) -> AsyncIterator[pfsd_pb2.PathChangeBatch]:
         def glob(find: Find) -> Iterator[Difference]:
-            return self._store.files.glob_changes(find(request.old), find(request.new), request.pattern)
+            return self._store.files.glob_changes(
+                find(request.old), find(request.new), request.pattern, recursive=request.recursive
+            )
 
         async for batch in stream_reading(self._store, WALK, glob, BATCH):
             yield pfsd_pb2.PathChangeBatch(

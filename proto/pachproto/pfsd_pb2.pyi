@@ -93,12 +93,14 @@ class ChunkData(_message.Message):
     def __init__(self, data: _Optional[bytes] = ...) -> None: ...
 
 class GlobRequest(_message.Message):
-    __slots__ = ("commit", "pattern")
+    __slots__ = ("commit", "pattern", "recursive")
     COMMIT_FIELD_NUMBER: _ClassVar[int]
     PATTERN_FIELD_NUMBER: _ClassVar[int]
+    RECURSIVE_FIELD_NUMBER: _ClassVar[int]
     commit: _pfs_pb2.Commit
     pattern: str
-    def __init__(self, commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., pattern: _Optional[str] = ...) -> None: ...
+    recursive: bool
+    def __init__(self, commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., pattern: _Optional[str] = ..., recursive: _Optional[bool] = ...) -> None: ...
 
 class PathEntry(_message.Message):
     __slots__ = ("path", "entry")
@@ -115,14 +117,16 @@ class PathEntryBatch(_message.Message):
     def __init__(self, entries: _Optional[_Iterable[_Union[PathEntry, _Mapping]]] = ...) -> None: ...
 
 class GlobChangesRequest(_message.Message):
-    __slots__ = ("old", "new", "pattern")
+    __slots__ = ("old", "new", "pattern", "recursive")
     OLD_FIELD_NUMBER: _ClassVar[int]
     NEW_FIELD_NUMBER: _ClassVar[int]
     PATTERN_FIELD_NUMBER: _ClassVar[int]
+    RECURSIVE_FIELD_NUMBER: _ClassVar[int]
     old: _pfs_pb2.Commit
     new: _pfs_pb2.Commit
     pattern: str
-    def __init__(self, old: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., new: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., pattern: _Optional[str] = ...) -> None: ...
+    recursive: bool
+    def __init__(self, old: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., new: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., pattern: _Optional[str] = ..., recursive: _Optional[bool] = ...) -> None: ...
 
 class PathChange(_message.Message):
     __slots__ = ("path", "old_entry", "new_entry")

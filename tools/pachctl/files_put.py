@@ -73,7 +73,8 @@ def _plan(arguments: Arguments) -> list[Source]:
         texts = [STDIN]
     if arguments.recursive and STDIN in texts:
         raise InvalidError("-r puts directories, not standard input: name one with -f")
-    return sources.plan(texts, path, listed=listed is not None)
+    into = path.endswith("/") and not arguments.recursive and not arguments.split
+    return sources.plan(texts, path, keep_names=into or listed is not None)
 
 
 def _put(daemon: Daemon, arguments: Arguments, commit: pfs_pb2.Commit, parts: Iterable[list[Source]]) -> int:
@@ -227,7 +228,8 @@ COMMANDS = {
 Put files into a commit that is started and not finished, named by its id or branch, or with -c into a new
 one.
 
-One source with PATH lands at PATH; with -r, the directory's content lands below it. Without PATH a source
+One source with PATH lands at PATH, or below it where PATH ends in /; with -r, the directory's content does.
+Without PATH a source
 lands under its own path: a local one as it was typed (only its last name where it is absolute or leads
 upward), a URL under the URL's path. Several sources, and those listed with -i, keep these names below PATH.
 

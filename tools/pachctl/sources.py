@@ -100,12 +100,12 @@ def is_url(text: str) -> bool:
     return _kind(text) in (Kind.URL, Kind.PFS)
 
 
-def plan(texts: Sequence[str], path: str, *, listed: bool) -> list[Source]:
-    """The sources named by `texts`; `listed` says that they keep their names though it may be just one.
+def plan(texts: Sequence[str], path: str, *, keep_names: bool = False) -> list[Source]:
+    """The sources named by `texts`; with `keep_names` below `path` though it may be just one.
 
     Raises InvalidError for a source that has no name to land under.
     """
-    alone = len(texts) == 1 and not listed
+    alone = len(texts) == 1 and not keep_names
     sources = []
     for text in texts:
         _check_utf8(text)
@@ -113,7 +113,7 @@ def plan(texts: Sequence[str], path: str, *, listed: bool) -> list[Source]:
         if alone and path:
             target = path
         elif kind is Kind.STDIN:
-            raise InvalidError("standard input has no name of its own: put it alone, and give a path")
+            raise InvalidError("standard input has no name of its own: put it alone, and give the path of a file")
         else:
             target = posixpath.join(path, _own_name(text, kind))
         sources.append(Source(text, kind, target))
