@@ -20,7 +20,7 @@ from pfsd.services.threads import in_thread, stream_in_thread
 from pfsd.store import Store
 from pfsd.tree import HASH_BYTES
 from pfsd.trees import StoredTree, TreeChange, TreeUpload
-from pfsd.uploads import BulkUpload
+from pfsd.uploads import BulkUpload, FilePart
 
 BATCH = 256
 """Nodes, or entries, to a message."""
@@ -105,7 +105,7 @@ class StoreService:
             upload.close()
         finally:
             context.set_trailing_metadata(((FILES_KEY, str(upload.files if upload else 0)),))
-        return pfsd_pb2.PutFilesResponse(files=upload.files)
+        return pfsd_pb2.PutFilesResponse(files=upload.files, entries=map(entries.encode, upload.told))
 
     async def ListFiles(self, request: pfsd_pb2.ListFilesRequest, _context: Any) -> AsyncIterator[pfsd_pb2.FileBatch]:
         commit = self._store.commits.resolve(request.file.commit.repo.name, request.file.commit.id)
@@ -238,8 +238,21 @@ class StoreService:
 
 def _put_files(upload: BulkUpload, request: pfsd_pb2.PutFilesRequest) -> None:
     for file in request.files:
-        chunks = [Chunk(chunk.hash, chunk.size) for chunk in file.chunks]
-        upload.add(file.path, file.overwrite, file.data, chunks, file.more, zeros=file.zeros)
+        base = convert.file_entry(file.base, f"the base of {file.path}") if file.base else None
+        upload.add(
+            FilePart(
+                file.path,
+                file.overwrite,
+                file.data,
+                [Chunk(chunk.hash, chunk.size) for chunk in file.chunks],
+                file.more,
+                file.zeros,
+                base,
+                file.size,
+                file.offset,
+                file.tell,
+            )
+        )
     upload.stage()
 
 
