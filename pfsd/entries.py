@@ -208,7 +208,7 @@ class ChunkList:
         self._add(self._end.to_bytes(8, "big"), chunk)
 
     def finish(self) -> FileEntry:
-        """The entry of the file that ends here."""
+        """The entry of the file that ends here; to be called once."""
         self._drop(None)
         if self._is_short and len(self._run) <= INLINE_CHUNKS:
             return self._short((key, value) for key, value in self._run if value is not None)

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from pfsd import content, dirs, entries, paths, sizes, tree
 from pfsd.commits import Commits
 from pfsd.content import ChunkWriter, Piece
-from pfsd.entries import Chunk, FileEntry
+from pfsd.entries import Chunk, ChunkList, FileEntry
 from pfsd.errors import CorruptError, FullError, InvalidError, NotADirectoryPfsError, StateError
 from pfsd.patches import FilePatch, hold
 from pfsd.paths import Path, join
@@ -27,9 +27,6 @@ from pfsd.staging import Staging, Write
 
 INLINE_BYTES = 4096
 """Pieces up to this size wait in the staging rows until they are folded; larger ones go to packs at once."""
-
-PART_CHUNKS = 1 << 14
-"""Chunks of one file that are held before they become a part with a chunk list of its own."""
 
 STEPS_HELD = 4096
 BYTES_HELD = 4 << 20
@@ -53,8 +50,8 @@ class FileSink:
         self._size = 0
         self._head = bytearray()
         self._writer: ChunkWriter | None = None
-        self._chunks: list[Chunk] = []
-        self._parts: list[FileEntry] = []
+        self._nodes = root.nodes.gather()
+        self._list = ChunkList(self._nodes, entries.EMPTY_FILE)
         self._ended = False
 
     @property
@@ -108,9 +105,9 @@ class FileSink:
         if self._writer is None:
             return (bytes(self._head),) if self._head else ()
         self._keep(self._writer.finish())
-        if self._chunks:
-            self._end_part()
-        return tuple(self._parts)
+        entry = self._list.finish()
+        self._nodes.flush()
+        return (entry,) if entry.size else ()
 
     def _to_writer(self) -> ChunkWriter:
         if self._writer is None:
@@ -119,13 +116,8 @@ class FileSink:
         return self._writer
 
     def _keep(self, chunks: Iterable[Chunk]) -> None:
-        self._chunks += chunks
-        if len(self._chunks) >= PART_CHUNKS:
-            self._end_part()
-
-    def _end_part(self) -> None:
-        self._parts.append(entries.file_entry(self._root.nodes, self._chunks))
-        self._chunks = []
+        for chunk in chunks:
+            self._list.put(chunk)
 
 
 @dataclass(frozen=True, slots=True)

@@ -528,15 +528,14 @@ def test_a_split_into_more_files_than_memory_holds_goes_on_after_the_last_one(st
     assert found == {f"s/{number:016x}": line for number, line in enumerate(lines * 2)}
 
 
-def test_a_file_of_many_parts_is_the_file_it_would_be_in_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_comes_bit_by_bit_is_the_file_it_would_be_at_once(store: Store) -> None:
     at = store.commits.start("r", branch="master")
     data = random.Random(9).randbytes(30_000_000)
-    for path, limit in (("one", 1 << 14), ("many", 3)):
-        monkeypatch.setattr(uploads, "PART_CHUNKS", limit)
+    for path, step in (("one", len(data)), ("many", 1 << 20)):
         upload = store.files.upload(at)
         upload.begin(path)
-        for start in range(0, len(data), 1 << 20):
-            upload.write(data[start : start + (1 << 20)])
+        for start in range(0, len(data), step):
+            upload.write(data[start : start + step])
         upload.finish()
     finished = store.commits.finish("r", at.id)
     assert store.files.inspect(finished, "one") == store.files.inspect(finished, "many")
