@@ -21,6 +21,7 @@ from pfsd import entries, tree
 from pfsd.entries import Chunk, DirEntry, FileEntry
 from pfsd.errors import CorruptError, PfsError
 from pfsd.tree import Node, NodesMissing, Pair
+from pfsd.zeros import zero_chunk_hash
 
 log = logging.getLogger(__name__)
 
@@ -234,6 +235,20 @@ class Content:
     async def child(self, directory: DirEntry, name: bytes) -> bytes | None:
         """The encoded entry called `name`, or None."""
         return await self.run(lambda: tree.get(self.nodes, directory.root, name))
+
+    async def hole(self, entry: FileEntry, offset: int) -> int:
+        """Where the zeros end that the chunk list says stand at `offset`; `offset` where it says nothing."""
+        at = offset
+        while True:
+            try:
+                for start, chunk in entries.chunks_from(self.nodes, entry, at):
+                    if chunk.hash != zero_chunk_hash():
+                        break
+                    at = start + chunk.size
+                return at
+            except NodesMissing as missing:
+                wanted = missing.hashes
+            await self.fetch_nodes(wanted)
 
     # --- bytes -------------------------------------------------------------------------------------------
 

@@ -462,11 +462,14 @@ class _Folding:
             before = None if old is None else entries.decode(old)
             self._enter(key[:-1], before.root if isinstance(before, DirEntry) else tree.EMPTY)
             return
-        value = self._file(key, old) if kind == Kind.FILE else None
+        value = self._file(key, old, directory.base) if kind == Kind.FILE else None
         self._add(directory, name, value)
 
-    def _file(self, key: bytes, old: bytes | None) -> bytes:
-        """The entry of the file whose row has this key and whose pieces' rows come next."""
+    def _file(self, key: bytes, old: bytes | None, within: bytes) -> bytes:
+        """The entry of the file whose row has this key and whose pieces' rows come next.
+
+        `old` is what the base tree shows there, `within` the base tree's directory.
+        """
         before = None if old is None else entries.decode(old)
         pieces = self._rows.pieces(key)
         if not isinstance(before, FileEntry):
@@ -477,22 +480,42 @@ class _Folding:
             if second is None and first[:1] == _BYTES and 1 < len(first) <= MIN_CHUNK:
                 return entries.encode_chunk(self._chunks.add(first[1:]))  # too short to be cut
             pieces = itertools.chain((first,) if second is None else (first, second), pieces)
-        joined = (self._piece(value, key) for value in pieces)
+        joined = (self._piece(value, key, within) for value in pieces)
         known = (before,) if isinstance(before, FileEntry) else ()
         return entries.encode(content.concatenate(self._nodes, self._chunks, itertools.chain(known, joined)))
 
-    def _piece(self, value: bytes, key: bytes) -> Piece:
+    def _piece(self, value: bytes, key: bytes, within: bytes) -> Piece:
         """A piece, whose chunks are stored."""
         if value[:1] == _BYTES:
             return value[1:]
         entry = entries.decode(value[1:])
         if not isinstance(entry, FileEntry):
             raise CorruptError(f"a staged piece of {join(_split(key, AREA_BYTES)[0])} is no file")
-        for _, chunk in entries.chunks_from(self._held, entry):
-            if not self._chunks.has(chunk.hash):
+        for chunk in self._new_chunks(entry, key, within):
+            if not self._chunks.has(chunk):
                 path = join(_split(key, AREA_BYTES)[0])
                 raise CorruptError(f"a part of {path} was lost in a crash: delete the commit and put it again")
         return entry
+
+    def _new_chunks(self, entry: FileEntry, key: bytes, within: bytes) -> Iterator[bytes]:
+        """The hashes of the chunks of a piece, but for those that the base tree has in the same place.
+
+        So a large file of which little was changed costs little.
+        """
+        before = None
+        if entry.chunk_root is not None and within != tree.EMPTY:
+            value = tree.get(self._nodes, within, _split(key, AREA_BYTES)[0][-1].encode())
+            before = None if value is None else entries.decode(value)
+        if entry.chunk_root is not None and isinstance(before, FileEntry) and before.chunk_root is not None:
+            for _, _, new in tree.diff(self._held, before.chunk_root, entry.chunk_root, removals=False):
+                if new is not None:
+                    yield new[: tree.HASH_BYTES]
+            return
+        last = b""
+        for _, chunk in entries.chunks_from(self._held, entry):
+            if chunk.hash != last:  # a hole has the same one many times
+                last = chunk.hash
+                yield last
 
 
 def _key(area: bytes, path: Path) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import grpc
 import pytest
@@ -80,7 +81,7 @@ def test_a_name_beyond_all_bounds_is_refused(daemon: Daemon, tail: str) -> None:
     at = daemon.start_commit("r", branch="master")
     daemon.finish_commit(at)
     name = f"master{tail}"
-    calls = [
+    calls: list[Callable[[], object]] = [
         lambda: daemon.pfs.InspectCommit(pfs_pb2.InspectCommitRequest(commit=commit("r", name))),
         lambda: daemon.pfs.SetBranch(pfs_pb2.SetBranchRequest(commit=at, branch=name)),
         lambda: daemon.pfs.StartCommit(pfs_pb2.StartCommitRequest(parent=commit("r", ""), branch=name)),

@@ -24,7 +24,7 @@ from pfsd.services.threads import CHANGE, LOOKUP, READ, UPKEEP, WALK, WRITE, in_
 from pfsd.store import Store
 from pfsd.tree import HASH_BYTES
 from pfsd.trees import StoredTree, TreeChange, TreeUpload
-from pfsd.uploads import BulkUpload
+from pfsd.uploads import BulkUpload, FilePart
 
 BATCH = 256
 """Nodes, or entries, to a message."""
@@ -120,7 +120,7 @@ class StoreService:
             upload.close()
         finally:
             context.set_trailing_metadata(((FILES_KEY, str(upload.files if upload else 0)),))
-        return pfsd_pb2.PutFilesResponse(files=upload.files)
+        return pfsd_pb2.PutFilesResponse(files=upload.files, entries=map(entries.encode, upload.told))
 
     def _put_files(self, upload: BulkUpload | None, request: pfsd_pb2.PutFilesRequest) -> tuple[BulkUpload, bool]:
         """Store the files of a message; returns the upload, and whether they are staged too."""
@@ -128,8 +128,7 @@ class StoreService:
             commit = self._store.commits.resolve(request.commit.repo.name, request.commit.id)
             upload = self._store.files.bulk_upload(commit)
         for file in request.files:
-            chunks = [Chunk(chunk.hash, chunk.size) for chunk in file.chunks]
-            upload.add(file.path, file.overwrite, file.data, chunks, file.more, zeros=file.zeros)
+            upload.add(_part(file))
         return upload, upload.stage_at_once()
 
     async def ListFiles(self, request: pfsd_pb2.ListFilesRequest, _context: Any) -> AsyncIterator[pfsd_pb2.FileBatch]:
@@ -272,6 +271,21 @@ class StoreService:
                 yield pfsd_pb2.Changes(repos=sorted(await subscription.next()))
         finally:
             self._store.root.changes.unsubscribe(subscription)
+
+
+def _part(file: pfsd_pb2.FilePut) -> FilePart:
+    return FilePart(
+        file.path,
+        file.overwrite,
+        file.data,
+        [Chunk(chunk.hash, chunk.size) for chunk in file.chunks],
+        file.more,
+        file.zeros,
+        convert.file_entry(file.base, f"the base of {file.path}") if file.base else None,
+        file.size,
+        file.offset,
+        file.tell,
+    )
 
 
 def _write_tree(upload: TreeUpload, writes: list[pfsd_pb2.TreeWrite]) -> None:

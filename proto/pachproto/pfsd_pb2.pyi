@@ -283,20 +283,28 @@ class ChunkReference(_message.Message):
     def __init__(self, hash: _Optional[bytes] = ..., size: _Optional[int] = ...) -> None: ...
 
 class FilePut(_message.Message):
-    __slots__ = ("path", "overwrite", "data", "chunks", "zeros", "more")
+    __slots__ = ("path", "overwrite", "data", "chunks", "zeros", "more", "base", "size", "offset", "tell")
     PATH_FIELD_NUMBER: _ClassVar[int]
     OVERWRITE_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     CHUNKS_FIELD_NUMBER: _ClassVar[int]
     ZEROS_FIELD_NUMBER: _ClassVar[int]
     MORE_FIELD_NUMBER: _ClassVar[int]
+    BASE_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    TELL_FIELD_NUMBER: _ClassVar[int]
     path: str
     overwrite: bool
     data: bytes
     chunks: _containers.RepeatedCompositeFieldContainer[ChunkReference]
     zeros: int
     more: bool
-    def __init__(self, path: _Optional[str] = ..., overwrite: _Optional[bool] = ..., data: _Optional[bytes] = ..., chunks: _Optional[_Iterable[_Union[ChunkReference, _Mapping]]] = ..., zeros: _Optional[int] = ..., more: _Optional[bool] = ...) -> None: ...
+    base: bytes
+    size: int
+    offset: int
+    tell: bool
+    def __init__(self, path: _Optional[str] = ..., overwrite: _Optional[bool] = ..., data: _Optional[bytes] = ..., chunks: _Optional[_Iterable[_Union[ChunkReference, _Mapping]]] = ..., zeros: _Optional[int] = ..., more: _Optional[bool] = ..., base: _Optional[bytes] = ..., size: _Optional[int] = ..., offset: _Optional[int] = ..., tell: _Optional[bool] = ...) -> None: ...
 
 class PutFilesRequest(_message.Message):
     __slots__ = ("commit", "files")
@@ -307,10 +315,12 @@ class PutFilesRequest(_message.Message):
     def __init__(self, commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., files: _Optional[_Iterable[_Union[FilePut, _Mapping]]] = ...) -> None: ...
 
 class PutFilesResponse(_message.Message):
-    __slots__ = ("files",)
+    __slots__ = ("files", "entries")
     FILES_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
     files: int
-    def __init__(self, files: _Optional[int] = ...) -> None: ...
+    entries: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, files: _Optional[int] = ..., entries: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class MountMessage(_message.Message):
     __slots__ = ("attach", "writes", "rests", "done", "busy")
