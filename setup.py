@@ -25,8 +25,8 @@ setup(
     ext_modules=[
         Extension("pfsd._core", ["csrc/core.c"], extra_compile_args=["-std=gnu11", "-O3", *WARNINGS]),
         Extension(
-            "fuse._noflush",
-            ["csrc/noflush.c"],
+            "fuse._answers",
+            ["csrc/answers.c"],
             libraries=["fuse3"],
             extra_compile_args=["-std=gnu11", "-O2", *WARNINGS],
         ),
