@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,7 +15,7 @@ import trio
 from fuse.chunks import ChunkReader, ChunkSource, PackFiles
 from fuse.groups import ungrouped
 from fuse.nodes import NodeCache, verified
-from fuse.remotepacks import ReadingOptions, open_remote, options_from_environment
+from fuse.remotepacks import ReadingOptions, open_remote, options_from_environment, own_directories
 from pachproto import pfsd_pb2
 from pfsd import entries, tree
 from pfsd.entries import Chunk, DirEntry, FileEntry
@@ -108,7 +108,7 @@ async def open_content(source: Source, options: ReadingOptions | None = None) ->
             async with trio.open_nursery() as nursery:
                 packs = PackFiles(info, remote)
                 nursery.start_soon(packs.close_removed)
-                yield Content(source, packs, nursery)
+                yield Content(source, packs, nursery, own_directories(info, remote))
                 nursery.cancel_scope.cancel()
     finally:
         if remote is not None:
@@ -122,9 +122,13 @@ class Content:
     not answered in time.
     """
 
-    def __init__(self, source: Source, packs: PackFiles, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, source: Source, packs: PackFiles, nursery: trio.Nursery, directories: Sequence[str] = ()
+    ) -> None:
         self.nodes = NodeCache()
         self.chunks = ChunkReader(source, packs, nursery)
+        self.directories = directories
+        """Those on this machine in which the store keeps what it has."""
         self._source = source
         self._ahead = _LOCAL if packs.remote is None else _REMOTE
         self._nursery = nursery

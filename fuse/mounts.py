@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pfsd.errors import NotFoundError, PfsError, StateError, UnavailableError
@@ -21,6 +22,9 @@ KEPT = b"user.pfs.kept"
 """Of the root of a mount: the directory where it keeps what it can't write."""
 CALLS = b"user.pfs.calls"
 """Of the root of a mount: how many calls it has made of the daemon."""
+
+MOUNTINFO = "/proc/self/mountinfo"
+"""What is mounted in the namespace of the process that opens it, and stays in that one: see proc(5)."""
 
 _FLUSH_SECONDS = 30.0
 _NOT_A_WRITABLE_MOUNT = (errno.ENODATA, errno.EOPNOTSUPP, errno.EROFS, errno.ENOTCONN, errno.ECONNABORTED, errno.EACCES)
@@ -34,7 +38,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A line of /proc/self/mountinfo."""
+    """A line of `MOUNTINFO`."""
 
     target: str
     """Where it is mounted."""
@@ -43,6 +47,10 @@ class Mount:
     type: str
     source: str
     """Ours say `pfs:ADDRESS`, or `pfs:job` for a worker's."""
+    number: int
+    """Its own in its namespace, while it is there."""
+    root: str
+    """Which directory of the file system it shows."""
 
     @property
     def is_ours(self) -> bool:
@@ -57,8 +65,13 @@ def source_options(what: str) -> set[str]:
 
 def present() -> list[Mount]:
     """What is mounted in this process's namespace, in the order of mounting."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        return [_parse(line) for line in file]
+    with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
+        return parse(file)
+
+
+def parse(lines: Iterable[str]) -> list[Mount]:
+    """What the lines of a `MOUNTINFO` say."""
+    return [_parse(line) for line in lines]
 
 
 def mount_at(path: str) -> Mount | None:
@@ -184,7 +197,7 @@ def _parse(line: str) -> Mount:
     left, _, right = line.partition(" - ")
     fields = left.split(" ")
     kind, source = right.split(" ")[:2]
-    return Mount(_unescape(fields[4]), fields[2], kind, _unescape(source))
+    return Mount(_unescape(fields[4]), fields[2], kind, _unescape(source), int(fields[0]), fields[3])
 
 
 def _unescape(text: str) -> str:

@@ -38,7 +38,7 @@ build_core() {
 
 build_runner() {
     # shellcheck disable=SC2086 # lists of options
-    gcc $WARN $SANITIZE -o "$build/pfs-runner" csrc/runner.c
+    gcc $WARN $SANITIZE -o "$build/pfs-runner" csrc/runner.c csrc/enclosure.c
 }
 
 # Loads that build before pytest puts the checkout first in the module path.

@@ -63,7 +63,7 @@ class Outputs:
 @asynccontextmanager
 async def opened() -> AsyncIterator[Runner]:
     with trio.fail_after(LIMIT):
-        async with Runner.open(PROGRAM) as runner:
+        async with Runner.open(PROGRAM, os.environ) as runner:
             yield runner
 
 
@@ -379,7 +379,7 @@ async def test_runner_killed() -> None:
 async def test_leaving_stops_the_runner_and_what_it_runs() -> None:
     outputs = Outputs(lines=2)
     with trio.fail_after(LIMIT):
-        async with Runner.open(PROGRAM) as runner, trio.open_nursery() as nursery:
+        async with Runner.open(PROGRAM, os.environ) as runner, trio.open_nursery() as nursery:
 
             async def background() -> None:
                 command = ["sh", "-c", f"{RUNAWAY}; echo $PPID $$; exec sleep 1000"]
