@@ -136,7 +136,13 @@ class JobRun:
             merge = None
         if merge is not None:
             merge = replace(merge, stats_tag=kept)
-        progress = replace(progress, counts=progress.counted(state), merge=merge or progress.merge)
+        trouble = {JobState.SUCCESS: "", JobState.FAILURE: f"job {job.id} failed: {job.reason}"}
+        progress = replace(
+            progress,
+            counts=progress.counted(state),
+            merge=merge or progress.merge,
+            trouble=trouble.get(state, progress.trouble),
+        )
         self.job = ended(self.job, state, time.time_ns())
         await self._registry.update_job(self.job, progress)
         if state is JobState.SUCCESS:

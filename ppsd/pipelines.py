@@ -98,6 +98,7 @@ class Pipeline:
             with self._scope:
                 async with trio.open_nursery() as self._nursery:
                     self.progress = await self._patiently(self._registry.progress, self.name)
+                    self.recent_error = self.recent_error or self.progress.trouble
                     self._start_clocks()
                     if launch_now:
                         self._nursery.start_soon(self._prepare)
@@ -210,6 +211,7 @@ class Pipeline:
 
     async def _run_job(self, job: JobRecord, outdated: bool = False) -> None:
         """Take a job to its end; `outdated` says that another one is to follow at once."""
+        former = self.progress.trouble
         if job.spec.service is None:
             self.progress = await self._patiently(self._run_once, job.id)
         else:
@@ -221,6 +223,10 @@ class Pipeline:
                 self.progress = await self._patiently(self._run_once, job.id)
                 nursery.cancel_scope.cancel()
         self._stop_jobs.pop(job.id, None)
+        if self.progress.trouble:
+            self.recent_error = self.progress.trouble
+        elif self.recent_error == former:
+            self.recent_error = ""
 
     async def _look_for_newer(self) -> None:
         """Tell a service that runs when there are newer commits for it, or another job was asked for."""

@@ -149,6 +149,8 @@ class ProgressRecord:
     """How many jobs came to each final state: (state, count)."""
     merge: MergeRecord | None = None
     """What the next job begins with."""
+    trouble: str = ""
+    """Which job failed, and why, if none has succeeded since."""
 
     @classmethod
     def upgraded(cls, fields: dict[str, Any], _form: int) -> dict[str, Any]:
