@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 
 class Subscription:
@@ -47,9 +47,13 @@ class Changes:
 
     def announce(self, *repos: str) -> None:
         """Wake all who wait: these repos changed."""
-        names = frozenset(repos)
-        for name in names:
+        for name in set(repos):
             self._changed(name)
+        self.wake(repos)
+
+    def wake(self, repos: Iterable[str]) -> None:
+        """Wake all who wait, where what is said of repos changed but not they themselves."""
+        names = frozenset(repos)
         with self._lock:
             waiting = list(self._subscriptions)
         for subscription in waiting:

@@ -87,6 +87,8 @@ class JobRun:
             if self._stop_reason and self.job.verdict is None:
                 await self._attempt(self._start_output)  # which is then failed, so that nobody waits for it
                 await self.decide(JobState.KILLED, self._stop_reason)
+        if self.job.output is None:  # it could not be started, and will not be
+            await self._registry.update_job(self.job, taken=progress.cursors)
         with self._registry.closing(self.job):
             if self.job.verdict is None:
                 await self._attempt(self._finish)
@@ -189,7 +191,7 @@ class JobRun:
             started = await self._files.start_commit(repo, branch, parent, self.job.provenance)
             output = CommitRef(repo, started)
         self.job = replace(self.job, output=output, output_parent=parent)
-        await self._registry.update_job(self.job)
+        await self._registry.update_job(self.job, taken=self._progress.cursors)
         self._begun()
 
     async def _forget_failures(self) -> None:
