@@ -113,6 +113,13 @@ class Commits:
             if commit is not None:
                 yield commit
 
+    def within(self, commit: Commit, name: str) -> bool:
+        """Whether a commit is the one that an id or a branch of its repo names, or an ancestor of that one."""
+        above = self._find(commit.repo, name)
+        while above is not None and above.sequence > commit.sequence:
+            above = self._load(above.parent) if above.parent else None
+        return above is not None and above.id == commit.id
+
     # --- starting and finishing
 
     def start(self, repo: str, *, parent: str = "", branch: str = "", provenance: Sequence[CommitRef] = ()) -> Commit:

@@ -49,7 +49,7 @@ class PfsService:
 
     async def DeleteRepo(self, request: pfs_pb2.DeleteRepoRequest, _context: Any) -> Empty:
         if request.all:
-            await in_thread(UPKEEP, self._store.repos.delete_all)
+            await in_thread(UPKEEP, self._store.repos.delete_all, force=request.force)
         else:
             await in_thread(UPKEEP, self._store.repos.delete, request.repo.name, force=request.force)
         return Empty()

@@ -47,12 +47,15 @@ def print_raw(messages: Iterable[Message]) -> None:
         print(as_json(message), flush=True)
 
 
-def as_json(message: Message, *, field_names: bool = False) -> str:
+def as_json(message: Message, *, field_names: bool = False, on_one_line: bool = False) -> str:
     """A message in protobuf's JSON mapping; with `field_names`, named as in specs, not in camel case."""
     from google.protobuf import json_format
 
     text: str = json_format.MessageToJson(
-        message, indent=2, ensure_ascii=False, preserving_proto_field_name=field_names
+        message,
+        indent=None if on_one_line else 2,
+        ensure_ascii=False,
+        preserving_proto_field_name=field_names,
     )
     return text
 
