@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import functools
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
@@ -17,7 +18,7 @@ from pfsd.services.convert import commit_ref
 from pfsd.services.sessions_api import collect
 from pfsd.services.settling import settled
 from pfsd.services.threads import in_thread
-from pfsd.services.urls import fetch, files_below
+from pfsd.services.urls import fetch, fetch_below
 from pfsd.split import Delimiter
 from pfsd.store import Store
 from pfsd.uploads import INLINE_BYTES, Upload
@@ -26,8 +27,10 @@ from pfsd.uploads import INLINE_BYTES, Upload
 class PfsService:
     """The methods of `pfs.API`. Short ones run in the server's loop, the others in threads."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, own_address: Callable[[], str]) -> None:
+        """`own_address` is where this daemon can be reached, once it serves."""
         self._store = store
+        self._own_address = own_address
 
     # --- repos
 
@@ -159,16 +162,15 @@ class PfsService:
                 if upload is None:
                     raise InvalidError("the first message of PutFile has to name a file")
                 if request.url and request.recursive:
-                    await in_thread(_put_tree, upload, request)
+                    begin = functools.partial(_begin_below, upload, request)
+                    await fetch_below(request.url, begin, upload.write, self._own_address())
                 elif request.url:
-                    await in_thread(fetch, request.url, upload.write)
+                    await fetch(request.url, upload.write, self._own_address())
                 if len(request.value) <= INLINE_BYTES:
                     upload.write(request.value)
                 else:
                     await in_thread(upload.write, request.value)
-            if upload is None:
-                raise InvalidError("PutFile needs at least one message, which names a file")
-            if not upload.finish_at_once():
+            if upload is not None and not upload.finish_at_once():
                 await in_thread(upload.finish)
         finally:
             if upload is not None:
@@ -241,11 +243,9 @@ _DELIMITERS = {
 }
 
 
-def _put_tree(upload: Upload, request: pfs_pb2.PutFileRequest) -> None:
-    """Put all files below a URL at the same places below the path that the request names."""
-    for path, url in files_below(request.url):
-        _begin(upload, request, f"{request.file.path}/{path}")
-        fetch(url, upload.write)
+def _begin_below(upload: Upload, request: pfs_pb2.PutFileRequest, path: str) -> None:
+    """Begin a file at this path below the one that the request names."""
+    _begin(upload, request, f"{request.file.path}/{path}")
 
 
 def _begin(upload: Upload, request: pfs_pb2.PutFileRequest, path: str | None = None) -> None:

@@ -14,6 +14,7 @@ from functools import partial
 import grpc
 
 from pachproto import pfs_pb2
+from pfsd import pfsurls
 from pfsd.clouds import is_object
 from pfsd.errors import InvalidError
 from tools.pachctl import download, sources
@@ -158,7 +159,7 @@ class _Transfer:
 
     def _copies(self, source: Source) -> Iterator[File]:
         """The files that a pfs:// URL names."""
-        place = sources.parse_pfs(source.text)
+        place = pfsurls.parse(source.text)
         daemon = self._daemon
         if place.address:
             daemon = self._connections.enter_context(connect(place.address))
