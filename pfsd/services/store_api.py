@@ -15,12 +15,13 @@ from pfsd.entries import Chunk, Entry
 from pfsd.errors import CorruptError, InvalidError
 from pfsd.objectstore import SIGNED_SECONDS
 from pfsd.root import FORMAT
-from pfsd.services import convert, listings, sessions_api
+from pfsd.services import convert, holding, listings, sessions_api
 from pfsd.services.threads import in_thread, stream_in_thread
 from pfsd.store import Store
 from pfsd.tree import HASH_BYTES
 from pfsd.trees import StoredTree, TreeChange, TreeUpload
 from pfsd.uploads import BulkUpload
+from pfsd.version import VERSION
 
 BATCH = 256
 """Nodes, or entries, to a message."""
@@ -38,7 +39,11 @@ class StoreService:
     async def Describe(self, _request: Empty, _context: Any) -> pfsd_pb2.StoreInfo:
         root = self._store.root
         info = pfsd_pb2.StoreInfo(
-            id=root.id, format=FORMAT, object_store=root.objects.url, spool=str(root.spool.resolve())
+            id=root.id,
+            format=FORMAT,
+            object_store=root.objects.url,
+            spool=str(root.spool.resolve()),
+            version=VERSION,
         )
         if isinstance(root.objects, CachedStore):
             info.cache_dir = str(root.objects.cache.directory.resolve())
@@ -215,6 +220,10 @@ class StoreService:
         return _tree_info(
             await in_thread(self._store.trees.merge_into, commit, changes, base=first.base, result=first.result)
         )
+
+    async def HoldCommit(self, request: pfs_pb2.StartCommitRequest, context: Any) -> AsyncIterator[pfs_pb2.Commit]:
+        async for commit in holding.hold(self._store, request, context):
+            yield commit
 
     async def FailCommit(self, request: pfsd_pb2.FailCommitRequest, _context: Any) -> Empty:
         self._store.commits.fail(request.commit.repo.name, request.commit.id, request.reason)
