@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,11 @@ from pfsd.references import as_operation
 from pfsd.repos import Repos
 from pfsd.root import Root
 from pfsd.staging import Staging
+
+_HELD = b"held "
+"""What the keys of the rows of held commits begin with."""
+
+log = logging.getLogger(__name__)
 
 
 class Commits:
@@ -122,11 +128,20 @@ class Commits:
 
     # --- starting and finishing
 
-    def start(self, repo: str, *, parent: str = "", branch: str = "", provenance: Sequence[CommitRef] = ()) -> Commit:
+    def start(
+        self,
+        repo: str,
+        *,
+        parent: str = "",
+        branch: str = "",
+        provenance: Sequence[CommitRef] = (),
+        held: bool = False,
+    ) -> Commit:
         """Start a commit. Its parent is `parent` (an id or branch) or else the branch's head, where there is one.
 
-        With a branch, the branch then points at the new commit. Raises NotFoundError, and StateError when the parent
-        is not finished.
+        With a branch, the branch then points at the new commit. A commit that is `held` belongs to somebody who
+        finishes or deletes it, or else gives it up with `give_up`; the next start does that for him. Raises
+        NotFoundError, and StateError when the parent is not finished.
         """
         parent = self._pinned(repo, parent)
         provenance = self._all_pinned(provenance)
@@ -134,6 +149,8 @@ class Commits:
             commit = self._new(repo, parent, branch, provenance)
             batch = self._db.batch()
             self._insert(batch, commit, branch)
+            if held:
+                batch.put("meta", _held_key(commit.id), b"")
             self._db.write(batch)
         self._root.changes.announce(repo)
         return commit
@@ -176,6 +193,7 @@ class Commits:
                 staging.discard(batch)
                 self._grow(batch, commit.repo, added)
                 batch.put("commits", bytes.fromhex(commit.id), records.dump(finished))
+                self._let_go(batch, commit.id)
                 self._db.write(batch, sync=True)
             self._repos.areas.forget(commit.id)
         self._root.changes.announce(commit.repo)
@@ -265,6 +283,7 @@ class Commits:
             commit_id = bytes.fromhex(commit.id)
             batch = self._db.batch()
             staging.discard(batch)
+            self._let_go(batch, commit.id)
             batch.delete("commits", commit_id)
             batch.delete("history", commit.repo.encode() + b"\0" + commit.sequence.to_bytes(8, "big"))
             for ref in commit.provenance:
@@ -277,6 +296,26 @@ class Commits:
             self._db.write(batch, sync=True)
             self._repos.areas.forget(commit.id)
         self._root.changes.announce(commit.repo)
+
+    def give_up(self, repo: str, commit_id: str) -> None:
+        """Delete a commit that is held and whose holder has gone; nothing where it is not held any more."""
+        if self._db.get("meta", _held_key(commit_id)) is None:
+            return
+        try:
+            self.delete(repo, commit_id)
+            return
+        except NotFoundError as error:  # it went with its repo
+            log.info("nothing is left of commit %s: %s", commit_id, error)
+        except StateError as error:  # other commits come from it
+            log.warning("commit %s/%s was given up by its client, and stays open: %s", repo, commit_id, error)
+        batch = self._db.batch()
+        self._let_go(batch, commit_id)
+        self._db.write(batch)
+
+    def _let_go(self, batch: Batch, commit_id: str) -> None:
+        """Let nobody hold a commit any more."""
+        if self._db.get("meta", _held_key(commit_id)) is not None:
+            batch.delete("meta", _held_key(commit_id))
 
     def fail(self, repo: str, name: str, reason: str) -> None:
         """Note that an open commit will never finish, and why; raises StateError when it is finished."""
@@ -399,6 +438,10 @@ class Commits:
                 batch.delete_prefix("staging", area)
                 self._db.write(batch)
             start = area + b"\xff"  # above every key of the area: a path's first byte is never 0xff in UTF-8
+        for key, _ in list(self._db.scan("meta", _HELD)):  # whoever held them was cut off
+            commit_id = key[len(_HELD) :].hex()
+            commit = self._load(commit_id)
+            self.give_up("" if commit is None else commit.repo, commit_id)
 
     # --- branches
 
@@ -432,6 +475,10 @@ class Commits:
             batch.delete("branches", key)
             self._db.write(batch, sync=True)
         self._root.changes.announce(repo)
+
+
+def _held_key(commit_id: str) -> bytes:
+    return _HELD + bytes.fromhex(commit_id)
 
 
 def _branch_key(repo: str, branch: str) -> bytes:

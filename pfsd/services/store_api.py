@@ -17,7 +17,7 @@ from pfsd.files import Difference, Found
 from pfsd.objectstore import SIGNED_SECONDS
 from pfsd.records import Commit
 from pfsd.root import FORMAT
-from pfsd.services import convert, listings, sessions_api
+from pfsd.services import convert, holding, listings, sessions_api
 from pfsd.services.reading import Find, each_reading, stream_reading
 from pfsd.services.room import room
 from pfsd.services.threads import CHANGE, LOOKUP, READ, UPKEEP, WALK, WRITE, in_thread, in_turn
@@ -25,6 +25,7 @@ from pfsd.store import Store
 from pfsd.tree import HASH_BYTES
 from pfsd.trees import StoredTree, TreeChange, TreeUpload
 from pfsd.uploads import BulkUpload, FilePart
+from pfsd.version import VERSION
 
 BATCH = 256
 """Nodes, or entries, to a message."""
@@ -45,7 +46,11 @@ class StoreService:
     def _describe(self) -> pfsd_pb2.StoreInfo:
         root = self._store.root
         info = pfsd_pb2.StoreInfo(
-            id=root.id, format=FORMAT, object_store=root.objects.url, spool=str(root.spool.resolve())
+            id=root.id,
+            format=FORMAT,
+            object_store=root.objects.url,
+            spool=str(root.spool.resolve()),
+            version=VERSION,
         )
         if isinstance(root.objects, CachedStore):
             info.cache_dir = str(root.objects.cache.directory.resolve())
@@ -251,6 +256,10 @@ class StoreService:
         commit = await in_thread(LOOKUP, self._store.commits.resolve, first.commit.repo.name, first.commit.id)
         merge = self._store.trees.merge_into
         return _tree_info(await in_turn(commit.id, merge, commit, changes, base=first.base, result=first.result))
+
+    async def HoldCommit(self, request: pfs_pb2.StartCommitRequest, context: Any) -> AsyncIterator[pfs_pb2.Commit]:
+        async for commit in holding.hold(self._store, request, context):
+            yield commit
 
     async def FailCommit(self, request: pfsd_pb2.FailCommitRequest, _context: Any) -> Empty:
         name = request.commit
