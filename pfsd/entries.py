@@ -144,8 +144,16 @@ def dir_entry(nodes: NodeReader, root: bytes) -> DirEntry:
 # --- chunk lists -----------------------------------------------------------------------------------------
 
 
+def decode_listed(value: bytes) -> Chunk:
+    """The chunk that a value of a chunk list names; raises CorruptError when it is none."""
+    try:
+        return Chunk(value[:HASH_BYTES], varint.decode(value, HASH_BYTES)[0])
+    except IndexError:
+        raise CorruptError("a list of chunks can't be decoded") from None
+
+
 def _measure_chunk(value: bytes) -> Summary:
-    return varint.decode(value, HASH_BYTES)[0], 1, 0
+    return decode_listed(value).size, 1, 0
 
 
 def file_entry(nodes: NodeStore, chunks: Iterable[Chunk]) -> FileEntry:
@@ -215,5 +223,5 @@ def chunks_from(nodes: NodeReader, entry: FileEntry, offset: int = 0) -> Iterato
             start += chunk.size
         return
     for key, value in tree.items(nodes, entry.chunk_root, (offset + 1).to_bytes(8, "big")):
-        size = varint.decode(value, HASH_BYTES)[0]
-        yield int.from_bytes(key, "big") - size, Chunk(value[:HASH_BYTES], size)
+        chunk = decode_listed(value)
+        yield int.from_bytes(key, "big") - chunk.size, chunk

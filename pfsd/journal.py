@@ -12,6 +12,7 @@ import os
 import pathlib
 
 from pfsd.disk import write_all
+from pfsd.errors import CorruptError, shown
 from pfsd.kv import Batch, Database
 
 ROW_BYTES = 64 << 10
@@ -20,6 +21,9 @@ PACK_BYTES = 1 << 20
 """Bytes of one pack that the journal holds at most."""
 
 _OFFSET_BYTES = 8
+_KEY_BYTES = 16 + _OFFSET_BYTES
+_LAST_OFFSET = 1 << 40
+"""No pack is so large."""
 
 
 class PackJournal:
@@ -52,13 +56,16 @@ class PackJournal:
 def restore(database: Database, spool: pathlib.Path) -> None:
     """Write what the journal holds back into the packs of the spool, synced, and empty it.
 
-    Rows of packs that are sealed by now, and so no longer in the spool, are dropped.
+    Rows of packs that are sealed by now, and so no longer in the spool, are dropped. Raises CorruptError for a row that
+    can't be of a pack.
     """
     batch = database.batch()
     opened: dict[str, int | None] = {}
     try:
         for key, data in database.scan("journal", b""):
             pack, offset = key[:-_OFFSET_BYTES].hex(), int.from_bytes(key[-_OFFSET_BYTES:], "big")
+            if len(key) != _KEY_BYTES or offset > _LAST_OFFSET:
+                raise CorruptError(f"the journal has a row that belongs to no pack: {shown(key.hex())}")
             if pack not in opened:
                 opened[pack] = _open(spool / pack)
             fd = opened[pack]

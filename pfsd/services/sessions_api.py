@@ -61,7 +61,10 @@ async def attach(
     queue: asyncio.Queue[pfsd_pb2.MountRequest | None] = asyncio.Queue()
 
     def tell(request: Request) -> None:
-        loop.call_soon_threadsafe(queue.put_nowait, _message(request))
+        try:
+            loop.call_soon_threadsafe(queue.put_nowait, _message(request))
+        except RuntimeError:  # the loop has closed, and with it the mount's stream
+            pass
 
     session = Session(first.attach.session, tell)
     session.writes.update(first.attach.writes)
@@ -71,6 +74,7 @@ async def attach(
     try:
         while (request := await queue.get()) is not None:
             yield request
+        await listening  # has ended, or failed
     finally:
         listening.cancel()
         sessions.detach(session)

@@ -46,7 +46,7 @@ def fetch(url: str, write: Callable[[bytes], None]) -> None:
         for block in clouds.objects(place).blocks(place):
             write(block)
         return
-    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+    if url.partition(":")[0].strip().lower() not in ("http", "https"):
         known = ", ".join(clouds.SCHEMES)
         raise InvalidError(f"the URL {url} can't be put: only http, https and {known} are known to this version")
     try:
