@@ -84,6 +84,11 @@ class FormatError(PfsError):
     """A root that was written by a newer version, or that is not one."""
 
 
+def shown(text: str, most: int = 80) -> str:
+    """A text as a sentence quotes it, cut where it is long."""
+    return repr(text) if len(text) <= most else f"{text[:most]!r}... ({len(text)} characters)"
+
+
 def leaves(group: BaseException) -> list[BaseException]:
     """The errors in a group, and in the groups in it."""
     if not isinstance(group, BaseExceptionGroup):

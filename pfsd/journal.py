@@ -14,6 +14,7 @@ import pathlib
 import stat
 
 from pfsd.disk import disk_error, write_all
+from pfsd.errors import CorruptError, shown
 from pfsd.kv import Batch, Database
 
 ROW_BYTES = 64 << 10
@@ -22,6 +23,9 @@ PACK_BYTES = 1 << 20
 """Bytes of one pack that the journal holds at most."""
 
 _OFFSET_BYTES = 8
+_KEY_BYTES = 16 + _OFFSET_BYTES
+_LAST_OFFSET = 1 << 40
+"""No pack is so large."""
 
 
 class PackJournal:
@@ -55,13 +59,16 @@ def restore(database: Database, spool: pathlib.Path) -> None:
     """Write what the journal holds back into the packs of the spool, synced, and empty it.
 
     Rows of packs that are sealed by now, and so no longer in the spool, are dropped; so are those of what is no pack.
-    Raises FullError, and DiskError when the disk fails: the journal stays then.
+    Raises FullError, and DiskError when the disk fails: the journal stays then. CorruptError for a row that can't be of
+    a pack.
     """
     batch = database.batch()
     opened: dict[str, int | None] = {}
     try:
         for key, data in database.scan("journal", b""):
             pack, offset = key[:-_OFFSET_BYTES].hex(), int.from_bytes(key[-_OFFSET_BYTES:], "big")
+            if len(key) != _KEY_BYTES or offset > _LAST_OFFSET:
+                raise CorruptError(f"the journal has a row that belongs to no pack: {shown(key.hex())}")
             if pack not in opened:
                 opened[pack] = _open(spool / pack)
             fd = opened[pack]

@@ -122,7 +122,7 @@ def parent_of(data: bytes) -> str | None:
 def _fields(data: bytes) -> dict[str, Any]:
     try:
         fields = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptError(f"a record in the metadata is damaged: {error}") from error
     if not isinstance(fields, dict):
         raise CorruptError("a record in the metadata is damaged: it is not an object")

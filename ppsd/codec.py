@@ -43,7 +43,7 @@ def load(kind: type[T], data: bytes, version: int) -> T:
         if upgraded is not None and written < version:
             fields = upgraded(fields, written)
         return typing.cast(T, _build(kind, fields))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
         raise CorruptError(f"a {kind.__name__} can't be decoded: {error}") from None
 
 

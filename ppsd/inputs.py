@@ -245,9 +245,9 @@ def _cron(pipeline: str, cron: pps_pb2.CronInput, where: str) -> AtomSpec:
     if cron.commit:
         raise InvalidError(f"{where}.commit is set by jobs: leave it out")
     schedules.check(cron.spec, f"{where}.spec")
-    start_ns = cron.start.ToNanoseconds() if cron.HasField("start") else 0
-    if start_ns < 0:
-        raise InvalidError(f"{where}.start should not lie before 1970")
+    start_ns = cron.start.seconds * schedules.SECOND_NS + cron.start.nanos if cron.HasField("start") else 0
+    if not 0 <= start_ns <= schedules.LAST_NS:
+        raise InvalidError(f"{where}.start should not lie before 1970 or in the far future")
     repo = cron.repo or f"{pipeline}_{cron.name}"
     return AtomSpec(cron.name, repo, DEFAULT_BRANCH, CRON_GLOB, cron=Schedule(cron.spec, start_ns))
 

@@ -110,8 +110,8 @@ def parse(url: str, scheme: str = "") -> Place:
     """What an address names, in the one kind of store that `scheme` says, or in any; raises InvalidError."""
     try:
         parts = urllib.parse.urlsplit(url, allow_fragments=False)
-    except ValueError:  # what it says may quote what nobody should see
-        raise InvalidError(f"{url} is no URL") from None
+    except ValueError:  # brackets, or characters that only look like others
+        parts = urllib.parse.SplitResult("", "", "", "", "")
     found = _ALIASES.get(parts.scheme, parts.scheme)
     kind = _KINDS.get(found)
     if kind is None or not parts.netloc or "@" in parts.netloc or scheme not in ("", found):
