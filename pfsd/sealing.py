@@ -81,17 +81,17 @@ class Sealing(Generic[T]):
     def wait_for_room(self) -> None:
         """Return once less than `depth` items are on their way.
 
-        Raises UnavailableError after ROOM_SECONDS, and at once what keeps them from being sealed where that is
-        nothing outside, such as a full disk.
+        Raises UnavailableError after ROOM_SECONDS and once it is closed, and at once what keeps them from being sealed
+        where that is nothing outside, such as a full disk.
         """
-        if len(self._pending) < self._depth:
+        if len(self._pending) < self._depth and not self._closing.is_set():
             return
         with self._changed:
             self._changed.wait_for(lambda: len(self._pending) < self._depth or self._is_stuck(), ROOM_SECONDS)
-            if len(self._pending) < self._depth:
-                return
             if self._closing.is_set():
                 raise UnavailableError("no more is taken: pfsd is being stopped")
+            if len(self._pending) < self._depth:
+                return
             text = (
                 f"{len(self._pending)} packs wait to be stored, and no more are taken until they are: "
                 f"{self._trouble or 'the object store is slow'}"
