@@ -56,6 +56,9 @@ _OURS = re.compile(r"[0-9a-f]{32}\.[0-9]+|\.[0-9a-f]{24}")
 """Names of blocks, and of those that are being written."""
 
 
+_TOP = re.compile(r"state|locks|[0-9a-f]{2}")
+
+
 class Lock(enum.Enum):
     """How a lock was come by."""
 
@@ -241,6 +244,13 @@ class BlockFiles:
             with self._lock:
                 self._counted.bytes = 0
                 self._write_counters(held=total)
+
+    def name_strangers(self) -> None:
+        """Say in the log what in the directory is none of ours."""
+        for path in (*self.directory.iterdir(), *self.directory.glob("??/*")):
+            is_top = path.parent == self.directory
+            if not (_TOP if is_top else _OURS).fullmatch(path.name):
+                self._leave(path)
 
     def _leave(self, path: pathlib.Path) -> None:
         """Say, once, that a file is none of ours."""

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Protocol, cast
 
 from pfsd.disk import disk_error, fsync_directory, make_directory, read_error
 from pfsd.errors import CorruptError, UnavailableError
+from pfsd.packs import sealed_name
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +99,10 @@ def open_object(store: ObjectStore, name: str) -> BinaryIO:
     return cast(BinaryIO, io.BufferedReader(_ObjectFile(store, name), READ_BYTES))
 
 
+MOVING = "moving"
+"""The name of a pack on its way from or to a remote store, beside those that are here."""
+
+
 class LocalObjectStore:
     """Objects as files below a directory."""
 
@@ -116,6 +121,11 @@ class LocalObjectStore:
         self._synced: set[pathlib.Path] = set()
         """Directories whose names are durable."""
         self._is_closed = False
+        for path in directory.iterdir():
+            if path.name not in ("packs", MOVING):
+                log.warning("%s is none of ours: it is left alone", path)
+        for name in self.names("packs"):
+            sealed_name(name)
 
     def put_file(self, name: str, source: pathlib.Path) -> None:
         target = self._directory / name

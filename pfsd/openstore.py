@@ -63,6 +63,7 @@ def open_store(directory: pathlib.Path, owner: str, options: StorageOptions) -> 
             f"pachctl migrate --root {directory} --object-store {wanted} moves them"
         )
     cache = BlockCache(options.cache_directory or directory / "cache", options.cache_bytes)
+    cache.files.name_strangers()
     from pfsd.s3store import S3ObjectStore
 
     store = S3ObjectStore(wanted)

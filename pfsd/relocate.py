@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pfsd import root
 from pfsd.errors import CorruptError, FormatError, InvalidError, StateError
-from pfsd.objectstore import READ_BYTES, LocalObjectStore, open_object
+from pfsd.objectstore import MOVING, READ_BYTES, LocalObjectStore, open_object
 from pfsd.openstore import forget_url, record_url, recorded_url
 from pfsd.packs import sealed_name
 
@@ -63,7 +63,7 @@ def _stores(directory: pathlib.Path, url: str, owner: str) -> Iterator[tuple[S3O
 
 
 def _move(directory: pathlib.Path, url: str, owner: str) -> int:
-    moving = directory / "objects" / "moving"
+    moving = directory / "objects" / MOVING
     with _stores(directory, url, owner) as (store, local):
         names = [name for name in local.names("packs") if sealed_name(name)]
         for name in names:
@@ -82,7 +82,7 @@ def _move(directory: pathlib.Path, url: str, owner: str) -> int:
 
 
 def _move_back(directory: pathlib.Path, url: str, owner: str) -> int:
-    moving = directory / "objects" / "moving"
+    moving = directory / "objects" / MOVING
     with _stores(directory, url, owner) as (store, local):
         names = [name for name in store.names("packs") if sealed_name(name)]
         for name in names:

@@ -106,14 +106,14 @@ class Sealing(Generic[T]):
         """Return once less than `depth` + ROOM_BESIDE items are on their way.
 
         So a thread waits for room only where many have begun to write since they saw that there `has_room`. Raises
-        `no_room` after ROOM_SECONDS, and at once where it `is_stuck`.
+        `no_room` after ROOM_SECONDS, and at once where it is closed or it would have to wait while it `is_stuck`.
         """
         most = self._depth + ROOM_BESIDE
-        if len(self._pending) < most:
+        if len(self._pending) < most and not self._closing.is_set():
             return
         with self._changed:
             self._changed.wait_for(lambda: len(self._pending) < most or self.is_stuck, ROOM_SECONDS)
-            if len(self._pending) >= most:
+            if self._closing.is_set() or len(self._pending) >= most:
                 raise self.no_room()
 
     def close(self) -> None:
