@@ -35,7 +35,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def enter_private_namespace() -> None:
     """Move this process to a mount namespace whose mounts no other process sees, and see to it that /pfs
-    exists and that nothing is mounted there.
+    exists and can be mounted on.
 
     Call it before the process starts threads. As another user than root the process enters a user namespace
     too, as itself, which is what lets it mount. Raises UnavailableError where the system does not allow it.
@@ -46,7 +46,8 @@ def enter_private_namespace() -> None:
     _make_pfs(os.geteuid())
     enter_own_namespace()
     try:
-        detach(PFS)
+        # What goes by itself is mounted over: in its place, our own mount would be taken for it and go instead.
+        detach(PFS, following=False)
     except UnavailableError as error:  # in a user namespace: then it is mounted over
         log.debug("what others have mounted stays: %s", error)
 

@@ -69,8 +69,9 @@ def _drop_gone(outside: Outside, copied: dict[int, _Identity]) -> None:
     """Unmount those copies that have no original any more, and forget them."""
     there = Counter(map(_identity, outside.present()))
     here = present()
-    left = {mount.number for mount in here}
-    for number in [number for number in copied if number not in left]:  # the kernel has followed already
+    left = {mount.number: _identity(mount) for mount in here}
+    # Those that went otherwise; numbers are used again.
+    for number in [number for number, identity in copied.items() if left.get(number) != identity]:
         del copied[number]
     surplus = Counter(copied.values()) - there
     covered: set[str] = set()

@@ -97,7 +97,9 @@ async def _beside(options: Options, view: JobView) -> AsyncIterator[Place]:
 @asynccontextmanager
 async def _mounted(options: Options, view: JobView, mount_options: frozenset[str] | set[str]) -> AsyncIterator[None]:
     where = options.mountpoint
-    async with mounted(view, where, options={"fsname=pfsd", *mount_options}), view.pipes.running(where):
+    # In a namespace of one's own, what others have there is only a copy.
+    shown_as = {"fsname=pfsd", *mount_options}
+    async with mounted(view, where, options=shown_as, over=not options.runner), view.pipes.running(where):
         await trio.to_thread.run_sync(bind, str(options.scratch), os.path.join(where, OUT))
         yield
 

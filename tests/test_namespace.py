@@ -48,17 +48,20 @@ class Host:
     def work(self) -> list[int]:
         """Have workers compute something; they stay, and what started their user code does."""
         self.daemon.create_repo("in")
-        self.daemon.pps.CreatePipeline(spec())
+        self.daemon.pps.CreatePipeline(spec(parallelism_spec={"constant": 1}))
         flush(self.daemon, self.daemon.commit_files("in", {"a": b"a"}))
         found = workers(self.daemon)
-        assert found
-        return [pid for worker in found for pid in (worker, *below(worker))]
+        assert len(found) == 1
+        pids = [pid for worker in found for pid in (worker, *below(worker))]
+        assert len(pids) == 3  # worker, runner, and the first process of the user code's namespace
+        return pids
 
 
 def below(pid: int) -> list[int]:
     """All processes that descend from one."""
-    children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [one for child in map(int, children) for one in (child, *below(child))]
+    files = pathlib.Path(f"/proc/{pid}/task").glob("*/children")
+    children = [int(word) for file in files for word in file.read_text().split()]
+    return [one for child in children for one in (child, *below(child))]
 
 
 def seen(pids: list[int], path: pathlib.Path) -> list[int]:
@@ -134,10 +137,26 @@ def test_what_is_mounted_at_pfs_is_neither_in_the_way_nor_kept(host: Host) -> No
     devices = {host.run("stat", "-c", "%d", path).strip() for path in ("/pfs", "/pfs/out")}
     assert host.run("ls", "/pfs").split() == ["in", "out"]
     assert host.run("ls", "-A", "/pfs/out", "/pfs/in").split() == ["/pfs/in:", "/pfs/out:"]
-    held = {device for pid in pids for device in _devices(pid)}
-    assert not devices & held
     host.run("umount", "/pfs/out")
     host.run("umount", "/pfs")
+    until(lambda: not any(devices & _devices(pid) for pid in pids))
+    given = flush(host.daemon, host.daemon.commit_files("in", {"b": b"b"}))
+    assert host.daemon.get(given[0].commit, "b") == b"B"
+
+
+def test_workers_begin_and_go_on_where_repositories_are_mounted_at_pfs(host: Host) -> None:
+    process = host.mount_repositories(pathlib.Path("/pfs"))
+    try:
+        host.work()
+        host.run("umount", "/pfs")
+        assert process.wait(WAIT_SECONDS) == 0
+        given = flush(host.daemon, host.daemon.commit_files("in", {"b": b"b"}))
+        assert host.daemon.get(given[0].commit, "b") == b"B"
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
 
 
 def test_what_workers_mount_shows_nowhere_else(host: Host) -> None:
