@@ -190,7 +190,7 @@ static bool state_is_sound(const struct json_state *state)
 static const char *open_container(struct json_state *state, bool is_object)
 {
     if (state->depth == JSON_MAX_DEPTH)
-        return "it is nested too deeply";
+        return "it is nested more deeply";
     uint8_t bit = (uint8_t)(1 << state->depth % 8);
     uint8_t *byte = &state->is_object[state->depth / 8];
     *byte = is_object ? *byte | bit : *byte & (uint8_t)~bit;

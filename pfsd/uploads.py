@@ -22,7 +22,7 @@ from pfsd.paths import Path, join
 from pfsd.records import Commit
 from pfsd.references import noted
 from pfsd.root import Root
-from pfsd.split import Delimiter, Splitter
+from pfsd.split import Delimiter, Part, Splitter
 from pfsd.staging import Staging, Write
 
 INLINE_BYTES = 4096
@@ -410,6 +410,7 @@ class _SplitSink:
         self._path = path
         self._splitter = splitter
         self._steps = steps
+        self._sink: FileSink | None = None
 
     def write(self, data: bytes) -> None:
         self._store(self._splitter.write(data))
@@ -417,11 +418,14 @@ class _SplitSink:
     def finish(self) -> None:
         self._store(self._splitter.finish())
 
-    def _store(self, files: Iterator[bytes]) -> None:
-        for data in files:
-            sink = FileSink(self._root, self._path)
-            sink.write(data)
-            self._steps.add(_Step(self._path, sink.finish(), is_numbered=True))
+    def _store(self, parts: Iterator[Part]) -> None:
+        for part in parts:
+            if self._sink is None:
+                self._sink = FileSink(self._root, self._path)
+            self._sink.write(part.data)
+            if part.ends_file:
+                self._steps.add(_Step(self._path, self._sink.finish(), is_numbered=True))
+                self._sink = None
 
 
 @dataclass(frozen=True, slots=True)
