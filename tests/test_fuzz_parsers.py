@@ -25,7 +25,7 @@ from pfsd.fsck_packs import parse_row
 from pfsd.kv import Database
 from pfsd.packs import location
 from pfsd.services import urls
-from pfsd.split import Delimiter, Splitter
+from pfsd.split import Delimiter, Part, Splitter
 from ppsd import codec, cron, durations, egress, quantities, schedules, spec, specjson
 from ppsd.records import FORM, JobRecord, PipelineRecord, ProgressRecord
 from tests.fuzzing import WEIRD, examples
@@ -251,7 +251,7 @@ def test_absurd_records(data: bytes) -> None:
 def test_splitting(pieces: list[bytes], delimiter: Delimiter, datums: int, size: int) -> None:
     splitter = Splitter(delimiter, datums, size)
 
-    def run(given: list[bytes]) -> list[bytes]:
+    def run(given: list[bytes]) -> list[Part]:
         return [file for data in given for file in splitter.write(data)] + list(splitter.finish())
 
     fits(run, pieces, InvalidError)

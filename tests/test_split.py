@@ -98,7 +98,7 @@ def model(data: bytes) -> list[str]:
     """The values in a stream by Python's own reader; raises ValueError where it finds something else."""
     text = data.decode()
     decoder = json.JSONDecoder(parse_constant=refuse)
-    found = []
+    found: list[str] = []
     at = 0
     while True:
         while at < len(text) and text[at] in " \t\r\n":
