@@ -64,9 +64,13 @@ class Changes:
 
     def announce(self, *repos: str, moved: bool = False) -> None:
         """Wake all who wait for these repos. `moved` says that their provenance may have been another before."""
-        names = frozenset(repos)
-        for name in names:
+        for name in set(repos):
             self._changed(name)
+        self.wake(repos, moved=moved)
+
+    def wake(self, repos: Iterable[str], *, moved: bool = False) -> None:
+        """Wake all who wait for these repos, where what is said of them changed but not they themselves."""
+        names = frozenset(repos)
         interests: set[_Interest] = {_EVERYTHING}
         for name in names:
             interests |= {_Interest(name, False), _Interest(name, True)}

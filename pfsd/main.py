@@ -22,6 +22,7 @@ from pfsd.ending import end_in_time, end_now
 from pfsd.errors import PfsError, leaves
 from pfsd.mounting import repository_mount
 from pfsd.openstore import StorageOptions
+from pfsd.redact import log_to_stderr
 from pfsd.server import Server
 from pfsd.services import threads
 from pfsd.services.core import core_services
@@ -93,10 +94,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon; returns its exit status: 0, or 1 after an error that stderr tells in one sentence."""
     args = parser().parse_args(argv)
-    logging.basicConfig(
-        level=logging.INFO if args.verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    log_to_stderr(logging.INFO if args.verbose else logging.WARNING)
     sys.setrecursionlimit(RECURSION_LIMIT)
     sys.setswitchinterval(SWITCH_SECONDS)
     libc = ctypes.CDLL(None)
@@ -137,7 +135,7 @@ async def serve_until(stopping: trio.Event, args: argparse.Namespace) -> None:
     store = await trio.to_thread.run_sync(Store, args.root, options)
     server = Server(args.listen)
     try:
-        server.add(core_services(store))
+        server.add(core_services(store, lambda: server.address))
         async with AsyncExitStack() as stack:
             nursery = await stack.enter_async_context(trio.open_nursery())
             pipelines = None

@@ -91,9 +91,12 @@ def encode_node(node: Node) -> bytes:
 def decode_node(data: bytes) -> Node:
     """The node of these bytes; raises CorruptError when they are not one."""
     try:
-        return Node(*_core.decode_node(data))
+        node = Node(*_core.decode_node(data))
     except ValueError as error:
         raise CorruptError(str(error)) from None
+    if node.level and (not node.keys or min(map(len, node.values)) <= HASH_BYTES):
+        raise CorruptError("a tree node lacks the nodes below it")
+    return node
 
 
 def node_hash(data: bytes) -> bytes:
@@ -112,10 +115,13 @@ def load(nodes: NodeReader, root: bytes) -> Node:
 
 
 def decode_summary(value: bytes) -> Summary:
-    """The sums in a value above level 0."""
-    a, at = varint.decode(value, HASH_BYTES)
-    b, at = varint.decode(value, at)
-    c, at = varint.decode(value, at)
+    """The sums in a value above level 0; raises CorruptError."""
+    try:
+        a, at = varint.decode(value, HASH_BYTES)
+        b, at = varint.decode(value, at)
+        c, at = varint.decode(value, at)
+    except IndexError:
+        raise CorruptError("a tree node's sums can't be decoded") from None
     return a, b, c
 
 

@@ -67,7 +67,7 @@ class TreeUpload:
         parts = paths.parse_file(path)
         if self._sink is None or parts != self._path:
             self._end()
-            self._path, self._sink = parts, FileSink(self._root)
+            self._path, self._sink = parts, FileSink(self._root, parts)
         self._sink.write(data)
         self._bytes += len(data)
 

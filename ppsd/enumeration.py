@@ -11,7 +11,7 @@ import trio
 from pfsd.errors import NotFoundError
 from ppsd import datums, inputs
 from ppsd.datums import AtomChange, Datum, Matches
-from ppsd.filesystem import CommitRef, FileSystem
+from ppsd.filesystem import CommitRef, FileSystem, Glob
 from ppsd.records import JobRecord, MergeRecord
 
 T = TypeVar("T")
@@ -69,10 +69,11 @@ class _Lists:
         self._input = job.spec.input
         self._files = files
         self._wanted = [
-            (commit, atom.glob) for commit, atom in zip(job.inputs, inputs.atoms(job.spec.input), strict=True)
+            (commit, Glob(atom.glob, atom.recursive))
+            for commit, atom in zip(job.inputs, inputs.atoms(job.spec.input), strict=True)
         ]
-        self._matches: dict[tuple[CommitRef, str], Matches] = {}
-        self._changes: dict[tuple[CommitRef, CommitRef, str], AtomChange] = {}
+        self._matches: dict[tuple[CommitRef, Glob], Matches] = {}
+        self._changes: dict[tuple[CommitRef, CommitRef, Glob], AtomChange] = {}
 
     async def all(self) -> list[Matches]:
         """All matches of each atom."""
@@ -91,13 +92,13 @@ class _Lists:
                 found[place] = await _computed(_with_kept, found[place], matches)
         return found
 
-    async def _listed(self, commit: CommitRef, glob: str) -> Matches:
+    async def _listed(self, commit: CommitRef, glob: Glob) -> Matches:
         key = (commit, glob)
         if key not in self._matches:
             self._matches[key] = await self._files.glob_entries(commit, glob)
         return self._matches[key]
 
-    async def _changed(self, old: CommitRef, new: CommitRef, glob: str) -> AtomChange:
+    async def _changed(self, old: CommitRef, new: CommitRef, glob: Glob) -> AtomChange:
         key = (old, new, glob)
         if key not in self._changes:
             found = await self._files.glob_changes(old, new, glob)

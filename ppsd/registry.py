@@ -11,10 +11,13 @@ from dataclasses import replace
 
 import trio
 
+from pfsd import derivations
+from pfsd.derivations import Derivation
 from pfsd.errors import NotFoundError, UnavailableError
-from ppsd import codec, records
+from ppsd import codec, inputs, records
 from ppsd.filesystem import CommitRef, FileSystem
 from ppsd.records import FORM, JobRecord, JobState, PipelineRecord, ProgressRecord
+from ppsd.spec import PipelineSpec
 
 TODO_BATCH = 4096
 """Datums to a record of those that a job has to compute."""
@@ -43,7 +46,13 @@ class Registry:
             job = await self._stored_job(key.removeprefix(records.OPEN_JOBS))
             self._open[job.id] = job
         found = await self._files.scan_records(records.PIPELINES)
-        return [codec.load(PipelineRecord, data, FORM) for _, data in found]
+        pipelines = [codec.load(PipelineRecord, data, FORM) for _, data in found]
+        told = {key for key, _ in await self._files.scan_records(derivations.PREFIX)}
+        for one in pipelines:
+            if derivations.key(one.name) not in told:  # made by a version that did not tell
+                progress = await self.progress(one.name)
+                await self._files.write_records(_derived(one.spec, progress.cursors))
+        return pipelines
 
     def close(self) -> None:
         """Turn away all who wait for a job: its end will not be seen here."""
@@ -57,8 +66,15 @@ class Registry:
     async def put_pipeline(
         self, pipeline: PipelineRecord, progress: ProgressRecord | None = None, forget_inputs: bool = False
     ) -> None:
-        """Keep a pipeline, and with `progress` begin its course, `forget_inputs` as if it had had no job yet."""
+        """Keep a pipeline, and with `progress` begin its course, `forget_inputs` as if it had had no job yet.
+
+        The daemon is told in the same step what its repo is computed from, or that it is no more.
+        """
         put = {records.pipeline_key(pipeline.name): codec.dump(pipeline, FORM)}
+        if pipeline.deletion is not None:
+            put[derivations.key(pipeline.name)] = derivations.dump(Derivation())
+        elif progress is not None:
+            put |= _derived(pipeline.spec, progress.cursors)
         if progress is not None:
             put[records.progress_key(pipeline.name)] = codec.dump(progress, FORM)
             put[records.made_repo_key(pipeline.name)] = b""
@@ -78,7 +94,7 @@ class Registry:
             gone += [records.job_id_key(job.id) for job in await self.jobs(name)]
             below += [records.job_prefix(name), records.log_prefix(name), records.todo_prefix(name)]
         if repo:
-            gone.append(records.made_repo_key(name))
+            gone += [records.made_repo_key(name), derivations.key(name)]
         await self._files.write_records({}, gone, below)
 
     async def made_repo(self, name: str) -> bool:
@@ -134,13 +150,24 @@ class Registry:
         gone = [records.job_key(job.pipeline, job.id), records.job_id_key(job.id)]
         await self._files.write_records({}, gone, [records.todo_prefix(job.pipeline, job.id)])
 
-    async def update_job(self, job: JobRecord, progress: ProgressRecord | None = None, sync: bool = True) -> None:
-        """Keep what became of an open job; with `progress`, what its pipeline's became by it."""
+    async def update_job(
+        self,
+        job: JobRecord,
+        progress: ProgressRecord | None = None,
+        sync: bool = True,
+        taken: Sequence[str] | None = None,
+    ) -> None:
+        """Keep what became of an open job; with `progress`, what its pipeline's became by it.
+
+        `taken` are the pipeline's cursors, where the output of all up to these is started by now.
+        """
         if not job.state.final:
             self._open[job.id] = job
         put = {records.job_key(job.pipeline, job.id): codec.dump(job, FORM)}
         if progress is not None:
             put[records.progress_key(job.pipeline)] = codec.dump(progress, FORM)
+        if taken is not None:
+            put |= _derived(job.spec, taken)
         ended = [records.open_job_key(job.id)] if job.state.final else []
         with trio.CancelScope(shield=True):
             await self._files.write_records(put, ended, sync=sync)
@@ -230,6 +257,18 @@ class Registry:
             if found == key:
                 return data
         return None
+
+
+def _derived(spec: PipelineSpec, cursors: Sequence[str]) -> dict[str, bytes]:
+    """The record that tells the daemon from what a pipeline's repo is computed, and how far that is."""
+    sources = inputs.sources(spec.input)
+    seen = cursors or [source.from_commit for source in sources]
+    told = Derivation(
+        f"pipeline {spec.name}",
+        spec.output_branch,
+        tuple(derivations.Source(source.repo, source.branch, last) for source, last in zip(sources, seen, strict=True)),
+    )
+    return {derivations.key(spec.name): derivations.dump(told)}
 
 
 def ended(job: JobRecord, state: JobState, now_ns: int) -> JobRecord:

@@ -12,7 +12,8 @@ from google.protobuf.wrappers_pb2 import BytesValue
 
 from pachproto import pfs_pb2
 from pfsd import cancelling, entries
-from pfsd.entries import Entry
+from pfsd.entries import Entry, FileEntry
+from pfsd.errors import CorruptError, InvalidError
 from pfsd.records import Commit, CommitRef, Repo
 
 MESSAGE_BYTES = 1 << 20
@@ -24,6 +25,17 @@ PACKED_AT_ONCE = 500
 def timestamp(nanoseconds: int) -> Timestamp:
     """A time in nanoseconds since the epoch."""
     return Timestamp(seconds=nanoseconds // 10**9, nanos=nanoseconds % 10**9)
+
+
+def file_entry(data: bytes, what: str) -> FileEntry:
+    """The file's entry that a client sent; raises InvalidError, which names it as `what`, when it is none."""
+    try:
+        entry = entries.decode(data)
+    except CorruptError:
+        entry = entries.EMPTY_DIR
+    if not isinstance(entry, FileEntry):
+        raise InvalidError(f"{what} is not a file's entry")
+    return entry
 
 
 def repo_info(repo: Repo) -> pfs_pb2.RepoInfo:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from pachproto import edits_pb2
-from pfsd import entries, paths
+from pfsd import paths
 from pfsd.edits import Edits, MakeDirectory, Remove, Rename, Replace, Step
-from pfsd.entries import FileEntry
-from pfsd.errors import CorruptError, InvalidError
+from pfsd.errors import InvalidError
+from pfsd.services import convert
 from pfsd.services.threads import LOOKUP, in_thread, in_turn
 from pfsd.store import Store
 
@@ -37,15 +37,8 @@ def _step(message: edits_pb2.EditStep) -> Step:
         rename = message.rename
         return Rename(paths.parse(getattr(rename, "from")), paths.parse(rename.to), rename.no_replace)
     if kind == "replace":
-        return Replace(paths.parse_file(message.replace.path), _file(message.replace.entry))
+        return Replace(
+            paths.parse_file(message.replace.path),
+            convert.file_entry(message.replace.entry, f"what replaces {message.replace.path}"),
+        )
     raise InvalidError("an edit has a step without content")
-
-
-def _file(data: bytes) -> FileEntry:
-    try:
-        entry = entries.decode(data)
-    except CorruptError:
-        entry = entries.EMPTY_DIR
-    if not isinstance(entry, FileEntry):
-        raise InvalidError("an edit replaces a file by something that is not a file's entry")
-    return entry

@@ -71,10 +71,10 @@ def walked(store: Store, commit: Commit, path: str, *, recursive: bool, content_
             yield Listed(info)
 
 
-def globbed(store: Store, commit: Commit, pattern: str) -> Iterator[pfs_pb2.FileInfo]:
+def globbed(store: Store, commit: Commit, pattern: str, *, recursive: bool = False) -> Iterator[pfs_pb2.FileInfo]:
     """What matches a pattern; raises InvalidError when it is malformed."""
     name = convert.commit_name(commit.repo, commit.id)
-    for found in store.files.glob(commit, pattern):
+    for found in store.files.glob(commit, pattern, recursive=recursive):
         yield convert.file_info(name, paths.join(found.path) if found.path else "", found.entry)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
@@ -25,8 +25,10 @@ from pfsd.store import Store
 class PfsService:
     """The methods of `pfs.API`. All that they do with the store is done in threads."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, own_address: Callable[[], str]) -> None:
+        """`own_address` is where this daemon can be reached, once it serves."""
         self._store = store
+        self._own_address = own_address
 
     # --- repos
 
@@ -49,7 +51,7 @@ class PfsService:
 
     async def DeleteRepo(self, request: pfs_pb2.DeleteRepoRequest, _context: Any) -> Empty:
         if request.all:
-            await in_thread(UPKEEP, self._store.repos.delete_all)
+            await in_thread(UPKEEP, self._store.repos.delete_all, force=request.force)
         else:
             await in_thread(UPKEEP, self._store.repos.delete, request.repo.name, force=request.force)
         return Empty()
@@ -150,7 +152,7 @@ class PfsService:
     # --- files
 
     async def PutFile(self, requests: AsyncIterator[pfs_pb2.PutFileRequest], _context: Any) -> Empty:
-        put = Put(self._store)
+        put = Put(self._store, self._own_address())
         try:
             async for request in requests:
                 await put.take(request)

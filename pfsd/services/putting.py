@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 
 from pachproto import pfs_pb2
 from pfsd.errors import InvalidError
 from pfsd.records import Commit
 from pfsd.services.room import pieces, room
-from pfsd.services.threads import FETCH, WRITE, handing_over, in_thread, in_turn
-from pfsd.services.urls import fetch, files_below
+from pfsd.services.threads import WRITE, in_thread, in_turn
+from pfsd.services.urls import fetch, fetch_below
 from pfsd.split import Delimiter
 from pfsd.store import Store
 from pfsd.uploads import INLINE_BYTES, Upload
@@ -28,8 +27,10 @@ _DELIMITERS = {
 class Put:
     """One stream. What it holds goes with it."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, own_address: str) -> None:
+        """`own_address` is where this daemon can be reached."""
         self._store = store
+        self._own_address = own_address
         self._commit: Commit | None = None
         self._upload: Upload | None = None
         self._first: pfs_pb2.PutFileRequest | None = None
@@ -76,12 +77,11 @@ class Put:
     async def _fetch(self, request: pfs_pb2.PutFileRequest) -> None:
         """Put what the URL of a message leads to."""
         upload = await in_thread(WRITE, self._begin, request, begins_file=not request.recursive)
-        write = handing_over(WRITE, upload.write)
         if request.recursive:
-            begin = handing_over(WRITE, functools.partial(_begin, upload, request))
-            await in_thread(FETCH, _fetch_tree, request, begin, write)
+            begin = functools.partial(_begin_below, upload, request)
+            await fetch_below(request.url, begin, upload.write, self._own_address)
         else:
-            await in_thread(FETCH, fetch, request.url, write)
+            await fetch(request.url, upload.write, self._own_address)
 
     # --- in threads
 
@@ -115,11 +115,9 @@ class Put:
         return self._upload
 
 
-def _fetch_tree(request: pfs_pb2.PutFileRequest, begin: Callable[[str], None], write: Callable[[bytes], None]) -> None:
-    """Put all files below a URL at the same places below the path that the request names."""
-    for path, url in files_below(request.url):
-        begin(f"{request.file.path}/{path}")
-        fetch(url, write)
+def _begin_below(upload: Upload, request: pfs_pb2.PutFileRequest, path: str) -> None:
+    """Begin a file at this path below the one that the request names."""
+    _begin(upload, request, f"{request.file.path}/{path}")
 
 
 def _begin(upload: Upload, request: pfs_pb2.PutFileRequest, path: str | None = None) -> None:

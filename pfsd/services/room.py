@@ -14,16 +14,18 @@ PIECE_BYTES = 1 << 20
 
 
 async def room(store: Store) -> None:
-    """Return once packs on their way to the object store leave room; raises UnavailableError after ROOM_SECONDS."""
+    """Return once packs on their way to the object store leave room; raises why not after ROOM_SECONDS."""
     sealing = store.root.chunks.sealing
     deadline = time.monotonic() + ROOM_SECONDS
     while not sealing.has_room:
         left = deadline - time.monotonic()
-        if left <= 0:
+        if left <= 0 or sealing.is_stuck:
             raise sealing.no_room()
         pending = [asyncio.wrap_future(future) for future in sealing.pending()]
         if pending:
-            await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(pending, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            for future in done:
+                _ = future.cancelled() or future.exception()  # whoever waits for it is told; here only room counts
 
 
 def pieces(data: bytes) -> Iterator[bytes]:

@@ -84,7 +84,7 @@ async def attach(
         if queue.is_over:
             await asyncio.sleep(LEASE_SECONDS)  # what it was not told of, it does not rely on any more then
             raise BusyError(f"the mount takes no requests, and {QUEUED} of them wait: it has to attach anew")
-        await listening  # why it ended, where that was an error
+        await listening  # has ended, or failed
     finally:
         listening.cancel()
         sessions.detach(session)

@@ -9,12 +9,12 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
 
-from pfsd import errors
+from pfsd import errors, rpc
 from pfsd.services.sessions_api import caller_of, recalled
 from pfsd.services.threads import client_of_call
 
@@ -26,6 +26,9 @@ CALLS_OF_ONE = 20_000
 
 SAID_KEY = "pfsd-said"
 """In the trailing metadata where pfsd itself says UNAVAILABLE, of something behind it: grpc says so of pfsd."""
+
+MOST_DETAILS = 2000
+"""Bytes of a status's text. Clients refuse metadata of 8 KiB, in which each byte of the text may take three."""
 
 _CODES: dict[type[errors.PfsError], grpc.StatusCode] = {
     errors.NotFoundError: grpc.StatusCode.NOT_FOUND,
@@ -45,7 +48,7 @@ def code(error: errors.PfsError) -> grpc.StatusCode:
     for kind in type(error).__mro__:
         if kind in _CODES:
             return _CODES[kind]
-    return grpc.StatusCode.UNKNOWN
+    return grpc.StatusCode.FAILED_PRECONDITION
 
 
 def from_status(status: grpc.StatusCode, details: str) -> errors.PfsError:
@@ -62,7 +65,7 @@ def is_said(error: grpc.RpcError) -> bool:
 
 
 def wrap(method: MethodDescriptor, function: Any) -> Any:
-    """`function(request, context)` for the asyncio server, with its errors turned into statuses.
+    """`function(request, context)` for the asyncio server, with requests decoded and errors turned into statuses.
 
     `function` is a coroutine function, or an asynchronous generator function for a method that streams.
     """
@@ -72,7 +75,7 @@ def wrap(method: MethodDescriptor, function: Any) -> Any:
         async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
             try:
                 with _call_of(method, context):
-                    async for message in function(request, context):
+                    async for message in function(_decoded(method, request), context):
                         yield message
             except Exception as error:  # noqa: BLE001 (every defect is answered, and logged, here)
                 await _abort(context, method, error)
@@ -84,7 +87,8 @@ def wrap(method: MethodDescriptor, function: Any) -> Any:
         try:
             with _call_of(method, context), caller_of(context) as caller:
                 try:
-                    return await function(_whole(request, context) if method.client_streaming else request, context)
+                    given = _decoded(method, request)
+                    return await function(_whole(given, context) if method.client_streaming else given, context)
                 finally:
                     await recalled(caller)
         except Exception as error:  # noqa: BLE001 (every defect is answered, and logged, here)
@@ -131,6 +135,18 @@ def _counted(client: str) -> Iterator[None]:
             del _open_calls[client]
 
 
+def _decoded(method: MethodDescriptor, request: Any) -> Any:
+    """A method's request, or the iterator of its requests; raises InvalidError for what can't be decoded."""
+    if not method.client_streaming:
+        return rpc.decode(method, request)
+
+    async def messages() -> AsyncIterator[Any]:
+        async for data in request:
+            yield rpc.decode(method, data)
+
+    return messages()
+
+
 async def _whole(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
     """A client's messages; raises CancelledError instead of ending when the client went away.
 
@@ -146,14 +162,28 @@ async def _whole(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[An
 
 
 async def _abort(context: Any, method: MethodDescriptor, error: Exception) -> None:
+    found = errors.leaves(error)
+    if all(isinstance(leaf, errors.PfsError) for leaf in found):  # one, or a group of what went wrong side by side
+        error = cast(errors.PfsError, found[0])
     if isinstance(error, errors.UnavailableError):
-        await context.abort(code(error), str(error), ((SAID_KEY, "1"), *(context.trailing_metadata() or ())))
+        await context.abort(code(error), _details(error), ((SAID_KEY, "1"), *(context.trailing_metadata() or ())))
     if isinstance(error, errors.PfsError):
-        await context.abort(code(error), str(error))
+        await context.abort(code(error), _details(error))
     if isinstance(error, grpc.aio.AbortError):
         raise error
     if isinstance(error, grpc.aio.BaseError) and not isinstance(error, grpc.aio.UsageError | grpc.aio.InternalError):
         log.info("%s was cut off: %s", method.full_name, error)  # the server has stopped under it
         return
     log.error("%s failed", method.full_name, exc_info=error)
-    await context.abort(grpc.StatusCode.INTERNAL, f"a defect in pfsd: {type(error).__name__}: {error}; see its log")
+    text = f"a defect in pfsd: {type(error).__name__}: {error}"
+    await context.abort(grpc.StatusCode.INTERNAL, f"{_cut(text)}; see its log")
+
+
+def _details(error: errors.PfsError) -> str:
+    return _cut(str(error))
+
+
+def _cut(text: str) -> str:
+    """A text that fits into a status."""
+    data = text.encode(errors="replace")
+    return data.decode() if len(data) <= MOST_DETAILS else f"{data[:MOST_DETAILS].decode(errors='ignore')}..."

@@ -17,14 +17,15 @@ from pfsd.files import Difference, Found
 from pfsd.objectstore import SIGNED_SECONDS
 from pfsd.records import Commit
 from pfsd.root import FORMAT
-from pfsd.services import convert, listings, sessions_api
+from pfsd.services import convert, holding, listings, sessions_api
 from pfsd.services.reading import Find, each_reading, stream_reading
 from pfsd.services.room import room
 from pfsd.services.threads import CHANGE, LOOKUP, READ, UPKEEP, WALK, WRITE, in_thread, in_turn
 from pfsd.store import Store
 from pfsd.tree import HASH_BYTES
 from pfsd.trees import StoredTree, TreeChange, TreeUpload
-from pfsd.uploads import BulkUpload
+from pfsd.uploads import BulkUpload, FilePart
+from pfsd.version import VERSION
 
 BATCH = 256
 """Nodes, or entries, to a message."""
@@ -45,7 +46,11 @@ class StoreService:
     def _describe(self) -> pfsd_pb2.StoreInfo:
         root = self._store.root
         info = pfsd_pb2.StoreInfo(
-            id=root.id, format=FORMAT, object_store=root.objects.url, spool=str(root.spool.resolve())
+            id=root.id,
+            format=FORMAT,
+            object_store=root.objects.url,
+            spool=str(root.spool.resolve()),
+            version=VERSION,
         )
         if isinstance(root.objects, CachedStore):
             info.cache_dir = str(root.objects.cache.directory.resolve())
@@ -120,7 +125,7 @@ class StoreService:
             upload.close()
         finally:
             context.set_trailing_metadata(((FILES_KEY, str(upload.files if upload else 0)),))
-        return pfsd_pb2.PutFilesResponse(files=upload.files)
+        return pfsd_pb2.PutFilesResponse(files=upload.files, entries=map(entries.encode, upload.told))
 
     def _put_files(self, upload: BulkUpload | None, request: pfsd_pb2.PutFilesRequest) -> tuple[BulkUpload, bool]:
         """Store the files of a message; returns the upload, and whether they are staged too."""
@@ -128,8 +133,7 @@ class StoreService:
             commit = self._store.commits.resolve(request.commit.repo.name, request.commit.id)
             upload = self._store.files.bulk_upload(commit)
         for file in request.files:
-            chunks = [Chunk(chunk.hash, chunk.size) for chunk in file.chunks]
-            upload.add(file.path, file.overwrite, file.data, chunks, file.more, zeros=file.zeros)
+            upload.add(_part(file))
         return upload, upload.stage_at_once()
 
     async def ListFiles(self, request: pfsd_pb2.ListFilesRequest, _context: Any) -> AsyncIterator[pfsd_pb2.FileBatch]:
@@ -148,7 +152,9 @@ class StoreService:
 
     async def GlobFiles(self, request: pfsd_pb2.GlobRequest, _context: Any) -> AsyncIterator[pfsd_pb2.FileBatch]:
         def glob(find: Find) -> Iterator[pfsd_pb2.FileBatch]:
-            return listings.glob_batches(listings.globbed(self._store, find(request.commit), request.pattern))
+            return listings.glob_batches(
+                listings.globbed(self._store, find(request.commit), request.pattern, recursive=request.recursive)
+            )
 
         async for batch in each_reading(self._store, WALK, glob):
             yield batch
@@ -162,7 +168,7 @@ class StoreService:
 
     async def GlobEntries(self, request: pfsd_pb2.GlobRequest, _context: Any) -> AsyncIterator[pfsd_pb2.PathEntryBatch]:
         def glob(find: Find) -> Iterator[Found]:
-            return self._store.files.glob(find(request.commit), request.pattern)
+            return self._store.files.glob(find(request.commit), request.pattern, recursive=request.recursive)
 
         async for batch in stream_reading(self._store, WALK, glob, BATCH):
             yield pfsd_pb2.PathEntryBatch(
@@ -175,7 +181,9 @@ class StoreService:
         self, request: pfsd_pb2.GlobChangesRequest, _context: Any
     ) -> AsyncIterator[pfsd_pb2.PathChangeBatch]:
         def glob(find: Find) -> Iterator[Difference]:
-            return self._store.files.glob_changes(find(request.old), find(request.new), request.pattern)
+            return self._store.files.glob_changes(
+                find(request.old), find(request.new), request.pattern, recursive=request.recursive
+            )
 
         async for batch in stream_reading(self._store, WALK, glob, BATCH):
             yield pfsd_pb2.PathChangeBatch(
@@ -249,6 +257,10 @@ class StoreService:
         merge = self._store.trees.merge_into
         return _tree_info(await in_turn(commit.id, merge, commit, changes, base=first.base, result=first.result))
 
+    async def HoldCommit(self, request: pfs_pb2.StartCommitRequest, context: Any) -> AsyncIterator[pfs_pb2.Commit]:
+        async for commit in holding.hold(self._store, request, context):
+            yield commit
+
     async def FailCommit(self, request: pfsd_pb2.FailCommitRequest, _context: Any) -> Empty:
         name = request.commit
         await in_thread(CHANGE, self._store.commits.fail, name.repo.name, name.id, request.reason)
@@ -268,6 +280,21 @@ class StoreService:
                 yield pfsd_pb2.Changes(repos=sorted(await subscription.next()))
         finally:
             self._store.root.changes.unsubscribe(subscription)
+
+
+def _part(file: pfsd_pb2.FilePut) -> FilePart:
+    return FilePart(
+        file.path,
+        file.overwrite,
+        file.data,
+        [Chunk(chunk.hash, chunk.size) for chunk in file.chunks],
+        file.more,
+        file.zeros,
+        convert.file_entry(file.base, f"the base of {file.path}") if file.base else None,
+        file.size,
+        file.offset,
+        file.tell,
+    )
 
 
 def _write_tree(upload: TreeUpload, writes: list[pfsd_pb2.TreeWrite]) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from pfsd import paths
-from pfsd.errors import InvalidError, NotFoundError, StateError
+from pfsd import downstream, paths
+from pfsd.errors import InvalidError, NotFoundError
 from pfsd.records import Commit
 from pfsd.services.threads import LOOKUP, WALK, in_thread
 from pfsd.store import Store
@@ -14,8 +14,8 @@ from pfsd.store import Store
 async def flush(store: Store, commits: Sequence[Commit], to_repos: Sequence[str]) -> AsyncIterator[Commit]:
     """The finished commits downstream of all the given ones, each as it finishes, until none is to come.
 
-    One is to come in every repo (of `to_repos`, where given) that has all their repos in its provenance, and wherever
-    one is open. Raises StateError when one of them has failed.
+    With `to_repos`, those of these repos, and what leads to them. `pfsd.downstream` says what is to come. Raises
+    StateError when one of those that are waited for will never finish.
     """
     if not commits:
         raise InvalidError("FlushCommit needs at least one commit")
@@ -24,7 +24,7 @@ async def flush(store: Store, commits: Sequence[Commit], to_repos: Sequence[str]
     sent: set[str] = set()
     try:
         while True:
-            ready, done = await in_thread(WALK, _downstream, store, commits, frozenset(to_repos))
+            ready, done = await in_thread(WALK, downstream.look, store, commits, to_repos)
             for commit in ready:
                 if commit.id not in sent:
                     sent.add(commit.id)
@@ -34,27 +34,6 @@ async def flush(store: Store, commits: Sequence[Commit], to_repos: Sequence[str]
             await subscription.next()
     finally:
         store.root.changes.unsubscribe(subscription)
-
-
-def _downstream(store: Store, commits: Sequence[Commit], to_repos: frozenset[str]) -> tuple[list[Commit], bool]:
-    """The finished commits downstream, those of the newest repo first, and whether no other is to come."""
-    for commit in commits:
-        store.commits.resolve(commit.repo, commit.id)
-    expected = [repo.name for repo in store.repos.list([commit.repo for commit in commits])]
-    order = {name: place for place, name in enumerate(expected)}
-    refs = {commit.ref for commit in commits[1:]}
-    found = [commit for commit in store.commits.downstream(commits[0].ref) if refs <= set(commit.provenance)]
-    for commit in found:
-        if commit.failure and commit.is_open:
-            raise StateError(f"commit {commit.repo}/{commit.id} will not finish: {commit.failure}")
-    wanted = [commit for commit in found if not to_repos or commit.repo in to_repos]
-    ready = sorted(
-        (commit for commit in wanted if not commit.is_open),
-        key=lambda commit: (order.get(commit.repo, len(order)), commit.sequence),
-    )
-    repos = {commit.repo for commit in ready}
-    missing = [name for name in expected if (not to_repos or name in to_repos) and name not in repos]
-    return ready, not missing and not any(commit.is_open for commit in wanted)
 
 
 async def subscribe(store: Store, repo: str, branch: str, after: str) -> AsyncIterator[Commit]:
