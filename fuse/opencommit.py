@@ -320,11 +320,9 @@ class OpenCommit(OpenTree):
         for node, value in await outdated(self, files):
             log.info("%s: another client has changed /%s since it was closed", self, "/".join(node.path()))
             del files[node]
-            node.sent, node.is_new = node.changes, False
+            node.give_way(value)
             if value is None:
                 self.unlink(node)
-            else:
-                node.set_value(value)
             self.inodes.recheck(node)
 
     # --- sending -----------------------------------------------------------------------------------------

@@ -83,6 +83,16 @@ class OpenFile(Inode):
         return self.scratch is not None and (self.is_new or self.changes != self.sent or not self.is_linked)
 
     @property
+    def is_untouched(self) -> bool:
+        """Whether it was made and nothing else: what another client has put there meanwhile is to stay."""
+        return (
+            self.is_new
+            and self.changes == 1
+            and isinstance(self.parent, OpenDir)
+            and self.key not in self.parent.hidden
+        )
+
+    @property
     def held(self) -> bool:
         return self.handles > 0 or self.is_dirty
 
@@ -94,6 +104,12 @@ class OpenFile(Inode):
             if self.scratch is not None:
                 self.scratch.close()
                 self.scratch = None
+
+    def give_way(self, value: bytes | None) -> None:
+        """Another client's content counts, not what was written here; the encoded entry, if there is one."""
+        self.sent, self.is_new = self.changes, False
+        if value is not None:
+            self.set_value(value)
 
     def taken(self, changes: int, entry: FileEntry) -> None:
         """The daemon has so many of the changes; its content is `entry` with them."""
@@ -229,14 +245,19 @@ class OpenDir(ChangingDir):
         await self.commit.freshen()
         while True:
             node = self.children.get(name)
-            if node is not None and node.is_local:
+            if node is not None and node.is_local and not (isinstance(node, OpenFile) and node.is_untouched):
                 return node
             if name in self.hidden or not self.is_linked:
                 return None
             root = self.commit.root
             value = await self.commit.content.child(DirEntry(await self.tree_root()), name)
-            if root == self.commit.root and node is self.children.get(name) and not (node and node.is_local):
-                return self.node_for(name, value) if name not in self.hidden else None
+            if root == self.commit.root and node is self.children.get(name) and name not in self.hidden:
+                if isinstance(node, OpenFile) and node.is_untouched:
+                    if value is not None and value[:1] != _DIRECTORY:
+                        node.give_way(value)
+                    return node
+                if not (node and node.is_local):
+                    return self.node_for(name, value)
 
     def node_for(self, name: bytes, value: bytes | None) -> OpenFile | OpenDir | None:
         """The node of an entry of the commit's tree; a new one is not among the children before `attach`."""

@@ -41,6 +41,7 @@ class Taken:
     path: str
     changes: int
     scratch: Scratch
+    is_untouched: bool
 
 
 class Sent(NamedTuple):
@@ -53,7 +54,7 @@ class Sent(NamedTuple):
 
 def take(node: OpenFile) -> Taken:
     """What is to be sent of a file now."""
-    return Taken(node, join(node.path()), node.changes, node.to_scratch())
+    return Taken(node, join(node.path()), node.changes, node.to_scratch(), node.is_untouched)
 
 
 def small_files(commit: pfs_pb2.Commit, files: Sequence[Taken]) -> tuple[list[pfsd_pb2.PutFilesRequest], list[Sent]]:
@@ -63,7 +64,7 @@ def small_files(commit: pfs_pb2.Commit, files: Sequence[Taken]) -> tuple[list[pf
     for file in files:
         size = file.scratch.changes().size
         data = file.scratch.local(0, size)
-        puts.append(pfsd_pb2.FilePut(path=file.path, overwrite=True, data=data))
+        puts.append(pfsd_pb2.FilePut(path=file.path, overwrite=not file.is_untouched, data=data))
         sent.append(Sent(file, small_entry(data)))
     return list(_messages(commit, puts)), sent
 

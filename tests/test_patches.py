@@ -144,7 +144,7 @@ def test_parts_out_of_order_or_beyond_the_end_are_refused(root: Root) -> None:
     patch = FilePatch(root, entries.EMPTY_FILE, 100)
     patch.seek(50)
     patch.write(b"x" * 10)
-    for offset in (40, 101):
+    for offset in (40, 101, 1 << 63):
         with pytest.raises(InvalidError):
             patch.seek(offset)
     with pytest.raises(InvalidError):
