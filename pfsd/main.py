@@ -22,10 +22,8 @@ from pfsd.mounting import repository_mount
 from pfsd.openstore import StorageOptions
 from pfsd.server import Server
 from pfsd.services.core import core_services
+from pfsd.stack import allow_depth
 from pfsd.store import Store
-
-RECURSION_LIMIT = 20_000
-"""Directories are walked recursively, a few Python frames for each of up to `paths.MAX_DEPTH` levels."""
 
 M_ARENA_MAX = -8
 ARENAS = 2
@@ -86,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         level=logging.INFO if args.verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
-    sys.setrecursionlimit(RECURSION_LIMIT)
+    allow_depth()
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(M_ARENA_MAX, ARENAS)
