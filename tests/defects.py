@@ -1,5 +1,7 @@
 """A daemon in which chosen functions fail, as defects would make them: `python -m tests.defects` for `pfsd`.
 
+`python -m tests.defectivemount` is the same for `fuse.mount`.
+
 PFSD_DEFECTS names a directory. As long as it holds a file named like `ppsd.jobs:JobRun._count`, that function raises
 KeyError instead of doing what it is for; with a text in the file, only where the text is in the object that it belongs
 to, or in its arguments.
@@ -13,12 +15,19 @@ import inspect
 import os
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import pfsd.main
-
 TEXT = "a defect of the test"
+
+OF_MOUNTS = (
+    "fuse.attachment:Attachment._note",
+    "fuse.content:Content._try_fetch_nodes",
+    "fuse.inodes:InodeTable.forget",
+    "fuse.repodirs:MountRoot.find",
+    "fuse.repoview:RepositoryView._forget_names",
+    "fuse.repoview:RepositoryView._look",
+)
 
 FUNCTIONS = (
     "ppsd.changes:Changes.create",
@@ -40,15 +49,21 @@ FUNCTIONS = (
 
 def main() -> int:
     """Run the daemon."""
+    break_in(FUNCTIONS)
+    program: Callable[[], int] = importlib.import_module("pfsd.main").main
+    return program()
+
+
+def break_in(names: Iterable[str]) -> None:
+    """Let these functions fail as long as they are told to."""
     directory = pathlib.Path(os.environ["PFSD_DEFECTS"])
-    for name in FUNCTIONS:
+    for name in names:
         module, _, path = name.partition(":")
         owner: Any = importlib.import_module(module)
         *parents, last = path.split(".")
         for parent in parents:
             owner = getattr(owner, parent)
         setattr(owner, last, _defective(getattr(owner, last), directory / name))
-    return pfsd.main.main()
 
 
 def _defective(function: Callable[..., Any], switch: pathlib.Path) -> Callable[..., Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -206,10 +207,11 @@ def test_damaged_records_are_passed_over(world: Defects) -> None:
 def test_a_worker_that_sends_garbage_is_told(world: Defects) -> None:
     salt = inspect(world.daemon).salt
     hello = ppsd_pb2.FromWorker(hello=ppsd_pb2.Hello(pipeline="upper", worker_id="w", salt=salt)).SerializeToString()
-    stats = {"process_time": {"seconds": 2**62, "nanos": -5}}
-    absurd = ppsd_pb2.FromWorker(outcome=ppsd_pb2.Outcome(lease=1, stats=pps_pb2.ProcessStats(**stats)))
+    stats = pps_pb2.ProcessStats(process_time={"seconds": 2**62, "nanos": -5})
+    absurd = ppsd_pb2.FromWorker(outcome=ppsd_pb2.Outcome(lease=1, stats=stats))
     for garbage in (b"\xff\xff\xff", absurd.SerializeToString()):
-        work = world.daemon.channel.stream_stream("/ppsd.Workers/Work")
+        channel: Any = world.daemon.channel
+        work = channel.stream_stream("/ppsd.Workers/Work")
         with pytest.raises(grpc.RpcError, match="INVALID_ARGUMENT"):
             list(work(iter([hello, garbage]), timeout=LIMIT))
     world.others_go_on("a")
