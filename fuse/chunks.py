@@ -22,6 +22,7 @@ import trio
 from blake3 import blake3
 
 from pachproto import pfsd_pb2
+from pfsd.apart import apart
 from pfsd.blockcache import Coming
 from pfsd.entries import Chunk
 from pfsd.errors import CorruptError, PfsError, UnavailableError
@@ -250,7 +251,8 @@ class ChunkReader:
         """Have what of these lies in a remote store fetched to this machine; they are not brought into memory yet."""
         names = [chunk.hash for chunk in chunks if not self.on_hand(chunk.hash)]
         if names and self._packs.remote is not None:
-            self._nursery.start_soon(self._begin, self._packs.remote, list(dict.fromkeys(names)))
+            wanted = list(dict.fromkeys(names))
+            self._nursery.start_soon(apart, "fetching ahead", None, self._begin, self._packs.remote, wanted)
 
     async def _begin(self, remote: RemotePacks, names: list[bytes]) -> None:
         try:
@@ -321,8 +323,8 @@ class ChunkReader:
         await self._fetch(fetches[0], where, coming)
 
     async def _fetch(self, fetch: _Fetch, where: Mapping[bytes, Location], coming: Coming | None) -> None:
-        located = [(name, where[name]) for name in fetch.names]
         try:
+            located = [(name, where[name]) for name in fetch.names]
             found = await trio.to_thread.run_sync(self._packs.read, located, coming, abandon_on_cancel=True)
             fetch.data.update(found)
             await self._ask_for_rest(located, fetch.data)

@@ -18,6 +18,7 @@ from fuse.nodes import NodeCache, verified
 from fuse.remotepacks import ReadingOptions, open_remote, options_from_environment, own_directories
 from pachproto import pfsd_pb2
 from pfsd import entries, tree
+from pfsd.apart import apart
 from pfsd.entries import Chunk, DirEntry, FileEntry
 from pfsd.errors import CorruptError, PfsError
 from pfsd.tree import Node, NodesMissing, Pair
@@ -141,8 +142,8 @@ class Content:
         self._beside: OrderedDict[bytes, tuple[bytes | None, bytes, int]] = OrderedDict()
 
     def start(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do something in the background, until this is closed; it must not raise."""
-        self._nursery.start_soon(work)
+        """Do something in the background, until this is closed; what it raises is logged."""
+        self._nursery.start_soon(apart, "work in the background", None, work)
 
     # --- nodes -------------------------------------------------------------------------------------------
 
@@ -180,7 +181,7 @@ class Content:
         """Begin to fetch nodes that someone will soon ask for; failures are left to them."""
         wanted = [name for name in hashes if name not in self.nodes and name not in self._fetching]
         if wanted:
-            self._nursery.start_soon(self._try_fetch_nodes, wanted[:_NODES_A_CALL])
+            self._nursery.start_soon(apart, "fetching ahead", None, self._try_fetch_nodes, wanted[:_NODES_A_CALL])
 
     async def _try_fetch_nodes(self, hashes: list[bytes]) -> None:
         try:

@@ -22,7 +22,7 @@ import trio
 from pyfuse3 import EntryAttributes, FUSEError
 
 from fuse.content import Content
-from fuse.errnos import answers
+from fuse.errnos import answers, answers_nothing
 from fuse.inodes import FOREVER, ROOT, SHOWN_NAME_BYTES, ChangingDir, Found, Inode, Snapshot
 from fuse.lazy import HIDDEN, Pipes
 from fuse.lazy_callers import Intent, intent_of
@@ -208,6 +208,7 @@ class JobView(View):
                 await self.pipes.opening(found)
         return self._attributes(found, 0)
 
+    @answers_nothing
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         await super().forget(inode_list)
         self.pipes.forget(ino for ino, _ in inode_list if not self._is_known(ino))
@@ -239,6 +240,7 @@ class JobView(View):
         self._lazy_listings[handle] = _LazyListing(directory, (await directory.directory()).root)
         return handle
 
+    @answers_nothing
     async def releasedir(self, fh: int) -> None:
         if self._lazy_listings.pop(fh, None) is None:
             await super().releasedir(fh)

@@ -19,7 +19,7 @@ from pyfuse3 import EntryAttributes, FUSEError
 
 from fuse import kernelcache
 from fuse.content import SMALL_BYTES, Content, Place
-from fuse.errnos import answers
+from fuse.errnos import answers, answers_nothing
 from fuse.inodes import FOREVER, ROOT, SHOWN_NAME_BYTES, ChangingDir, Found, Inode, InodeTable
 from fuse.mounts import CALLS, KEPT
 from pfsd import entries, varint
@@ -106,6 +106,7 @@ class View(pyfuse3.Operations):
         self._limit_inodes()
         return self._attributes(inode, timeout)
 
+    @answers_nothing
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         for ino, count in inode_list:
             self.inodes.forget(ino, count)
@@ -150,6 +151,7 @@ class View(pyfuse3.Operations):
         self._listings[handle] = listing
         return handle
 
+    @answers_nothing
     async def releasedir(self, fh: int) -> None:
         self._listings.pop(fh, None)
 

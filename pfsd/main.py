@@ -26,10 +26,8 @@ from pfsd.redact import log_to_stderr
 from pfsd.server import Server
 from pfsd.services import threads
 from pfsd.services.core import core_services
+from pfsd.stack import allow_depth
 from pfsd.store import Store
-
-RECURSION_LIMIT = 20_000
-"""Directories are walked recursively, a few Python frames for each of up to `paths.MAX_DEPTH` levels."""
 
 SWITCH_SECONDS = 0.001
 """After which a thread that computes lets another one have the interpreter: calls go through three threads' hands."""
@@ -95,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon; returns its exit status: 0, or 1 after an error that stderr tells in one sentence."""
     args = parser().parse_args(argv)
     log_to_stderr(logging.INFO if args.verbose else logging.WARNING)
-    sys.setrecursionlimit(RECURSION_LIMIT)
+    allow_depth()
     sys.setswitchinterval(SWITCH_SECONDS)
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):

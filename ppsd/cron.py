@@ -16,7 +16,7 @@ from dataclasses import replace
 import trio
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from pfsd.errors import AlreadyExistsError, NotFoundError, PfsError
+from pfsd.errors import AlreadyExistsError, NotFoundError
 from ppsd import inputs, schedules
 from ppsd.filesystem import CommitRef, CommitState, FileSystem
 from ppsd.inputs import DEFAULT_BRANCH, AtomSpec
@@ -130,7 +130,7 @@ class CronRepos:
 
     @asynccontextmanager
     async def made(self, spec: PipelineSpec) -> AsyncIterator[None]:
-        """Make the repos of a pipeline's cron inputs; when the body raises PfsError, those that were not there go.
+        """Make the repos of a pipeline's cron inputs; when the body fails, those that were not there go.
 
         Raises AlreadyExistsError for a repo that is another pipeline's clock, or holds other data.
         """
@@ -141,7 +141,7 @@ class CronRepos:
             await self._files.create_repo(repo, (), f"Ticks of pipeline {spec.name}.", False)
         try:
             yield
-        except PfsError:
+        except Exception:
             await self._remove(absent)
             raise
 

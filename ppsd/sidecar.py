@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import trio
 
 from fuse.mounts import detach
+from pfsd.apart import reason_of
 from pfsd.errors import PfsError, UnavailableError
 from pfsd.redact import log_to_stderr
 from ppsd.processes import Child
@@ -66,7 +67,10 @@ async def _keep(words: Sequence[str], mountpoint: str) -> None:
     pause = FIRST_PAUSE_SECONDS
     while True:
         began = trio.current_time()
-        reason = await _live(words, mountpoint)
+        try:
+            reason = await _live(words, mountpoint)
+        except Exception as error:  # noqa: BLE001 (the next one may do better)
+            reason = reason_of(error, "the worker")
         pause = FIRST_PAUSE_SECONDS if trio.current_time() - began > HEALTHY_SECONDS else pause
         logger.info("the worker has ended, another one starts in %.1f s: %s", pause, reason)
         await trio.sleep(pause)

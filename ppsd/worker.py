@@ -15,10 +15,8 @@ from pathlib import Path
 
 from fuse.namespace import PFS, enter_private_namespace, make_readonly, mount_memory
 from pfsd.errors import PfsError, UnavailableError, leaves
+from pfsd.stack import allow_depth
 from ppsd.processes import die_with_parent
-
-RECURSION_LIMIT = 20_000
-"""Output directories may be nested deeply, and are walked recursively."""
 
 MAX_SECRET_BYTES = 16 << 20
 """Of each secret. Copies lie in memory."""
@@ -103,7 +101,7 @@ def main() -> int:
     args = parser().parse_args()
     if args.parent is not None:
         die_with_parent(args.parent)
-    sys.setrecursionlimit(RECURSION_LIMIT)
+    allow_depth()
     options = options_of(args)
     trouble = ""
     try:

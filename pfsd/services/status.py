@@ -9,12 +9,13 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
 
 from pfsd import errors, rpc
+from pfsd.apart import known_error
 from pfsd.services.sessions_api import caller_of, recalled
 from pfsd.services.threads import client_of_call
 
@@ -162,9 +163,7 @@ async def _whole(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[An
 
 
 async def _abort(context: Any, method: MethodDescriptor, error: Exception) -> None:
-    found = errors.leaves(error)
-    if all(isinstance(leaf, errors.PfsError) for leaf in found):  # one, or a group of what went wrong side by side
-        error = cast(errors.PfsError, found[0])
+    error = known_error(error) or error
     if isinstance(error, errors.UnavailableError):
         await context.abort(code(error), _details(error), ((SAID_KEY, "1"), *(context.trailing_metadata() or ())))
     if isinstance(error, errors.PfsError):
