@@ -6,7 +6,7 @@ Holds the open jobs in memory, so that whoever waits for a job's end is woken.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
