@@ -186,6 +186,18 @@ def test_two_stars_are_one_component_unless_recursion_is_asked_for(daemon: Daemo
     assert names("/b[!x]r/{bar-1,deep/x}") == ["/bar/bar-1", "/bar/deep/x"]
 
 
+def test_the_table_of_patterns_in_the_readme(daemon: Daemon) -> None:
+    out(daemon, "create-repo", "r")
+    daemon.commit_files("r", {"foo": b"1", "bar/x.csv": b"1", "bar/deep/y.csv": b"1"})
+    text = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+    table = text.split("| pattern | of `foo`, `bar/x.csv`, `bar/deep/y.csv` | with recursion |\n")[1].split("\n\n")[0]
+    for row in table.splitlines()[1:]:
+        pattern, plain, recursive = (re.findall("`([^`]*)`", cell) for cell in row.strip("|").split(" | "))
+        for options, names in ((), plain), (("-R",), recursive or plain):
+            lines = out(daemon, "glob-file", "r", "master", *pattern, *options).splitlines()[1:]
+            assert [line.split()[0] for line in lines] == names, (row, options)
+
+
 def test_put_from_urls(daemon: Daemon, clidir: pathlib.Path) -> None:
     daemon.create_repo("r")
     with served(clidir) as url:
