@@ -34,6 +34,8 @@ CACHE_BYTES = 96 << 20
 
 _LOCATIONS = 1 << 16
 _OPEN_PACKS = 64
+_REMOVED_SECONDS = 1.0
+"""How often packs that a collection has removed are looked for: open here, they would go on taking room."""
 _RUN_BYTES = 1 << 20
 """Chunks that lie close together are read at once up to this size."""
 _GAP_BYTES = 4 << 10
@@ -144,6 +146,18 @@ class PackFiles:
                 return file
         return None
 
+    async def close_removed(self) -> None:
+        """Close packs soon after a collection has removed them, so that their room is free; until cancelled."""
+        while True:
+            await trio.sleep(_REMOVED_SECONDS)
+            if self._open:
+                await trio.to_thread.run_sync(self._close_removed, abandon_on_cancel=True)
+
+    def _close_removed(self) -> None:
+        with self._lock:
+            for pack in [pack for pack, file in self._open.items() if os.fstat(file.fd).st_nlink == 0]:
+                del self._open[pack]
+
     def _paths(self, pack: str) -> Iterator[Path]:
         sealed = None if self._packs is None else self._packs / pack[:2] / pack
         if sealed is not None:
@@ -158,7 +172,7 @@ class _PackFile:
     """An open pack, closed once no thread holds it any more."""
 
     def __init__(self, path: Path) -> None:
-        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # what is no file must not block
 
     def __del__(self) -> None:
         if hasattr(self, "fd"):

@@ -32,7 +32,6 @@ class OpenFile(Inode):
         "handles",
         "is_linked",
         "is_new",
-        "is_stale",
         "opened_value",
         "scratch",
         "sent",
@@ -45,8 +44,6 @@ class OpenFile(Inode):
         """Whether the daemon has nothing under this name yet."""
         self.is_linked = True
         """Whether it has a name: not once it was removed or replaced."""
-        self.is_stale = False
-        """Whether `value` has to be looked up: it was sent since."""
         self.handles = 0
         self.scratch: Scratch | None = Scratch(parent.commit.directory, entries.EMPTY_FILE) if is_new else None
         self.changes = 1 if is_new else 0
@@ -79,19 +76,33 @@ class OpenFile(Inode):
 
     @property
     def is_local(self) -> bool:
-        """Whether it shows something other than the commit's tree."""
-        return self.scratch is not None
+        """Whether it shows something other than the commit's tree.
+
+        It does not when all that was written to it was sent: then `scratch` is the same as `value`.
+        """
+        return self.scratch is not None and (self.is_new or self.changes != self.sent or not self.is_linked)
 
     @property
     def held(self) -> bool:
         return self.handles > 0 or self.is_dirty
 
     def set_value(self, value: bytes) -> None:
-        """The encoded entry, as the commit's tree has it now."""
-        self.is_stale = False
+        """The encoded entry, as the commit's tree has it now: where it is another, so is the content."""
         if value != self.value:
             self.value = value
             self._entry = None
+            if self.scratch is not None:
+                self.scratch.close()
+                self.scratch = None
+
+    def taken(self, changes: int, entry: FileEntry) -> None:
+        """The daemon has so many of the changes; its content is `entry` with them."""
+        self.sent, self.is_new = changes, False
+        if self.scratch is not None:
+            self.scratch.rebase(entry)
+        self.value, self._entry = entries.encode(entry), entry
+        if self.changes == changes:  # the kernel's pages hold what was written through it
+            self.opened_value = self.value
 
     @property
     def file(self) -> FileEntry:
@@ -99,14 +110,6 @@ class OpenFile(Inode):
         entry = self.entry
         assert isinstance(entry, FileEntry)
         return entry
-
-    async def stored(self) -> FileEntry:
-        """The content that the commit's tree has."""
-        parent = self.parent
-        assert isinstance(parent, OpenDir)
-        value = await self.commit.content.child(DirEntry(await parent.tree_root()), self.key)
-        found = entries.EMPTY_FILE if value is None else entries.decode(value)
-        return found if isinstance(found, FileEntry) else entries.EMPTY_FILE
 
     def to_scratch(self) -> Scratch:
         """The local content; from here on it counts."""

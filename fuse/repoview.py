@@ -153,7 +153,7 @@ class RepositoryView(WritableView):
 
     def _start(self, commit: OpenCommit) -> None:
         if self._nursery is not None:
-            self._nursery.start_soon(_write_behind, commit)
+            self._nursery.start_soon(commit.write_behind)
 
     async def close(self, seconds: float) -> None:
         """Send what still waits, for so long; keep on this machine what can't be sent (see `fuse.kept`)."""
@@ -216,10 +216,3 @@ class RepositoryView(WritableView):
 
 def _is_top(inode: Inode) -> bool:
     return isinstance(inode, CommitRoot) or (isinstance(inode, OpenDir) and inode is inode.commit.top)
-
-
-async def _write_behind(commit: OpenCommit) -> None:
-    try:
-        await commit.write_behind()
-    except Exception:
-        log.exception("writing to %s failed", commit)

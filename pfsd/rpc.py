@@ -78,5 +78,7 @@ def _kind(request: str, method: MethodDescriptor) -> str:
 
 
 def _serialize(message: Any) -> bytes:
+    if isinstance(message, bytes):  # a large one was serialized before, outside of the server's loop
+        return message
     data: bytes = message.SerializeToString()
     return data

@@ -148,7 +148,7 @@ class Changes:
             old = pipeline.record
             wanted = await self._resolved(wanted)
             async with self._cron_repos.made(wanted):
-                await self._put_repo(wanted, exists=True)
+                await self._put_repo(wanted, await self._files.repo_exists(wanted.name))
             keeps_salt = not reprocess and spec.same_computation(old.spec, wanted)
             record = replace(old, spec=wanted, version=old.version + 1)
             same_sources = inputs.sources(old.spec.input) == inputs.sources(wanted.input)
@@ -294,6 +294,7 @@ class Changes:
         await self._launcher.stop(record.name)
         pipeline.progress = await self._registry.progress(record.name)
         await pipeline.kill_open_jobs(f"pipeline {record.name} was deleted")
+        await self._registry.put_pipeline(record)  # a job may have begun, and said so, after it was recorded first
         former = [record.succession.old_salt] if record.succession and record.succession.old_salt else []
         for salt in (record.salt, *former):
             await self._files.delete_tag_prefix(datums.tag_prefix(salt))

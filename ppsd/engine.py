@@ -248,13 +248,14 @@ class Engine:
         return await (self._registry.ended_job(job_id) if wait else self._registry.job(job_id))
 
     async def jobs(self, pipeline: str, inputs: Sequence[CommitRef]) -> list[JobRecord]:
-        """Jobs of a pipeline (empty: of all) that read all of `inputs`, newest first."""
+        """Jobs of a pipeline (empty: of all) that read all of `inputs`, newest first.
+
+        A pipeline that was deleted may have left some; one that never was has none.
+        """
         await self._ready()
         await self._registry.settled()
         wanted = [(await self._files.inspect_commit(commit)).ref for commit in inputs]
         found = await self._registry.jobs(pipeline)
-        if pipeline and not found:
-            self._find(pipeline)
         return [job for job in found if all(commit in job.inputs for commit in wanted)]
 
     async def run_pipeline(

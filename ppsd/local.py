@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import sys
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,7 +26,7 @@ from ppsd.spec import PipelineSpec, ServiceSpec
 
 logger = logging.getLogger(__name__)
 
-STOP_PATIENCE_SECONDS = 3.0
+STOP_PATIENCE_SECONDS = 1.5
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10.0
 HEALTHY_SECONDS = 10.0
@@ -91,7 +92,9 @@ class LocalLauncher:
         self._secrets = secrets
         self._nursery = nursery
         self._reports = reports
-        self._groups = Maker(f"pfsd-{blake3(os.fsencode(scratch.absolute())).hexdigest(4)}-")
+        self._prefix = f"pfsd-{blake3(os.fsencode(scratch.absolute())).hexdigest(4)}-"
+        """Of the names of what this launcher makes elsewhere on the machine."""
+        self._groups = Maker(self._prefix)
         self._open_ports: dict[str, tuple[ServiceSpec, trio.CancelScope]] = {}
         self._warm = warm
         self._crews: defaultdict[str, _Crew] = defaultdict(_Crew)
@@ -104,6 +107,8 @@ class LocalLauncher:
         """Remove what the workers of a service that was killed have left."""
         try:
             await trio.to_thread.run_sync(_remove, self._scratch)
+            for left in Path(tempfile.gettempdir()).glob(f"{self._prefix}*"):
+                await trio.to_thread.run_sync(_remove, left)
         finally:
             self._cleared.set()
 
@@ -237,15 +242,22 @@ class LocalLauncher:
         command = [sys.executable, "-m", "ppsd.worker"]
         command += ["--address", self._address, "--pipeline", spec.name, "--salt", salt]
         command += ["--worker-id", worker_id, "--scratch", str(scratch), "--parent", str(os.getpid())]
+        for hidden in (self._scratch, self._secrets):
+            command += ["--hide", str(hidden.absolute())]
         for secret in spec.transform.secrets:
             command += ["--secret", str(self._secrets / secret.name), secret.mount_path]
+        private = None
         try:
             await trio.to_thread.run_sync(_make_empty, scratch)
+            private = Path(tempfile.mkdtemp(prefix=self._prefix))
+            command += ["--private", str(private)]
             group = self._groups.make(worker_id, place.limits)
             for directory in group.directories:
                 command += ["--cgroup", str(directory)]
             child = Child(command)
         except (OSError, UnavailableError) as error:
+            if private is not None:
+                _remove(private)
             return f"worker {worker_id} can't be started: {error}"
         logger.info("worker %s started, process %d", worker_id, child.pid)
         status = None
@@ -256,6 +268,7 @@ class LocalLauncher:
             await child.stop(STOP_PATIENCE_SECONDS)
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(group.remove)
+                await trio.to_thread.run_sync(_remove, private)
         if status is None:
             return f"worker {worker_id} did not answer any more and was ended"
         how = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"

@@ -53,8 +53,8 @@ class Pipeline:
         lineage: Callable[[Source], Lineage],
     ) -> None:
         self.record = record
-        self.repos = frozenset(inputs.repos(record.spec.input))
-        """Those that it reads."""
+        self.repos = frozenset([record.name, *inputs.repos(record.spec.input)])
+        """Those that it writes to and reads."""
         self.progress = ProgressRecord()
         self.pool = Pool()
         self.state = PipelineState.STARTING
@@ -85,6 +85,8 @@ class Pipeline:
         """Of the clocks that tick for its cron inputs."""
         self._barren = False
         """Whether its workers said that they can't work."""
+        self._standstill = ""
+        """Why it makes no jobs for the moment; empty where it does."""
 
     @property
     def name(self) -> str:
@@ -101,6 +103,7 @@ class Pipeline:
             with self._scope:
                 async with trio.open_nursery() as self._nursery:
                     self.progress = await self._patiently(self._registry.progress, self.name)
+                    self.recent_error = self.recent_error or self.progress.trouble
                     self._start_clocks()
                     if launch_now:
                         what = f"preparing workers of pipeline {self.name}"
@@ -168,9 +171,10 @@ class Pipeline:
         """Run the jobs that were asked for and one for each new set of commits; for want of both, wait for a change."""
         self._moved = trio.Event()
         await self._run_requested()
-        sets = self._later or await self._patiently(heads.next_sets)
-        self._later = []
-        await self._note_absent(heads.absent)
+        self._note_standstill(await self._patiently(self._missing_repo))
+        sets: list[InputSet] = []
+        if not self._standstill:
+            sets, self._later = self._later or await self._patiently(heads.next_sets), []
         if not sets:
             if self.state is PipelineState.STARTING:
                 self.state = PipelineState.RUNNING
@@ -207,14 +211,28 @@ class Pipeline:
             requested=requested,
         )
 
-    async def _note_absent(self, absent: Sequence[Source]) -> None:
-        """Note where an input repo is gone; that a branch is not there is usual before its first commit."""
-        for source in absent:
-            if not await self._patiently(self._files.repo_exists, source.repo):
-                self.recent_error = f"input repo {source.repo} does not exist"
+    async def _missing_repo(self) -> str:
+        """What to say of a repo without which the pipeline stands still; empty where all are there."""
+        for repo in sorted(self.repos):
+            if not await self._files.repo_exists(repo):
+                what = "output" if repo == self.name else "input"
+                return f"{what} repo {repo} was deleted: make it again, or delete the pipeline"
+        return ""
+
+    def _note_standstill(self, reason: str) -> None:
+        """Show that the pipeline stands still, or with an empty reason that it goes on."""
+        former, self._standstill = self._standstill, reason
+        if reason and reason != former:
+            self._say(f"pipeline {self.name} stands still: {reason}")
+        if reason:
+            self.state, self.recent_error = PipelineState.FAILURE, reason
+        elif former:
+            self.state = PipelineState.RUNNING
+            self.recent_error = "" if self.recent_error == former else self.recent_error
 
     async def _run_job(self, job: JobRecord, outdated: bool = False) -> None:
         """Take a job to its end; `outdated` says that another one is to follow at once."""
+        former = self.progress.trouble
         if job.spec.service is None:
             self.progress = await self._patiently(self._run_once, job.id)
         else:
@@ -226,6 +244,10 @@ class Pipeline:
                 self.progress = await self._patiently(self._run_once, job.id)
                 nursery.cancel_scope.cancel()
         self._stop_jobs.pop(job.id, None)
+        if self.progress.trouble:
+            self.recent_error = self.progress.trouble
+        elif self.recent_error == former:
+            self.recent_error = ""
 
     async def _look_for_newer(self) -> None:
         """Tell a service that runs when there are newer commits for it, or another job was asked for."""

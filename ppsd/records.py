@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ppsd.datums import tag_prefix
+from ppsd.datums import may_repeat, tag_prefix
 from ppsd.filesystem import CommitRef
 from ppsd.inputs import InputSpec, without_starts
 from ppsd.spec import PipelineSpec
@@ -132,10 +132,16 @@ class MergeRecord:
     """How many datums there were."""
     stats_tag: str = ""
     """The merge of what is kept of how they went; empty where nothing is."""
+    repeats: bool = False
+    """Whether a datum that several members of a union have stands in it for each: once it did not."""
 
     def fits(self, job: JobRecord) -> bool:
         """Whether the datums of a job may be told by what differs."""
-        return self.tag.startswith(tag_prefix(job.salt)) and self.input == without_starts(job.spec.input)
+        return (
+            self.tag.startswith(tag_prefix(job.salt))
+            and self.input == without_starts(job.spec.input)
+            and (self.repeats or not may_repeat(self.input))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +156,8 @@ class ProgressRecord:
     """How many jobs came to each final state: (state, count)."""
     merge: MergeRecord | None = None
     """What the next job begins with."""
+    trouble: str = ""
+    """Which job failed, and why, if none has succeeded since."""
 
     @classmethod
     def upgraded(cls, fields: dict[str, Any], _form: int) -> dict[str, Any]:

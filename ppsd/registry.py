@@ -13,10 +13,13 @@ from typing import TypeVar
 
 import trio
 
+from pfsd import derivations
+from pfsd.derivations import Derivation
 from pfsd.errors import CorruptError, NotFoundError, UnavailableError
-from ppsd import codec, records
+from ppsd import codec, inputs, records
 from ppsd.filesystem import CommitRef, FileSystem
 from ppsd.records import FORM, JobRecord, JobState, PipelineRecord, ProgressRecord
+from ppsd.spec import PipelineSpec
 
 T = TypeVar("T")
 
@@ -55,7 +58,20 @@ class Registry:
                 logger.warning("%s is passed over: %s", key, error)
                 continue
             self._open[job.id] = job
-        return list(_readable(PipelineRecord, await self._files.scan_records(records.PIPELINES)))
+        pipelines = list(_readable(PipelineRecord, await self._files.scan_records(records.PIPELINES)))
+        told = {key for key, _ in await self._files.scan_records(derivations.PREFIX)}
+        for one in pipelines:
+            if derivations.key(one.name) not in told:  # made by a version that did not tell
+                await self._tell_derived(one)
+        return pipelines
+
+    async def _tell_derived(self, pipeline: PipelineRecord) -> None:
+        try:
+            cursors = (await self.progress(pipeline.name)).cursors
+        except CorruptError as error:
+            logger.warning("how far pipeline %s is can't be told: %s", pipeline.name, error)
+            cursors = ()
+        await self._files.write_records(_derived(pipeline.spec, cursors))
 
     def close(self) -> None:
         """Turn away all who wait for a job: its end will not be seen here."""
@@ -69,8 +85,15 @@ class Registry:
     async def put_pipeline(
         self, pipeline: PipelineRecord, progress: ProgressRecord | None = None, forget_inputs: bool = False
     ) -> None:
-        """Keep a pipeline, and with `progress` begin its course, `forget_inputs` as if it had had no job yet."""
+        """Keep a pipeline, and with `progress` begin its course, `forget_inputs` as if it had had no job yet.
+
+        The daemon is told in the same step what its repo is computed from, or that it is no more.
+        """
         put = {records.pipeline_key(pipeline.name): codec.dump(pipeline, FORM)}
+        if pipeline.deletion is not None:
+            put[derivations.key(pipeline.name)] = derivations.dump(Derivation())
+        elif progress is not None:
+            put |= _derived(pipeline.spec, progress.cursors)
         if progress is not None:
             put[records.progress_key(pipeline.name)] = codec.dump(progress, FORM)
             put[records.made_repo_key(pipeline.name)] = b""
@@ -90,7 +113,7 @@ class Registry:
             gone += [records.job_id_key(job.id) for job in await self.jobs(name)]
             below += [records.job_prefix(name), records.log_prefix(name), records.todo_prefix(name)]
         if repo:
-            gone.append(records.made_repo_key(name))
+            gone += [records.made_repo_key(name), derivations.key(name)]
         await self._files.write_records({}, gone, below)
 
     async def made_repo(self, name: str) -> bool:
@@ -146,13 +169,24 @@ class Registry:
         gone = [records.job_key(job.pipeline, job.id), records.job_id_key(job.id)]
         await self._files.write_records({}, gone, [records.todo_prefix(job.pipeline, job.id)])
 
-    async def update_job(self, job: JobRecord, progress: ProgressRecord | None = None, sync: bool = True) -> None:
-        """Keep what became of an open job; with `progress`, what its pipeline's became by it."""
+    async def update_job(
+        self,
+        job: JobRecord,
+        progress: ProgressRecord | None = None,
+        sync: bool = True,
+        taken: Sequence[str] | None = None,
+    ) -> None:
+        """Keep what became of an open job; with `progress`, what its pipeline's became by it.
+
+        `taken` are the pipeline's cursors, where the output of all up to these is started by now.
+        """
         if not job.state.final:
             self._open[job.id] = job
         put = {records.job_key(job.pipeline, job.id): codec.dump(job, FORM)}
         if progress is not None:
             put[records.progress_key(job.pipeline)] = codec.dump(progress, FORM)
+        if taken is not None:
+            put |= _derived(job.spec, taken)
         ended = [records.open_job_key(job.id)] if job.state.final else []
         with trio.CancelScope(shield=True):
             await self._files.write_records(put, ended, sync=sync)
@@ -254,6 +288,18 @@ def _readable(kind: type[T], stored: Iterable[tuple[str, bytes]]) -> Iterator[T]
             yield codec.load(kind, data, FORM)
         except CorruptError as error:
             logger.warning("%s is passed over: %s", key, error)
+
+
+def _derived(spec: PipelineSpec, cursors: Sequence[str]) -> dict[str, bytes]:
+    """The record that tells the daemon from what a pipeline's repo is computed, and how far that is."""
+    sources = inputs.sources(spec.input)
+    seen = cursors or [source.from_commit for source in sources]
+    told = Derivation(
+        f"pipeline {spec.name}",
+        spec.output_branch,
+        tuple(derivations.Source(source.repo, source.branch, last) for source, last in zip(sources, seen, strict=True)),
+    )
+    return {derivations.key(spec.name): derivations.dump(told)}
 
 
 def ended(job: JobRecord, state: JobState, now_ns: int) -> JobRecord:

@@ -19,6 +19,7 @@ import trio
 from fuse.mounts import detach
 from pfsd.apart import reason_of
 from pfsd.errors import PfsError, UnavailableError
+from pfsd.redact import log_to_stderr
 from ppsd.processes import Child
 from ppsd.worker import options_of, parser
 
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Keep a worker running until SIGTERM; returns the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     args = parser().parse_args(words)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr(logging.INFO)
     options = options_of(args)
     if not options.runner:
         sys.stderr.write("ppsd.sidecar: --runner is missing: give the socket of the user's container\n")

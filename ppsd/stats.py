@@ -27,18 +27,20 @@ _PARALLEL = 16
 async def commit(job: JobRecord, former: MergeRecord | None, files: FileSystem) -> tuple[CommitRef, str]:
     """Commit how the datums of a job that has ended went; gives the commit, and the tag under which the merge is kept.
 
-    `former` is the last job's merge: where it has stats too, only what differs from them costs.
+    `former` is the last job's merge: where it has stats too, only what differs from them costs. A datum that comes
+    several times is told of once; what differs does not say whether it is still there, so all are then merged anew.
     """
-    base = former.stats_tag if former is not None else ""
+    base = former.stats_tag if former is not None and not datums.may_repeat(job.spec.input) else ""
     if base and not all(await files.has_tags([base])):
         base = ""
     found = await enumeration.difference(job, former if base else None, files)
     if not found.base:
         base = ""
-    tags = [datums.stats_tag(job.salt, datum.id) for datum in found.added]
+    added = datums.each_once(found.added)
+    tags = [datums.stats_tag(job.salt, datum.id) for datum in added]
     present = await files.has_tags(tags) if tags else []
     changes = {datum.order: "" for datum in found.removed}
-    changes |= {datum.order: one for datum, one, is_there in zip(found.added, tags, present, strict=True) if is_there}
+    changes |= {datum.order: one for datum, one, is_there in zip(added, tags, present, strict=True) if is_there}
     made = await _open_commit(job.pipeline, files)
     result = min({f"{datums.tag_prefix(job.salt)}stats-{place}" for place in "ab"} - {base})
     await files.merge_trees(made, changes, base, result)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import pathlib
 import time
@@ -16,15 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pachproto import pps_pb2
-from pfsd import clouds, entries, globs, journal, objects, paths, records, sizes, tree, treeobjects, varint
+from pfsd import clouds, entries, globs, journal, objects, paths, pfsurls, records, sizes, tree, treeobjects, varint
 from pfsd.blockfiles import BLOCK_BYTES, BlockFiles, statistics
-from pfsd.chunkstore import location
 from pfsd.entries import DirEntry, FileEntry
 from pfsd.errors import CorruptError, FormatError, InvalidError, NotFoundError, PfsError
 from pfsd.fsck_packs import parse_row
 from pfsd.kv import Database
+from pfsd.packs import location
 from pfsd.services import urls
-from pfsd.split import Delimiter, Splitter
+from pfsd.split import Delimiter, Part, Splitter
 from ppsd import codec, cron, durations, egress, quantities, schedules, spec, specjson
 from ppsd.records import FORM, JobRecord, PipelineRecord, ProgressRecord
 from tests.fuzzing import WEIRD, examples
@@ -77,8 +78,9 @@ def test_globs(pattern: str, name: str) -> None:
 def test_addresses(text: str) -> None:
     fits(clouds.parse, text, InvalidError)
     fits(lambda url: egress.check(url, "egress.URL"), text, InvalidError)
-    if not clouds.is_object(text) and "http" not in text.lower():
-        fits(lambda url: urls.fetch(url, lambda _: None), text, PfsError)
+    if not clouds.is_object(text) and "http" not in text.lower() and not pfsurls.is_pfs(text):
+        fits(lambda url: asyncio.run(urls.fetch(url, lambda _: None, "127.0.0.1:1")), text, PfsError)
+    fits(pfsurls.parse, text, InvalidError)
 
 
 # --- amounts and times -------------------------------------------------------------------------------------
@@ -249,7 +251,7 @@ def test_absurd_records(data: bytes) -> None:
 def test_splitting(pieces: list[bytes], delimiter: Delimiter, datums: int, size: int) -> None:
     splitter = Splitter(delimiter, datums, size)
 
-    def run(given: list[bytes]) -> list[bytes]:
+    def run(given: list[bytes]) -> list[Part]:
         return [file for data in given for file in splitter.write(data)] + list(splitter.finish())
 
     fits(run, pieces, InvalidError)

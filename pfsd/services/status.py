@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterator
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -14,8 +17,13 @@ from google.protobuf.descriptor import MethodDescriptor
 from pfsd import errors, rpc
 from pfsd.apart import known_error
 from pfsd.services.sessions_api import caller_of, recalled
+from pfsd.services.threads import client_of_call
 
 log = logging.getLogger(__name__)
+calls = logging.getLogger("pfsd.calls")
+
+CALLS_OF_ONE = 20_000
+"""Calls that may be open through one connection, those that wait for something included."""
 
 SAID_KEY = "pfsd-said"
 """In the trailing metadata where pfsd itself says UNAVAILABLE, of something behind it: grpc says so of pfsd."""
@@ -29,6 +37,7 @@ _CODES: dict[type[errors.PfsError], grpc.StatusCode] = {
     errors.InvalidError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.StateError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.FullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.BusyError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.CorruptError: grpc.StatusCode.DATA_LOSS,
     errors.UnavailableError: grpc.StatusCode.UNAVAILABLE,
     errors.FormatError: grpc.StatusCode.FAILED_PRECONDITION,
@@ -66,8 +75,9 @@ def wrap(method: MethodDescriptor, function: Any) -> Any:
 
         async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
             try:
-                async for message in function(_decoded(method, request), context):
-                    yield message
+                with _call_of(method, context):
+                    async for message in function(_decoded(method, request), context):
+                        yield message
             except Exception as error:  # noqa: BLE001 (every defect is answered, and logged, here)
                 await _abort(context, method, error)
 
@@ -76,7 +86,7 @@ def wrap(method: MethodDescriptor, function: Any) -> Any:
 
     async def call(request: Any, context: Any) -> Any:
         try:
-            with caller_of(context) as caller:
+            with _call_of(method, context), caller_of(context) as caller:
                 try:
                     given = _decoded(method, request)
                     return await function(_whole(given, context) if method.client_streaming else given, context)
@@ -86,6 +96,44 @@ def wrap(method: MethodDescriptor, function: Any) -> Any:
             await _abort(context, method, error)
 
     return call
+
+
+@contextmanager
+def _call_of(method: MethodDescriptor, context: Any) -> Iterator[None]:
+    """What the block does is a client's call: bounded, and told in the log, with how it ended and how long it took."""
+    client = str(context.peer())
+    client_of_call.set(client)  # of this task, which serves no other call
+    began, outcome = time.monotonic(), "OK"
+    try:
+        with _counted(client):
+            yield
+    except (asyncio.CancelledError, GeneratorExit):
+        outcome = "CANCELLED"
+        raise
+    except errors.PfsError as error:
+        outcome = f"{code(error).name}, {error}"
+        raise
+    except BaseException as error:
+        outcome = f"{type(error).__name__}, {error}"
+        raise
+    finally:
+        calls.info("%s from %s: %.3f s, %s", method.full_name, client, time.monotonic() - began, outcome)
+
+
+_open_calls: Counter[str] = Counter()
+
+
+@contextmanager
+def _counted(client: str) -> Iterator[None]:
+    if _open_calls[client] >= CALLS_OF_ONE:
+        raise errors.BusyError(f"{CALLS_OF_ONE} calls of this connection are open: no more are taken until some end")
+    _open_calls[client] += 1
+    try:
+        yield
+    finally:
+        _open_calls[client] -= 1
+        if not _open_calls[client]:
+            del _open_calls[client]
 
 
 def _decoded(method: MethodDescriptor, request: Any) -> Any:
