@@ -58,14 +58,20 @@ class Registry:
                 logger.warning("%s is passed over: %s", key, error)
                 continue
             self._open[job.id] = job
-        found = await self._files.scan_records(records.PIPELINES)
-        pipelines = list(_readable(PipelineRecord, found))
+        pipelines = list(_readable(PipelineRecord, await self._files.scan_records(records.PIPELINES)))
         told = {key for key, _ in await self._files.scan_records(derivations.PREFIX)}
         for one in pipelines:
             if derivations.key(one.name) not in told:  # made by a version that did not tell
-                progress = await self.progress(one.name)
-                await self._files.write_records(_derived(one.spec, progress.cursors))
+                await self._tell_derived(one)
         return pipelines
+
+    async def _tell_derived(self, pipeline: PipelineRecord) -> None:
+        try:
+            cursors = (await self.progress(pipeline.name)).cursors
+        except CorruptError as error:
+            logger.warning("how far pipeline %s is can't be told: %s", pipeline.name, error)
+            cursors = ()
+        await self._files.write_records(_derived(pipeline.spec, cursors))
 
     def close(self) -> None:
         """Turn away all who wait for a job: its end will not be seen here."""
