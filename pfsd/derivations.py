@@ -33,7 +33,7 @@ class Derivation:
     """How the commits of a repo come about."""
 
     by: str = ""
-    """Who makes them, in words, such as `pipeline edges`; empty where nobody does any more."""
+    """Who makes them, in words, such as `pipeline edges`; empty, and without sources, where nobody does any more."""
     branch: str = ""
     """The branch that they are made on."""
     sources: tuple[Source, ...] = ()

@@ -54,8 +54,7 @@ class _Look:
         for commit in (*self._commits, *(one for one in self._found if one.repo in leading)):
             if commit.failure and commit.is_open:
                 raise StateError(f"commit {commit.repo}/{commit.id} will not finish: {commit.failure}")
-        # Those first that others are computed from: so none goes far to ask for what it needs.
-        for name in sorted(leading, key=lambda name: len(self._repos[name].ancestors) if name in self._repos else 0):
+        for name in leading:
             self._check_stands(name)
         wanted = [one for one in self._found if not self._to or one.repo in self._to]
         order = {name: place for place, name in enumerate(self._repos)}
@@ -66,19 +65,23 @@ class _Look:
         is_done = not any(one.is_open for one in wanted) and not any(map(self._awaited, self._to or leading))
         return ready, is_done
 
-    def _leading(self) -> set[str]:
-        """The repos that lead to those that are asked for, themselves included: without such, all."""
-        if not self._to:
-            return {*self._repos, *self._derived}
-        found: set[str] = set()
-        waiting = list(self._to)
+    def _leading(self) -> dict[str, None]:
+        """The repos that lead to those that are asked for, themselves included: without such, all.
+
+        Each comes after those that it is computed from: so none goes far to ask what is to come there.
+        """
+        found: dict[str, None] = {}
+        waiting = list(self._to or {*self._repos, *self._derived})
+        entered: set[str] = set()
         while waiting:
-            name = waiting.pop()
-            if name not in found:
-                found.add(name)
-                repo, derived = self._repos.get(name), self._derived.get(name)
-                waiting += repo.ancestors if repo is not None else ()
-                waiting += [source.repo for source in derived.sources] if derived is not None else ()
+            name = waiting[-1]
+            if name in entered:
+                found[waiting.pop()] = None
+            else:
+                entered.add(name)
+                repo, derived = self._repos.get(name), self._derived.get(name, Derivation())
+                above = {*(repo.parents if repo is not None else ()), *(source.repo for source in derived.sources)}
+                waiting += above - entered
         return found
 
     # --- what is to come ---------------------------------------------------------------------------------

@@ -280,6 +280,8 @@ class Changes:
     async def _check_repos_unused(self, doomed: list[Pipeline]) -> None:
         names = {pipeline.name for pipeline in doomed}
         for pipeline in doomed:
+            if not await self._files.repo_exists(pipeline.name):
+                continue
             users = set(await self._files.repos_below(pipeline.name)) - names
             if users:
                 raise StateError(
