@@ -32,7 +32,7 @@ def test_the_pipeline_benchmark_prints_every_table_and_leaves_nothing(tmp_path: 
     assert result.returncode == 0, result.stderr
     for row in ("xargs -P2, the same command", "a job with few changes", "from the commit to the last output"):
         assert row in result.stdout
-    assert "processes below the daemon: 12;" in result.stdout
+    assert "processes below the daemon: 18;" in result.stdout
     assert list(tmp_path.iterdir()) == []
 
 
