@@ -138,6 +138,8 @@ class _Draw:
             return self.message(field.message_type, depth + 1)
         owner = field.containing_type
         known = self._names.get(f"{owner.name}.{field.name}" if owner else "") or self._names.get(field.name)
+        if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:  # names are alike in messages that have text and bytes
+            known = [one for one in known or () if isinstance(one, str) == (field.type == FieldDescriptor.TYPE_STRING)]
         if known and not is_strange:
             return random.choice(known)
         if field.type == FieldDescriptor.TYPE_STRING:
