@@ -419,7 +419,8 @@ class Engine:
         await self._ready()
         found = self._version(pipeline, salt)
         found.pool.join(session)
-        found.worker_joined()
+        if not session.is_over:
+            found.worker_joined()
         return found
 
     def _version(self, pipeline: str, salt: str) -> Pipeline:

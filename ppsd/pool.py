@@ -109,6 +109,8 @@ class Session:
         """How often `Pool.silent` has found that nothing came from it; whoever hears of it sets this to 0."""
         self.aside: deque[Task] = deque()
         """What it is to be handed next, unless another worker has nothing to do."""
+        self.is_over = False
+        """Whether its stream has ended."""
         self._sender, self.orders = trio.open_memory_channel[Order](math.inf)
 
     def send(self, order: Order) -> None:
@@ -117,6 +119,7 @@ class Session:
 
     def close(self) -> None:
         """No more orders: the worker's stream ends when it has those that are queued."""
+        self.is_over = True
         self._sender.close()
 
 
@@ -170,7 +173,9 @@ class Pool:
             self._hand_out()
 
     def join(self, session: Session) -> None:
-        """A worker is there."""
+        """A worker is there, unless it has gone again."""
+        if session.is_over:
+            return
         self._sessions[session] = None
         self._idle.append(session)
         self._hand_out()

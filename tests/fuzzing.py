@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
 from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 
 from pachproto import pps_pb2
 
@@ -53,6 +54,20 @@ def examples(count: int) -> settings:
         database=None,
         suppress_health_check=list(HealthCheck),
     )
+
+
+def texts(alphabet: str, *known: str) -> st.SearchStrategy[str]:
+    """Text out of these pieces, what is strange, and any other."""
+    pieces = st.lists(st.sampled_from([*alphabet, *known]), max_size=30).map("".join)
+    return st.one_of(pieces, pieces, st.sampled_from(WEIRD), st.text(max_size=50), st.sampled_from(known or ("",)))
+
+
+def fits(parse: Callable[[Any], object], given: Any, *errors: type[Exception]) -> Any:
+    """What a parser gives, or None after one of the errors that it may raise."""
+    try:
+        return parse(given)
+    except errors:
+        return None
 
 
 def text(random: Random) -> str:
@@ -138,6 +153,8 @@ class _Draw:
             return self.message(field.message_type, depth + 1)
         owner = field.containing_type
         known = self._names.get(f"{owner.name}.{field.name}" if owner else "") or self._names.get(field.name)
+        if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:  # names are alike in messages that have text and bytes
+            known = [one for one in known or () if isinstance(one, str) == (field.type == FieldDescriptor.TYPE_STRING)]
         if known and not is_strange:
             return random.choice(known)
         if field.type == FieldDescriptor.TYPE_STRING:

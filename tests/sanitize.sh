@@ -56,7 +56,8 @@ sys.exit(pytest.main(sys.argv[2:]))
 test_extensions() {
     LD_PRELOAD=$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
         PYTHONPATH=$build "$PYTHON" -P -c "$RUN_WITH_EXTENSIONS" "$build" \
-        --noconftest -p no:cacheprovider tests/test_core_c.py tests/test_tree.py tests/test_split.py tests/test_globs.py
+        --noconftest -p no:cacheprovider tests/test_core_c.py tests/test_tree.py tests/test_split.py tests/test_globs.py \
+        tests/test_fuzz_formats.py
 }
 
 # Reports go to files, for some of the runners that the tests start have nobody who reads their standard error.

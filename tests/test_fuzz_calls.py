@@ -71,7 +71,7 @@ REPOS = [*["in"] * 9, "kept", "kept", "other", "__spec__"]
 BRANCHES = ["master", "open", "new", DONE, ""]
 COMMITS = [*["master", "open", DONE, OPEN] * 3, "master~1", "open^", DONE[:8], ""]
 PATHS = ["a", "/a", "d", "d/b", "/", "", "new", "d/new/x", "a/x"]
-KEYS = ["k", "pps/", "pps/log", "other/x", "\0"]
+KEYS = ["k", "derived/x", "derived/kept", "pps/", "pps/log", "other/x", "\0"]
 MESSAGES = Messages(
     {
         "Repo.name": REPOS,
@@ -160,7 +160,10 @@ class World:
         if self.is_finished("open") is not False:
             self.exists(daemon.pfs.DeleteBranch, pfs_pb2.DeleteBranchRequest(repo={"name": "in"}, branch="open"))
             self.ids[OPEN] = daemon.start_commit("in", "open").id
-        kept = pps_pb2.InspectPipelineRequest(pipeline=pps_pb2.Pipeline(name="kept"))
+        self._restore_pipeline()
+
+    def _restore_pipeline(self) -> None:
+        daemon, kept = self.daemon, pps_pb2.InspectPipelineRequest(pipeline=pps_pb2.Pipeline(name="kept"))
         if not self.exists(daemon.pps.InspectPipeline, kept):
             self.exists(daemon.pfs.DeleteRepo, pfs_pb2.DeleteRepoRequest(repo={"name": "kept"}, force=True))
             daemon.pps.CreatePipeline(spec("kept", stdin=["cp /pfs/in/* /pfs/out/ || true"]))
@@ -168,7 +171,9 @@ class World:
             self.ids[JOB] = jobs(daemon, "kept")[0].job.id
         daemon.pps.StartPipeline(pps_pb2.StartPipelineRequest(pipeline=kept.pipeline))
         if not self.exists(daemon.pps.InspectJob, pps_pb2.InspectJobRequest(job=pps_pb2.Job(id=self.ids[JOB]))):
-            self.ids[JOB] = daemon.pps.CreateJob(pps_pb2.CreateJobRequest(pipeline=kept.pipeline)).id
+            commit_of = pps_pb2.AtomInput(repo="in", commit="master")
+            again = pps_pb2.CreateJobRequest(pipeline=kept.pipeline, input=pps_pb2.Input(atom=commit_of))
+            self.ids[JOB] = daemon.pps.CreateJob(again).id
         self.root = daemon.store.GetCommitTree(commit("in", "master")).root
         self.ids[SALT] = daemon.pps.InspectPipeline(kept).salt
 

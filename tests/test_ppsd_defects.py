@@ -12,6 +12,7 @@ import pytest
 from google.protobuf.empty_pb2 import Empty
 
 from pachproto import pfs_pb2, pfsd_pb2, pps_pb2, ppsd_pb2
+from ppsd.pool import Pool, Session
 from tests import defects
 from tests.daemons import Daemon
 from tests.pipelines import LIMIT, atom, delete, ended, flush, inspect, jobs, logs, spec, until, update
@@ -219,3 +220,10 @@ def test_a_worker_that_sends_garbage_is_told(world: Defects) -> None:
     assert "Traceback" not in log
     assert "never retrieved" not in log
     world.daemon.version.GetVersion(Empty())
+
+
+def test_a_worker_that_goes_before_it_is_taken_in_is_handed_nothing() -> None:
+    session, pool = Session("w"), Pool()
+    session.close()
+    pool.join(session)
+    assert pool.sessions == []
