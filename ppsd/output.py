@@ -200,7 +200,7 @@ def _named(path: paths.Path) -> str:
 
 def _kind(mode: int) -> str:
     if stat.S_ISFIFO(mode):
-        return "a named pipe"
+        return "a named pipe (cp -r copies those of lazy inputs with --copy-contents)"
     if stat.S_ISSOCK(mode):
         return "a socket"
     return "a device"

@@ -10,7 +10,8 @@ from tests.daemons import Daemon
 from tests.pipelines import until
 
 MARK = "PFSD_TEST_MARK"
-"""An environment variable that all processes below a daemon inherit, and that tells them from those of other tests."""
+"""An environment variable that the daemon and its workers have, and that tells them from those of others. User code
+has nothing of their environment, but a namespace in which the daemon's root is hidden."""
 
 
 def below(mark: str, daemon: Daemon) -> Iterator[int]:
@@ -19,7 +20,8 @@ def below(mark: str, daemon: Daemon) -> Iterator[int]:
     for entry in pathlib.Path("/proc").iterdir():
         if entry.name.isdecimal() and int(entry.name) not in own:
             try:
-                if f"{MARK}={mark}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+                marked = f"{MARK}={mark}".encode() in (entry / "environ").read_bytes().split(b"\0")
+                if marked or str(daemon.root) in (entry / "mountinfo").read_text(errors="replace"):
                     yield int(entry.name)
             except OSError:  # it has ended
                 continue

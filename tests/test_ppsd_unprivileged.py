@@ -81,6 +81,9 @@ def test_workers_that_are_not_root_do_all_that_needs_no_root(daemon: Daemon) -> 
         f'printf "%s %s %s\\n" "$(id -u)" "$(cat {place}/value | wc -c)" "$(cat /pfs/in/* /pfs/lazy/* | tr -d \'\\n\')"'
         " >> /pfs/out/all",
         "ln -s /pfs/lazy/* /pfs/out/",
+        f'test -z "$(ls -A {daemon.root})"; test "$(cat /proc/1/comm)" = pfs-runner; test ! -s /proc/1/environ',
+        'test -z "$(ls -A "$TMPDIR")"; touch "$TMPDIR/x"',
+        f"if echo x > {place}/value; then exit 7; fi",
     ]
     request = spec(
         stdin=lines,
@@ -100,6 +103,7 @@ def test_workers_that_are_not_root_do_all_that_needs_no_root(daemon: Daemon) -> 
     assert os.listdir(place) == []  # the secret was shown to the workers alone
     said = [line.message for line in logs(daemon, job=job.job)]
     assert any(line.startswith("resource_spec.memory is not enforced") for line in said)
+    assert not any("is not kept apart" in line for line in said)
 
 
 def test_incremental_jobs_and_stopped_ones_need_no_root(daemon: Daemon) -> None:

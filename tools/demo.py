@@ -127,8 +127,8 @@ def tutorial(shell: Shell, photos: pathlib.Path) -> None:
     shell.run("pachctl list-commit images")
     shell.run("pachctl list-file images master")
 
-    say("Create a pipeline. The tutorial's image holds /edges.py; here it lies in this checkout")
-    shell.run(f"sed 's|/edges.py|{HERE}/edges.py|' {HERE}/edges.json | tee edges.json")
+    say("Create a pipeline. The tutorial's image holds python3 and /edges.py; here they lie in this checkout")
+    shell.run(f"sed 's|python3|{sys.executable}|; s|/edges.py|{HERE}/edges.py|' {HERE}/edges.json | tee edges.json")
     shell.run("pachctl create-pipeline -f edges.json")
     shell.run("pachctl list-pipeline")
     shell.run("pachctl flush-commit images/master")
