@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import functools
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 from pyfuse3 import FUSEError
@@ -22,14 +23,37 @@ class ClosedError(errors.StateError):
     """The commit is finished or deleted: nothing can be written to it."""
 
 
+class LocalError(errors.PfsError):
+    """The operating system of this machine refuses something: its disk is full, too many files are open."""
+
+    def __init__(self, text: str, number: int) -> None:
+        super().__init__(text)
+        self.number = number
+
+
+class TooLargeError(errors.InvalidError):
+    """A file can't get as large as that."""
+
+
+@contextmanager
+def locally(what: str) -> Iterator[None]:
+    """Raise what the operating system refuses in the block as LocalError: `what` is what was to be done."""
+    try:
+        yield
+    except OSError as error:
+        raise LocalError(f"{what}: {error.strerror or error}", error.errno or errno.EIO) from error
+
+
 _ERRNO: list[tuple[type[errors.PfsError], int]] = [
     (ClosedError, errno.EROFS),
+    (TooLargeError, errno.EFBIG),
     (errors.NotFoundError, errno.ENOENT),
     (errors.AlreadyExistsError, errno.EEXIST),
     (errors.InvalidError, errno.EINVAL),
     (errors.IsADirectoryPfsError, errno.EISDIR),
     (errors.NotADirectoryPfsError, errno.ENOTDIR),
     (errors.NotEmptyError, errno.ENOTEMPTY),
+    (errors.DiskError, errno.EIO),
     (errors.StateError, errno.EPERM),
     (errors.FullError, errno.ENOSPC),
     (errors.CorruptError, errno.EIO),
@@ -40,7 +64,22 @@ _ERRNO: list[tuple[type[errors.PfsError], int]] = [
 
 def errno_of(error: errors.PfsError) -> int:
     """The errno that a program sees for `error`."""
+    if isinstance(error, LocalError):
+        return error.number
     return next((number for kind, number in _ERRNO if isinstance(error, kind)), errno.EIO)
+
+
+def answers_nothing(handler: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, Coroutine[Any, Any, None]]:
+    """Wrap a handler of a request that takes no answer, or whose answer nobody reads: a defect is logged."""
+
+    @functools.wraps(handler)
+    async def quiet(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            await handler(*args, **kwargs)
+        except Exception:
+            log.exception("%s failed", handler.__name__)
+
+    return quiet
 
 
 def answers(handler: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
@@ -61,7 +100,7 @@ def answers(handler: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Corouti
             if number != errno.ENOENT:
                 log.warning("%s: %s", handler.__name__, error)
             raise FUSEError(number) from error
-        except OSError as error:  # of scratch files: the disk is full, too many files are open
+        except OSError as error:
             log.warning("%s: %s", handler.__name__, error)
             raise FUSEError(error.errno or errno.EIO) from error
         except Exception as error:

@@ -7,8 +7,10 @@ import os
 import tempfile
 from pathlib import Path
 
+from fuse.errnos import locally
 from fuse.opennodes import OpenFile
 from fuse.scratch import FETCH_BYTES, BaseReader
+from pfsd.disk import write_all
 from pfsd.errors import PfsError
 
 log = logging.getLogger(__name__)
@@ -21,21 +23,31 @@ def kept_directory() -> Path:
 
 
 async def keep(directory: Path, node: OpenFile, content: BaseReader) -> Path:
-    """Write what a file holds below REPO/COMMIT in `directory`, and return where.
+    """Write what a file holds below REPO/COMMIT in `directory`, and return where; its holes stay holes.
 
-    What the store does not give any more is left as zeros; the name then ends in `.partial`.
+    What the store does not give any more is left as zeros; the name then ends in `.partial`. Raises LocalError when
+    this machine does not take it.
     """
     scratch, snapshot = node.to_scratch(), node.commit.snapshot
     target = directory.joinpath(snapshot.repo, snapshot.commit, *node.path())
-    try:
-        await scratch.fill(content, 0)
-    except PfsError as error:
-        log.error("%s is kept without what the store has of it: %s", target, error)
-        target = target.with_name(target.name + ".partial")
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
-        for at in range(0, scratch.size, FETCH_BYTES):
-            file.write(scratch.local(at, min(at + FETCH_BYTES, scratch.size)))
-    os.replace(file.name, target)
+    with locally(f"{target} can't be kept"):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as file:
+            try:
+                fd = file.fileno()
+                try:
+                    async for at, data in scratch.absent(content):
+                        write_all(fd, data, at)
+                except PfsError as error:
+                    log.error("%s is kept without what the store has of it: %s", target, error)
+                    target = target.with_name(target.name + ".partial")
+                for start, end, is_data in scratch.written():
+                    for at in range(start, end if is_data else start, FETCH_BYTES):
+                        write_all(fd, scratch.local(at, min(at + FETCH_BYTES, end)), at)
+                os.truncate(fd, scratch.size)
+                os.replace(file.name, target)
+            except BaseException:
+                os.unlink(file.name)
+                raise
     return target

@@ -6,6 +6,7 @@ removals, new directories, files. A rename of what the daemon has, and the end o
 
 from __future__ import annotations
 
+import errno
 import logging
 import secrets
 from collections.abc import Callable, Sequence
@@ -17,15 +18,14 @@ import trio
 from fuse import kept, writes
 from fuse.commits import CommitRecord
 from fuse.content import Content
-from fuse.errnos import ClosedError
+from fuse.errnos import ClosedError, LocalError
 from fuse.inodes import Inode, InodeTable, Snapshot
 from fuse.opennodes import OpenDir, OpenFile
 from fuse.opentree import CommitSource, OpenTree
-from fuse.sending import SMALL_BYTES, Sent, large_file, small_entry, small_files, take, unchanged_chunks
+from fuse.outdated import Closed, outdated
+from fuse.sending import SMALL_BYTES, Sent, Taken, send_large, small_files, take
 from fuse.writes import EditStep, Writer
 from pachproto import pfs_pb2
-from pfsd import entries
-from pfsd.entries import DirEntry, FileEntry
 from pfsd.errors import AlreadyExistsError, NotFoundError, PfsError, StateError, UnavailableError
 from pfsd.paths import join
 
@@ -81,12 +81,14 @@ class OpenCommit(OpenTree):
         self._registered = False
         """Whether the daemon knows that this mount writes to it."""
         self._lock = trio.Lock()
-        self._files: dict[OpenFile, None] = {}
+        self._files: dict[OpenFile, Closed] = {}
         self._directories: dict[OpenDir, None] = {}
         self._removals: dict[tuple[OpenDir, bytes], bool] = {}
         """Parent and name of what the daemon still has, and whether it is a directory."""
         self._taken: list[OpenDir | tuple[OpenDir, bytes]] = []
         """New directories and removals that the daemon has taken, but of which `root` may not tell yet."""
+        self._stuck: list[OpenFile] = []
+        """Files that the daemon does not take and that can't be kept here either."""
         self._bytes = 0
         self._full = trio.Event()
         self._behind = False
@@ -119,6 +121,10 @@ class OpenCommit(OpenTree):
         """How much waits to be sent: files, directories, removals."""
         return len(self._files) + len(self._directories) + len(self._removals) + len(self._taken)
 
+    @property
+    def _name(self) -> pfs_pb2.Commit:
+        return pfs_pb2.Commit(repo={"name": self.snapshot.repo}, id=self.snapshot.commit)
+
     def check_open(self) -> None:
         """Raise StateError when nothing can be written any more."""
         if self.is_closed:
@@ -139,12 +145,15 @@ class OpenCommit(OpenTree):
         if not node.is_dirty:
             return
         size = node.size
-        self._files[node] = None
+        self._wait(node)
         self._bytes += min(size, SMALL_BYTES)
         if size > SMALL_BYTES:
             await self.flush()
         else:
             await self._begin()
+
+    def _wait(self, node: OpenFile) -> None:
+        self._files[node] = Closed(self.epoch, self.root if self.is_certain else None)
 
     async def make_directory(self, node: OpenDir) -> None:
         """A new directory is to be sent."""
@@ -207,7 +216,7 @@ class OpenCommit(OpenTree):
 
         for node in (one, other):
             if isinstance(node, OpenFile) and node.is_dirty:
-                self._files[node] = None
+                self._wait(node)
         steps = [
             writes.rename(join(first), aside),
             writes.rename(join(second), join(first)),
@@ -255,7 +264,6 @@ class OpenCommit(OpenTree):
     def _let_go(self, node: OpenFile) -> None:
         """The store has all of a file that no program has open."""
         if node.scratch is not None and not node.handles:
-            node.is_stale = node.is_linked
             node.scratch.close()
             node.scratch = None
         self.inodes.recheck(node)
@@ -276,19 +284,46 @@ class OpenCommit(OpenTree):
             while self.pending:
                 with trio.move_on_after(BEHIND_SECONDS):
                     await self._full.wait()
-                try:
-                    await self.flush()
-                except UnavailableError as error:
-                    self._error = error
-                    log.error("%s: %d changes wait: %s", self, self.pending, error)
-                    await trio.sleep(_AGAIN_SECONDS)
-                except PfsError as error:
-                    self._error = error
-                    log.error("%s: %s", self, error)
-                    if self.pending:
-                        await trio.sleep(_AGAIN_SECONDS)
+                await self._try_flush()
         finally:
             self._behind = False
+
+    async def _try_flush(self) -> None:
+        """Send what waits, or say why that can't be done, and wait for better times."""
+        try:
+            await self.flush()
+            if not self._stuck:
+                return
+        except PfsError as error:
+            self._error = error
+        except OSError as error:
+            self._error = LocalError(f"{self} can't be written: {error}", error.errno or errno.EIO)
+        except Exception as error:  # a defect must not end the mount
+            log.exception("%s can't be written", self)
+            self._error = PfsError(f"{self} can't be written: {error}")
+        log.error("%s: %d changes wait: %s", self, self.pending, self._error)
+        if self.pending:
+            await trio.sleep(_AGAIN_SECONDS)
+
+    async def recall(self) -> None:
+        self.lapse()
+        if self._files:
+            try:
+                await self.refresh()
+                await self._drop_outdated(self._files)
+            except PfsError as error:
+                log.info("%s: what waits is sent: %s", self, error)
+        await super().recall()
+
+    async def _drop_outdated(self, files: dict[OpenFile, Closed]) -> None:
+        """Leave aside the files that another client has replaced or removed since they were closed."""
+        for node, value in await outdated(self, files):
+            log.info("%s: another client has changed /%s since it was closed", self, "/".join(node.path()))
+            del files[node]
+            node.give_way(value)
+            if value is None:
+                self.unlink(node)
+            self.inodes.recheck(node)
 
     # --- sending -----------------------------------------------------------------------------------------
 
@@ -312,14 +347,14 @@ class OpenCommit(OpenTree):
         """Send everything, also of files that are still open. Raises what `flush` does."""
         async with self._lock:
             for node in self._dirty(self.top):
-                self._files[node] = None
+                self._wait(node)
             await self._flush()
 
     async def finish(self) -> None:
         """Send everything, also of files that are still open, and finish the commit."""
         async with self._lock:
             for node in self._dirty(self.top):
-                self._files[node] = None
+                self._wait(node)
             await self._flush()
             self.raise_error()
             await self._services.writer.finish_commit(self.snapshot.repo, self.snapshot.commit)
@@ -339,7 +374,10 @@ class OpenCommit(OpenTree):
     async def salvage(self) -> None:
         """Keep on this machine what was not written, and forget it; see `unwritten`."""
         for node in self._dirty(self.top):
-            await self._keep(node)
+            try:
+                await self._keep(node)
+            except PfsError as error:
+                log.error("%s: what was written to %s is lost: %s", self, join(node.path()), error)
 
     def _dirty(self, directory: OpenDir) -> list[OpenFile]:
         found: list[OpenFile] = []
@@ -353,10 +391,15 @@ class OpenCommit(OpenTree):
     async def _flush(self) -> None:
         if not self.pending:
             return
-        files, directories, removals = list(self._files), list(self._directories), dict(self._removals)
+        if not self.is_certain and any(closed.root for closed in self._files.values()):
+            await self.refresh()
+        await self._drop_outdated(self._files)
+        waited = dict(self._files)
+        files, directories, removals = list(waited), list(self._directories), dict(self._removals)
         self._files.clear()
         self._directories.clear()
         self._removals.clear()
+        self._stuck.clear()
         self._bytes = 0
         self._full = trio.Event()
         for node in files:  # whose scratch may not go now
@@ -369,18 +412,19 @@ class OpenCommit(OpenTree):
             directories, removals = [], {}
             await self._send(files, sent)
             await self.refresh()
-            await self._rebase(sent)
         except BaseException as error:
             for node in files:
                 node.handles -= 1
             if isinstance(error, PfsError) and self.is_closed:
                 await self._give_up(files, error)
             else:
-                self._files = dict.fromkeys([*files, *self._files])
+                self._files = waited | self._files
                 self._directories = dict.fromkeys([*directories, *self._directories])
                 self._removals = {**removals, **self._removals}
             raise
         self._settle(files, sent)
+        for node in self._stuck:
+            self._wait(node)
 
     def _steps(
         self, files: list[OpenFile], directories: list[OpenDir], removals: dict[tuple[OpenDir, bytes], bool]
@@ -392,18 +436,6 @@ class OpenCommit(OpenTree):
             if is_dir or (parent, name) not in replaced
         ]
         return steps + [writes.make_directory(join(node.path())) for node in directories if node.is_linked]
-
-    async def _rebase(self, sent: list[Sent]) -> None:
-        """What goes on being written to builds on what the store has now."""
-        for file in sent:
-            node, parent = file.node, file.node.parent
-            if node.handles > 1 and node.is_linked and isinstance(parent, OpenDir):
-                value = await self.content.child(DirEntry(await parent.tree_root()), node.key)
-                entry = None if value is None else entries.decode(value)
-                same = isinstance(entry, FileEntry) and entry.size == file.size and node.changes == file.changes
-                if same and value is not None:
-                    node.set_value(value)
-                    file.scratch.rebase(node.file)
 
     def _settle(self, files: list[OpenFile], sent: list[Sent]) -> None:
         """The commit's tree has it all."""
@@ -417,23 +449,16 @@ class OpenCommit(OpenTree):
                 if item not in self._removals:
                     parent.hidden.discard(name)
                 self.inodes.recheck(parent)
-        for file in sent:
-            file.node.sent = file.changes
-            file.node.is_new = False
-            if file.size <= SMALL_BYTES and file.node.changes == file.changes:
-                self._keep_small(file)
+        for file, entry in sent:
+            if entry.size <= SMALL_BYTES and entry.chunks and file.node.changes == file.changes:
+                self.content.chunks.keep(
+                    entry.chunks[0].hash, file.scratch.local(0, entry.size)
+                )  # it is often read soon
+            file.node.taken(file.changes, entry)
         for node in files:
             node.handles -= 1
             if node.handles == 0 and not node.is_dirty:
                 self._let_go(node)
-
-    def _keep_small(self, file: Sent) -> None:
-        """Have at hand what a small file holds: it is often read soon."""
-        data = file.scratch.local(0, file.size)
-        entry = small_entry(data)
-        file.node.opened_value = entries.encode(entry)
-        if data:
-            self.content.chunks.keep(entry.chunks[0].hash, data)
 
     async def _take_steps(self, steps: list[EditStep]) -> None:
         if not steps:
@@ -458,23 +483,22 @@ class OpenCommit(OpenTree):
 
     async def _send(self, files: list[OpenFile], sent: list[Sent]) -> None:
         """Send files, and say in `sent` which have arrived."""
-        commit = pfs_pb2.Commit(repo={"name": self.snapshot.repo}, id=self.snapshot.commit)
         taken = [take(node) for node in files if node.is_dirty]
-        small = [file for file in taken if file.size <= SMALL_BYTES]
-        for file in small:
-            await file.scratch.fill(self.content, 0)
-        if small:
-            await self._send_small(commit, small, sent)
         for file in taken:
-            if file.size > SMALL_BYTES:
-                await self._send_large(commit, file)
-                sent.append(file)
+            if file.scratch.size <= SMALL_BYTES:
+                await file.scratch.fill(self.content)
+        small = [file for file in taken if file.scratch.size <= SMALL_BYTES]
+        if small:
+            await self._send_small(small, sent)
+        for file in taken:
+            if file not in small:
+                await self._send_large(file, sent)
 
-    async def _send_small(self, commit: pfs_pb2.Commit, files: list[Sent], sent: list[Sent]) -> None:
-        messages = small_files(commit, files)
+    async def _send_small(self, files: list[Taken], sent: list[Sent]) -> None:
+        messages, arriving = small_files(self._name, files)
         try:
-            await self._services.writer.put_files(lambda: messages, sum(file.size for file in files))
-            sent += files
+            await self._services.writer.put_files(lambda: messages, sum(each.entry.size for each in arriving))
+            sent += arriving
             return
         except UnavailableError:
             raise
@@ -484,48 +508,43 @@ class OpenCommit(OpenTree):
                 await self._refuse(files[0], error)
                 return
         for file in files:
-            await self._send_small(commit, [file], sent)
+            await self._send_small([file], sent)
 
-    async def _send_large(self, commit: pfs_pb2.Commit, file: Sent) -> None:
-        base = file.scratch.base
-        chunks, start = await unchanged_chunks(self.content, base, file.scratch.first_changed, file.size)
-        put = self._services.writer.put_files
-        await file.scratch.fill(self.content, start)
-        if chunks:
-            try:
-                await put(lambda: large_file(commit, file, chunks, start), file.size - start)
-                return
-            except UnavailableError:
-                raise
-            except PfsError as error:
-                log.info("%s: all of %s is sent: %s", self, file.path, error)
-                await file.scratch.fill(self.content, 0)
+    async def _send_large(self, file: Taken, sent: list[Sent]) -> None:
         try:
-            await put(lambda: large_file(commit, file, (), 0), file.size)
-        except UnavailableError:
+            sent.append(await send_large(self._services.writer, self.content, self._name, file))
+        except (UnavailableError, LocalError):
             raise
         except PfsError as error:
             await self._check_alive()
             await self._refuse(file, error)
 
-    async def _refuse(self, file: Sent, error: PfsError) -> None:
+    async def _refuse(self, file: Taken, error: PfsError) -> None:
         """The daemon does not take a file as it is: its path is something else now, or the disk is full."""
-        where = await self._keep(file.node)
-        self._error = type(error)(f"{file.path} could not be written and is kept as {where}: {error}")
+        try:
+            where = await self._keep(file.node)
+        except LocalError as local:
+            self._stuck.append(file.node)
+            self._error = LocalError(f"{file.path} could not be written ({error}), and {local}", local.number)
+        else:
+            self._error = type(error)(f"{file.path} could not be written and is kept as {where}: {error}")
         log.error("%s: %s", self, self._error)
 
     async def _give_up(self, files: list[OpenFile], error: PfsError) -> None:
         """The commit takes nothing any more: keep what it lacks."""
+        log.error("%s: files that can't be written (%s) are kept in %s", self, error, kept.kept_directory())
         for node in dict.fromkeys([*files, *self._dirty(self.top)]):
             if node.is_dirty:
-                await self._keep(node)
-        log.error("%s: files that could not be written (%s) are kept in %s", self, error, kept.kept_directory())
+                try:
+                    await self._keep(node)
+                except LocalError as local:  # it may go when the mount ends
+                    log.error("%s: %s", self, local)
 
     async def _keep(self, node: OpenFile) -> str:
-        path = join(node.path())
+        path, changes = join(node.path()), node.changes
         where = str(await kept.keep(kept.kept_directory(), node, self.content))
         self.unwritten[path] = where
-        node.sent = node.changes
+        node.sent = changes
         self._files.pop(node, None)
         self.inodes.recheck(node)
         return where

@@ -32,7 +32,6 @@ class OpenFile(Inode):
         "handles",
         "is_linked",
         "is_new",
-        "is_stale",
         "opened_value",
         "scratch",
         "sent",
@@ -45,8 +44,6 @@ class OpenFile(Inode):
         """Whether the daemon has nothing under this name yet."""
         self.is_linked = True
         """Whether it has a name: not once it was removed or replaced."""
-        self.is_stale = False
-        """Whether `value` has to be looked up: it was sent since."""
         self.handles = 0
         self.scratch: Scratch | None = Scratch(parent.commit.directory, entries.EMPTY_FILE) if is_new else None
         self.changes = 1 if is_new else 0
@@ -79,19 +76,49 @@ class OpenFile(Inode):
 
     @property
     def is_local(self) -> bool:
-        """Whether it shows something other than the commit's tree."""
-        return self.scratch is not None
+        """Whether it shows something other than the commit's tree.
+
+        It does not when all that was written to it was sent: then `scratch` is the same as `value`.
+        """
+        return self.scratch is not None and (self.is_new or self.changes != self.sent or not self.is_linked)
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether it was made and nothing else: what another client has put there meanwhile is to stay."""
+        return (
+            self.is_new
+            and self.changes == 1
+            and isinstance(self.parent, OpenDir)
+            and self.key not in self.parent.hidden
+        )
 
     @property
     def held(self) -> bool:
         return self.handles > 0 or self.is_dirty
 
     def set_value(self, value: bytes) -> None:
-        """The encoded entry, as the commit's tree has it now."""
-        self.is_stale = False
+        """The encoded entry, as the commit's tree has it now: where it is another, so is the content."""
         if value != self.value:
             self.value = value
             self._entry = None
+            if self.scratch is not None:
+                self.scratch.close()
+                self.scratch = None
+
+    def give_way(self, value: bytes | None) -> None:
+        """Another client's content counts, not what was written here; the encoded entry, if there is one."""
+        self.sent, self.is_new = self.changes, False
+        if value is not None:
+            self.set_value(value)
+
+    def taken(self, changes: int, entry: FileEntry) -> None:
+        """The daemon has so many of the changes; its content is `entry` with them."""
+        self.sent, self.is_new = changes, False
+        if self.scratch is not None:
+            self.scratch.rebase(entry)
+        self.value, self._entry = entries.encode(entry), entry
+        if self.changes == changes:  # the kernel's pages hold what was written through it
+            self.opened_value = self.value
 
     @property
     def file(self) -> FileEntry:
@@ -99,14 +126,6 @@ class OpenFile(Inode):
         entry = self.entry
         assert isinstance(entry, FileEntry)
         return entry
-
-    async def stored(self) -> FileEntry:
-        """The content that the commit's tree has."""
-        parent = self.parent
-        assert isinstance(parent, OpenDir)
-        value = await self.commit.content.child(DirEntry(await parent.tree_root()), self.key)
-        found = entries.EMPTY_FILE if value is None else entries.decode(value)
-        return found if isinstance(found, FileEntry) else entries.EMPTY_FILE
 
     def to_scratch(self) -> Scratch:
         """The local content; from here on it counts."""
@@ -226,14 +245,19 @@ class OpenDir(ChangingDir):
         await self.commit.freshen()
         while True:
             node = self.children.get(name)
-            if node is not None and node.is_local:
+            if node is not None and node.is_local and not (isinstance(node, OpenFile) and node.is_untouched):
                 return node
             if name in self.hidden or not self.is_linked:
                 return None
             root = self.commit.root
             value = await self.commit.content.child(DirEntry(await self.tree_root()), name)
-            if root == self.commit.root and node is self.children.get(name) and not (node and node.is_local):
-                return self.node_for(name, value) if name not in self.hidden else None
+            if root == self.commit.root and node is self.children.get(name) and name not in self.hidden:
+                if isinstance(node, OpenFile) and node.is_untouched:
+                    if value is not None and value[:1] != _DIRECTORY:
+                        node.give_way(value)
+                    return node
+                if not (node and node.is_local):
+                    return self.node_for(name, value)
 
     def node_for(self, name: bytes, value: bytes | None) -> OpenFile | OpenDir | None:
         """The node of an entry of the commit's tree; a new one is not among the children before `attach`."""

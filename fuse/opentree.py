@@ -15,8 +15,7 @@ from fuse.commits import CommitRecord
 from fuse.content import Content
 from fuse.inodes import FOREVER, InodeTable, Snapshot
 from fuse.kernelcache import TooManyError
-from fuse.opennodes import OpenDir, OpenFile
-from pfsd.entries import DirEntry
+from fuse.opennodes import OpenDir
 from pfsd.errors import NotFoundError, PfsError
 
 log = logging.getLogger(__name__)
@@ -48,6 +47,8 @@ class OpenTree:
         self.top: OpenDir
         self.recalls = 0
         """How often another client has changed it."""
+        self.epoch = 0
+        """Becomes another whenever another client may have changed it."""
         self._commits = commits
         self._asked = -1.0
         self._until = -1.0
@@ -84,6 +85,7 @@ class OpenTree:
     def install(self, root: bytes, asked: float, until: float = -1.0) -> None:
         """The commit's tree as it was told to a call that began at `asked`, and until when it is that."""
         if asked >= self._asked and not self.is_closed:
+            self.epoch += asked > self._until
             self.root, self._asked = root, asked
             self._until = max(self._until, until)
 
@@ -92,9 +94,14 @@ class OpenTree:
         if len(self._touched) <= kernelcache.MOST_NAMES:
             self._touched.add((directory.ino, name))
 
+    @property
+    def is_certain(self) -> bool:
+        """Whether `root` is the commit's tree now."""
+        return trio.current_time() < self._until
+
     async def freshen(self) -> None:
         """Ask for the commit's tree unless what was told holds."""
-        if not self.is_closed and trio.current_time() >= self._until:
+        if not self.is_closed and not self.is_certain:
             await self.refresh()
 
     async def refresh(self) -> None:
@@ -144,13 +151,3 @@ class OpenTree:
     def close(self) -> None:
         """It is finished or deleted."""
         self.is_closed = True
-
-    async def current(self, node: OpenFile) -> None:
-        """Make sure that a file's entry is what the tree has."""
-        while node.is_stale and node.is_linked and node.parent is not None:
-            root, parent = self.root, node.parent
-            assert isinstance(parent, OpenDir)
-            value = await self.content.child(DirEntry(await parent.tree_root()), node.key)
-            if root == self.root and not node.is_local:
-                # what another client has removed meanwhile stays as it was for those who have it open
-                node.set_value(value if value is not None and value[:1] == node.value[:1] else node.value)

@@ -24,6 +24,7 @@ from fuse.opennodes import OpenDir, OpenFile
 from fuse.repodirs import COMMIT_KEY, CommitRoot, MountRoot, ViewState
 from fuse.walker import Walker
 from fuse.writable import WritableView
+from pfsd.apart import apart
 from pfsd.errors import AlreadyExistsError, PfsError
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ class RepositoryView(WritableView):
         for known in self._of_repo(repo):
             known.lapse()
             if self._nursery is not None:
-                self._nursery.start_soon(self._look, known)
+                self._nursery.start_soon(apart, f"looking at {known}", None, self._look, known)
 
     async def _forget_names(self, repo: str, names: dict[str, float]) -> None:
         """Return when the kernel asks again for names in a repo, each with the time until which it need not."""
@@ -116,7 +117,8 @@ class RepositoryView(WritableView):
         known = self._state.open_commits.get(commit)
         used = known.top if known else self.inodes.number(repo.ino, COMMIT_KEY + commit.encode())[1]
         if used is not None and used.lookups > 0 and self._nursery is not None:
-            self._nursery.start_soon(self._move_when_left, repo.name.decode(), commit)
+            what = f"moving the directory of {commit}"
+            self._nursery.start_soon(apart, what, None, self._move_when_left, repo.name.decode(), commit)
 
     async def _move_when_left(self, repo: str, commit: str) -> None:
         for seconds in _MOVE_AGAIN_SECONDS:  # the kernel may be slow to take in where the name leads now
@@ -147,11 +149,11 @@ class RepositoryView(WritableView):
             commit.lapse()
         for repo, names in self._commits.forget_all().items():
             if self._nursery is not None:
-                self._nursery.start_soon(self._forget_names, repo, names)
+                self._nursery.start_soon(apart, f"forgetting names in {repo}", None, self._forget_names, repo, names)
 
     def _start(self, commit: OpenCommit) -> None:
         if self._nursery is not None:
-            self._nursery.start_soon(_write_behind, commit)
+            self._nursery.start_soon(commit.write_behind)
 
     async def close(self, seconds: float) -> None:
         """Send what still waits, for so long; keep on this machine what can't be sent (see `fuse.kept`)."""
@@ -214,10 +216,3 @@ class RepositoryView(WritableView):
 
 def _is_top(inode: Inode) -> bool:
     return isinstance(inode, CommitRoot) or (isinstance(inode, OpenDir) and inode is inode.commit.top)
-
-
-async def _write_behind(commit: OpenCommit) -> None:
-    try:
-        await commit.write_behind()
-    except Exception:
-        log.exception("writing to %s failed", commit)

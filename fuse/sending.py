@@ -1,64 +1,72 @@
 """Files as messages of PutFiles: many small ones in each, or parts of a large one.
 
-Every file is sent whole and replaces what the daemon has of it, so that sending it twice does no harm. Of a file that
-was changed, the chunks before the first change are named instead of sent.
+What is sent replaces what the daemon has of a file, so that sending it twice does no harm. A small file is sent whole,
+of a large one what was changed: it is a patch of what the store has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from typing import NamedTuple
 
 from blake3 import blake3
 
 from fuse.content import Content
+from fuse.errnos import LocalError
 from fuse.opennodes import OpenFile
-from fuse.scratch import Scratch
+from fuse.scratch import Changes, Scratch
+from fuse.writes import Writer
 from pachproto import pfs_pb2, pfsd_pb2
 from pfsd import entries
 from pfsd.entries import Chunk, FileEntry
+from pfsd.errors import PfsError, UnavailableError
 from pfsd.paths import join
+
+log = logging.getLogger(__name__)
 
 SMALL_BYTES = 64 << 10
 """Files up to this size travel together."""
 
 _MESSAGE_BYTES = 1 << 20
 _MESSAGE_FILES = 256
-_MESSAGE_CHUNKS = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class Taken:
     """A file, as it was when it was taken to be sent."""
 
     node: OpenFile
     path: str
     changes: int
     scratch: Scratch
-    size: int
+    is_untouched: bool
 
 
-def take(node: OpenFile) -> Sent:
+class Sent(NamedTuple):
+    """A file that the daemon has taken."""
+
+    file: Taken
+    entry: FileEntry
+    """What it made of it."""
+
+
+def take(node: OpenFile) -> Taken:
     """What is to be sent of a file now."""
-    scratch = node.to_scratch()
-    return Sent(node, join(node.path()), node.changes, scratch, scratch.size)
+    return Taken(node, join(node.path()), node.changes, node.to_scratch(), node.is_untouched)
 
 
-def small_files(commit: pfs_pb2.Commit, files: Sequence[Sent]) -> list[pfsd_pb2.PutFilesRequest]:
-    """Files that are whole in memory."""
-    messages: list[pfsd_pb2.PutFilesRequest] = []
+def small_files(commit: pfs_pb2.Commit, files: Sequence[Taken]) -> tuple[list[pfsd_pb2.PutFilesRequest], list[Sent]]:
+    """Files that are whole in memory, as messages, and what they are once those are taken."""
     puts: list[pfsd_pb2.FilePut] = []
-    size = 0
+    sent: list[Sent] = []
     for file in files:
-        puts.append(pfsd_pb2.FilePut(path=file.path, overwrite=True, data=file.scratch.local(0, file.size)))
-        size += file.size
-        if size >= _MESSAGE_BYTES or len(puts) >= _MESSAGE_FILES:
-            messages.append(pfsd_pb2.PutFilesRequest(commit=commit, files=puts))
-            puts, size = [], 0
-    if puts:
-        messages.append(pfsd_pb2.PutFilesRequest(commit=commit, files=puts))
-    return messages
+        size = file.scratch.changes().size
+        data = file.scratch.local(0, size)
+        puts.append(pfsd_pb2.FilePut(path=file.path, overwrite=not file.is_untouched, data=data))
+        sent.append(Sent(file, small_entry(data)))
+    return list(_messages(commit, puts)), sent
 
 
 def small_entry(data: bytes) -> FileEntry:
@@ -68,47 +76,71 @@ def small_entry(data: bytes) -> FileEntry:
     return FileEntry(len(data), (Chunk(blake3(data).digest(), len(data)),), None, 1)
 
 
-async def unchanged_chunks(content: Content, base: FileEntry, changed: int, size: int) -> tuple[list[Chunk], int]:
-    """The chunks of `base` that stand before the offset `changed`, and how many bytes they are.
-
-    The last chunk of a file counts only where the file still ends with it: its end was not decided by its content.
-    """
-
-    def read() -> tuple[list[Chunk], int]:
-        chunks: list[Chunk] = []
-        end = 0
-        for start, chunk in entries.chunks_from(content.nodes, base, 0) if changed else ():
-            stop = start + chunk.size
-            if stop > changed or (stop == base.size and stop != size):
-                break
-            chunks.append(chunk)
-            end = stop
-        return chunks, end
-
-    return await content.run(read)
+async def send_large(writer: Writer, content: Content, commit: pfs_pb2.Commit, file: Taken) -> Sent:
+    """Send one file, as a patch of what the store has if it can be. Raises what the daemon says."""
+    changes = file.scratch.changes()
+    if not changes.is_whole:
+        size = sum(end - start for start, end in changes.ranges)
+        try:
+            return _sent(file, await writer.put_files(lambda: _patched(commit, file, changes), size))
+        except (UnavailableError, LocalError):
+            raise
+        except PfsError as error:
+            log.info("all of %s is sent: %s", file.path, error)
+        await file.scratch.fill(content)
+        changes = file.scratch.changes()
+    return _sent(file, await writer.put_files(lambda: _whole(commit, file, changes.size), changes.size))
 
 
-def large_file(
-    commit: pfs_pb2.Commit, file: Sent, chunks: Sequence[Chunk], start: int
-) -> Iterator[pfsd_pb2.PutFilesRequest]:
-    """One file: chunks that are stored already, then what is in its scratch from `start` on."""
+def _sent(file: Taken, answer: pfsd_pb2.PutFilesResponse) -> Sent:
+    entry = entries.decode(answer.entries[0])
+    assert isinstance(entry, FileEntry)
+    return Sent(file, entry)
 
-    def message(put: pfsd_pb2.FilePut) -> pfsd_pb2.PutFilesRequest:
-        return pfsd_pb2.PutFilesRequest(commit=commit, files=[put])
 
-    path = file.path
-    left = iter(chunks)
-    while some := list(islice(left, _MESSAGE_CHUNKS)):
-        references = [pfsd_pb2.ChunkReference(hash=chunk.hash, size=chunk.size) for chunk in some]
-        yield message(pfsd_pb2.FilePut(path=path, overwrite=True, chunks=references, more=True))
-        path = ""
-    for first, end, is_data in file.scratch.extents(start, file.size):
+def _whole(commit: pfs_pb2.Commit, file: Taken, size: int) -> Iterator[pfsd_pb2.PutFilesRequest]:
+    """A file, all of which is in its scratch."""
+
+    def puts() -> Iterator[pfsd_pb2.FilePut]:
+        yield pfsd_pb2.FilePut(path=file.path, overwrite=True, more=True)
+        yield from _parts(file.scratch, 0, size)
+        yield pfsd_pb2.FilePut(tell=True)
+
+    return _messages(commit, puts())
+
+
+def _patched(commit: pfs_pb2.Commit, file: Taken, changes: Changes) -> Iterator[pfsd_pb2.PutFilesRequest]:
+    """What was changed of a file."""
+
+    def puts() -> Iterator[pfsd_pb2.FilePut]:
+        base = entries.encode(changes.base)
+        yield pfsd_pb2.FilePut(path=file.path, overwrite=True, base=base, size=changes.size, more=True)
+        for start, end in changes.ranges:
+            yield from _parts(file.scratch, start, end)
+        yield pfsd_pb2.FilePut(tell=True)
+
+    return _messages(commit, puts())
+
+
+def _parts(scratch: Scratch, start: int, end: int) -> Iterator[pfsd_pb2.FilePut]:
+    for first, stop, is_data in scratch.extents(start, end):
         if not is_data:
-            yield message(pfsd_pb2.FilePut(path=path, overwrite=True, zeros=end - first, more=True))
-            path = ""
+            yield pfsd_pb2.FilePut(offset=first, zeros=stop - first, more=True)
             continue
-        for at in range(first, end, _MESSAGE_BYTES):
-            data = file.scratch.local(at, min(at + _MESSAGE_BYTES, end))
-            yield message(pfsd_pb2.FilePut(path=path, overwrite=True, data=data, more=True))
-            path = ""
-    yield message(pfsd_pb2.FilePut(path=path, overwrite=True))
+        for at in range(first, stop, _MESSAGE_BYTES):
+            data = scratch.local(at, min(at + _MESSAGE_BYTES, stop))
+            yield pfsd_pb2.FilePut(offset=at, data=data, more=True)
+
+
+def _messages(commit: pfs_pb2.Commit, puts: Iterable[pfsd_pb2.FilePut]) -> Iterator[pfsd_pb2.PutFilesRequest]:
+    """The puts, some to a message."""
+    waiting: list[pfsd_pb2.FilePut] = []
+    size = 0
+    for put in puts:
+        waiting.append(put)
+        size += len(put.data)
+        if size >= _MESSAGE_BYTES or len(waiting) >= _MESSAGE_FILES:
+            yield pfsd_pb2.PutFilesRequest(commit=commit, files=waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield pfsd_pb2.PutFilesRequest(commit=commit, files=waiting)

@@ -16,7 +16,7 @@ from pyfuse3 import EntryAttributes, FUSEError
 from fuse import kernelcache
 from fuse.content import SMALL_BYTES, Place
 from fuse.errnos import answers
-from fuse.inodes import ChangingDir, Inode
+from fuse.inodes import SHOWN_NAME_BYTES, ChangingDir, Inode
 from fuse.opencommit import OpenCommit
 from fuse.opennodes import OpenDir, OpenFile
 from fuse.view import TreeListing, View
@@ -34,7 +34,8 @@ class _OpenListing(TreeListing):
     local: list[OpenFile | OpenDir] = field(default_factory=list)
     names: set[bytes] = field(default_factory=set)
     recalls: int = 0
-    """Of the commit, when the directory was read from its start."""
+    tree: bytes = b""
+    """The commit's `recalls` and `root` when the directory was read from its start."""
 
 
 class WritableView(View):
@@ -47,7 +48,7 @@ class WritableView(View):
         parent = self.inodes[parent_inode]
         if not isinstance(parent, OpenDir):
             return await super().lookup(parent_inode, name, ctx)
-        if len(name) > paths.MAX_NAME_BYTES:
+        if len(name) > SHOWN_NAME_BYTES:
             raise FUSEError(errno.ENAMETOOLONG)
         node = await parent.node(name)
         timeout = parent.commit.timeout
@@ -57,16 +58,12 @@ class WritableView(View):
             absent = EntryAttributes()
             absent.entry_timeout = timeout
             return absent
-        if isinstance(node, OpenFile):
-            await node.commit.current(node)
         self.inodes.remember(self.inodes.settle(node))
         return self._attributes(node, timeout)
 
     @answers
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> EntryAttributes:
         node = self.inodes[inode]
-        if isinstance(node, OpenFile):
-            await node.commit.current(node)
         return self._attributes(node, 0)
 
     def _attributes(self, inode: Inode, timeout: float) -> EntryAttributes:
@@ -96,7 +93,6 @@ class WritableView(View):
             if not isinstance(node, OpenFile):
                 raise FUSEError(errno.EISDIR)
             await node.commit.begin()
-            await node.commit.current(node)
             self._truncate(node, attr.st_size)
             if not node.handles:
                 await node.commit.send_file(node)
@@ -156,14 +152,18 @@ class WritableView(View):
             listing.root, listing.first, listing.page, listing.starts = root, 0, [], [(0, b"")]
             listing.local = [child for child in directory.children.values() if child.is_local]
             listing.names = {child.key for child in listing.local}
-            listing.recalls = directory.commit.recalls
+            listing.recalls, listing.tree = directory.commit.recalls, directory.commit.root
         timeout = directory.commit.timeout if listing.recalls == directory.commit.recalls else 0.0
         at = start
         while await self.turn_to(listing, at):
             for name, value in listing.page[at - listing.first :]:
                 at += 1
                 shown = name not in listing.names and name not in directory.hidden and directory.is_linked
-                node = directory.node_for(name, value) if shown else None
+                node = None
+                if shown and listing.tree == directory.commit.root:
+                    node = directory.node_for(name, value)
+                elif shown:  # the tree is another one by now: what is known of files is not to be what they were
+                    node = await directory.node(name)
                 if node is not None and not await self._list_node(token, node, at, timeout):
                     return
         end = listing.starts[-1][0]
@@ -176,8 +176,8 @@ class WritableView(View):
     async def _list_node(
         self, token: pyfuse3.ReaddirToken, node: OpenFile | OpenDir, offset: int, timeout: float
     ) -> bool:
-        if isinstance(node, OpenFile):
-            await node.commit.current(node)
+        if len(node.key) > SHOWN_NAME_BYTES:
+            return True
         settled = self.inodes.settle(node)
         attributes = self._attributes(node, timeout)
         attributes.attr_timeout = timeout
@@ -357,7 +357,6 @@ class WritableView(View):
     async def _open_file(self, node: OpenFile, flags: int) -> pyfuse3.FileInfo:
         if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
             await node.commit.begin()
-        await node.commit.current(node)
         # Local content came through the kernel, whose pages agree with it.
         keep = self._hand_over_whole(node) or node.is_local or node.opened_value == node.value
         node.handles += 1
@@ -390,7 +389,6 @@ class WritableView(View):
         node = self.inodes[fh]
         if not isinstance(node, OpenFile):
             return await super().read(fh, off, size)
-        await node.commit.current(node)
         if node.scratch is not None:
             return await node.scratch.read(self.content, off, size)
         data = self.content.read_now(node.file, off, size)
@@ -410,7 +408,6 @@ class WritableView(View):
         assert isinstance(node, OpenFile)
         if node.is_linked:
             node.commit.check_open()
-        await node.commit.current(node)
         node.to_scratch().write(off, buf)
         node.note_change()
         return len(buf)
@@ -461,10 +458,6 @@ class WritableView(View):
             if isinstance(inode, OpenFile) and inode.is_dirty:
                 await commit.send_file(inode)
             await commit.flush()
-            if isinstance(inode, OpenFile):
-                await commit.current(inode)
-                if inode.is_local:  # it is open, and goes on being written to
-                    return entries.content_hash(await inode.stored())
         return await super().hash_of(inode)
 
     @answers
@@ -485,7 +478,7 @@ class WritableView(View):
 
 def _new_name(name: bytes) -> str:
     """A name for something new, as the API spells it; EILSEQ for what is not UTF-8."""
-    if len(name) > paths.MAX_NAME_BYTES:
+    if len(name) > SHOWN_NAME_BYTES:
         raise FUSEError(errno.ENAMETOOLONG)
     try:
         return name.decode()

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+import grpc
+
 from fuse.daemon import Daemon, Metadata
 from pachproto import edits_pb2, pfs_pb2, pfsd_pb2
+from pfsd.errors import PfsError
 
 EditStep = edits_pb2.EditStep
 RemoveStep = edits_pb2.RemoveStep
@@ -52,22 +55,40 @@ class Writer:
         answer: edits_pb2.EditResponse = await self._call(self._edits.Edit, request, repeat=False)
         return answer.root
 
-    async def put_files(self, messages: Callable[[], Iterable[pfsd_pb2.PutFilesRequest]], size: int) -> None:
-        """Send the messages of PutFiles, about `size` bytes, again from the start when the daemon went away."""
+    async def put_files(
+        self, messages: Callable[[], Iterable[pfsd_pb2.PutFilesRequest]], size: int
+    ) -> pfsd_pb2.PutFilesResponse:
+        """Send the messages of PutFiles, about `size` bytes, again from the start when the daemon went away.
+
+        Raises what `messages` raises as they are made, too.
+        """
         put = self._store.PutFiles
+        failure: PfsError | None = None
 
         def counted(messages: Iterable[pfsd_pb2.PutFilesRequest]) -> Iterator[pfsd_pb2.PutFilesRequest]:
-            for message in messages:
-                self.progress += 1
-                yield message
+            # gRPC takes these in a thread of its own and says of an exception only that there was one.
+            nonlocal failure
+            try:
+                for message in messages:
+                    self.progress += 1
+                    yield message
+            except PfsError as error:
+                failure = error
+                raise
 
         def send(
             make: Callable[[], Iterable[pfsd_pb2.PutFilesRequest]], timeout: float, metadata: Metadata
         ) -> pfsd_pb2.PutFilesResponse:
-            answer: pfsd_pb2.PutFilesResponse = put(counted(make()), timeout=timeout, metadata=metadata)
+            try:
+                answer: pfsd_pb2.PutFilesResponse = put(counted(make()), timeout=timeout, metadata=metadata)
+            except grpc.RpcError:
+                if failure is not None:
+                    raise failure from None
+                raise
             return answer
 
-        await self._call(send, messages, takes=size / _SLOWEST_BYTES)
+        sent: pfsd_pb2.PutFilesResponse = await self._call(send, messages, takes=size / _SLOWEST_BYTES)
+        return sent
 
 
 def make_directory(path: str) -> EditStep:

@@ -10,13 +10,10 @@ from pfsd._core import MAX_CHUNK, next_cut
 from pfsd.chunkstore import ChunkStore
 from pfsd.entries import Chunk, FileEntry
 from pfsd.tree import NodeReader, NodeStore
+from pfsd.zeros import ZERO_CHUNK
 
 Piece = bytes | FileEntry
 """Bytes to be stored, or content that is stored already."""
-
-
-ZERO_CHUNK = next_cut(bytes(2 * MAX_CHUNK), 0)
-"""Size of the chunks that zeros are cut into."""
 
 
 class ChunkWriter:

@@ -144,8 +144,16 @@ def dir_entry(nodes: NodeReader, root: bytes) -> DirEntry:
 # --- chunk lists -----------------------------------------------------------------------------------------
 
 
+def decode_listed(value: bytes) -> Chunk:
+    """The chunk that a value of a chunk list names; raises CorruptError when it is none."""
+    try:
+        return Chunk(value[:HASH_BYTES], varint.decode(value, HASH_BYTES)[0])
+    except IndexError:
+        raise CorruptError("a list of chunks can't be decoded") from None
+
+
 def _measure_chunk(value: bytes) -> Summary:
-    return varint.decode(value, HASH_BYTES)[0], 1, 0
+    return decode_listed(value).size, 1, 0
 
 
 def file_entry(nodes: NodeStore, chunks: Iterable[Chunk]) -> FileEntry:
@@ -172,37 +180,88 @@ def file_entry(nodes: NodeStore, chunks: Iterable[Chunk]) -> FileEntry:
     return FileEntry(size, (), root, count)
 
 
-def replace_tail(nodes: NodeStore, entry: FileEntry, kept: int, chunks: Iterable[Chunk]) -> FileEntry:
-    """The entry of the file that begins with `entry`'s bytes up to `kept`, where a chunk ends, followed by `chunks`.
+class ChunkList:
+    """The chunk list that a file's becomes when runs of its chunks are replaced, from the beginning to the end.
 
-    A long chunk list is changed from there on, and its beginning is not read; `entry` keeps more chunks than are
-    listed in an entry itself.
+    A long list is changed where it differs; what stays is not read.
     """
-    assert entry.chunk_root is not None
-    size, count = kept, entry.chunk_count
-    old = tree.items(nodes, entry.chunk_root, (kept + 1).to_bytes(8, "big"))
-    old_key = next(old, (None,))[0]
 
-    def mutations() -> Iterator[tree.Mutation]:
-        nonlocal size, count, old_key
-        for chunk in chunks:
-            size += chunk.size
-            key = size.to_bytes(8, "big")
-            while old_key is not None and old_key <= key:
-                if old_key < key:
-                    yield old_key, None
-                count -= 1
-                old_key = next(old, (None,))[0]
-            yield key, chunk.hash + varint.encode(chunk.size)
-            count += 1
-        while old_key is not None:
-            yield old_key, None
-            count -= 1
-            old_key = next(old, (None,))[0]
+    def __init__(self, nodes: NodeStore, base: FileEntry) -> None:
+        self._nodes = nodes
+        self._base = base
+        self._end = 0
+        """Where what was kept or put ends."""
+        self._update = tree.Update(nodes, base.chunk_root or tree.EMPTY, _measure_chunk)
+        self._run: list[tree.Mutation] = []
+        self._is_short = base.chunk_root is None
+        """Whether all of the list is in `_run`."""
+        self._old: Iterator[bytes] | None = None
+        self._old_key: bytes | None = None
+        """The next end of a chunk of `base`, and those after it, while chunks are replaced."""
 
-    root = tree.update(nodes, entry.chunk_root, mutations(), _measure_chunk)
-    assert count > INLINE_CHUNKS
-    return FileEntry(size, (), root, count)
+    def keep(self, end: int) -> None:
+        """The chunks of `base` from here to `end`, where one ends, stay."""
+        if self._base.chunk_root is None:
+            for start, chunk in chunks_from(self._nodes, self._base, self._end):
+                if start >= end:
+                    break
+                self._add((start + chunk.size).to_bytes(8, "big"), chunk)
+        self._end = end
+        self._old = None
+
+    def put(self, chunk: Chunk) -> None:
+        """The next chunk is this one; those of `base` that begin before its end do not stay."""
+        self._drop(self._end + chunk.size)
+        self._end += chunk.size
+        self._add(self._end.to_bytes(8, "big"), chunk)
+
+    def finish(self) -> FileEntry:
+        """The entry of the file that ends here; to be called once."""
+        self._drop(None)
+        if self._is_short and len(self._run) <= INLINE_CHUNKS:
+            return self._short((key, value) for key, value in self._run if value is not None)
+        self._apply()
+        root, (size, count, _) = self._update.finish()
+        if count <= INLINE_CHUNKS:
+            return self._short(tree.items(self._nodes, root))
+        return FileEntry(size, (), root, count)
+
+    def _short(self, pairs: Iterable[tree.Pair]) -> FileEntry:
+        chunks = tuple(decode_listed(value) for _, value in pairs)
+        return FileEntry(self._end, chunks, None, len(chunks))
+
+    def _drop(self, end: int | None) -> None:
+        """Take away what `base` has from here to before `end`, or to its own end."""
+        if self._base.chunk_root is None:
+            return
+        if self._old is None:
+            ends = tree.items(self._nodes, self._base.chunk_root, (self._end + 1).to_bytes(8, "big"))
+            self._old = (key for key, _ in ends)
+            self._old_key = next(self._old, None)
+        limit = None if end is None else end.to_bytes(8, "big")
+        while self._old_key is not None and (limit is None or self._old_key <= limit):
+            if self._old_key != limit:
+                self._add(self._old_key, None)
+            self._old_key = next(self._old, None)
+
+    def _add(self, key: bytes, chunk: Chunk | None) -> None:
+        self._run.append((key, None if chunk is None else chunk.hash + varint.encode(chunk.size)))
+        if len(self._run) >= tree.RUN:
+            self._apply()
+
+    def _apply(self) -> None:
+        self._is_short = False
+        self._update.apply(self._run)
+        self._run = []
+
+
+def replace_tail(nodes: NodeStore, entry: FileEntry, kept: int, chunks: Iterable[Chunk]) -> FileEntry:
+    """The entry of the file that begins with `entry`'s bytes up to `kept`, where a chunk ends, followed by `chunks`."""
+    made = ChunkList(nodes, entry)
+    made.keep(kept)
+    for chunk in chunks:
+        made.put(chunk)
+    return made.finish()
 
 
 def chunks_from(nodes: NodeReader, entry: FileEntry, offset: int = 0) -> Iterator[tuple[int, Chunk]]:
@@ -215,5 +274,5 @@ def chunks_from(nodes: NodeReader, entry: FileEntry, offset: int = 0) -> Iterato
             start += chunk.size
         return
     for key, value in tree.items(nodes, entry.chunk_root, (offset + 1).to_bytes(8, "big")):
-        size = varint.decode(value, HASH_BYTES)[0]
-        yield int.from_bytes(key, "big") - size, Chunk(value[:HASH_BYTES], size)
+        chunk = decode_listed(value)
+        yield int.from_bytes(key, "big") - chunk.size, chunk

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from pfsd import derivations, paths, records
+from pfsd.areas import Areas
 from pfsd.errors import AlreadyExistsError, InvalidError, NotFoundError, StateError
 from pfsd.kv import Batch
 from pfsd.records import Repo
@@ -19,6 +20,8 @@ class Repos:
     def __init__(self, root: Root) -> None:
         self._root = root
         self._db = root.db
+        self.areas = Areas()
+        """Where the open commits of all repos are written to."""
 
     def create(self, name: str, provenance: Sequence[str] = (), description: str = "", *, update: bool = False) -> None:
         """Make a repo; with `update`, replace the description and provenance of one that exists.
@@ -46,7 +49,7 @@ class Repos:
             for repo in changed.values():
                 batch.put("repos", repo.name.encode(), records.dump(repo))
             self._db.write(batch, sync=True)
-        self._root.changes.announce(name)
+        self._root.changes.announce(name, moved=True)
 
     def find(self, name: str) -> Repo | None:
         """The repo, or None."""
@@ -87,7 +90,7 @@ class Repos:
                     f"repo {name} is the provenance of {', '.join(sorted(users))}: delete those first, or use force"
                 )
             self._delete(name)
-        self._root.changes.announce(name)
+        self._root.changes.announce(name, moved=True)
 
     def delete_all(self, *, force: bool = False) -> None:
         """Remove every repo; raises StateError when somebody computes one, unless `force`."""
@@ -101,12 +104,14 @@ class Repos:
             names = [repo.name for repo in self.list()]
             for name in names:
                 self._delete(name)
-        self._root.changes.announce(*names)
+        self._root.changes.announce(*names, moved=True)
 
     def _delete(self, name: str) -> None:
         batch = self._db.batch()
         prefix = name.encode() + b"\0"
-        for _, commit_id in self._db.scan("history", prefix):
+        ids = [commit_id for _, commit_id in self._db.scan("history", prefix)]
+        self.areas.close(commit_id.hex() for commit_id in ids)  # a put that goes on stages nothing any more
+        for commit_id in ids:
             data = self._db.get("commits", commit_id)
             if data is not None:
                 for source in records.load_commit(data).provenance:
@@ -119,6 +124,11 @@ class Repos:
         batch.delete("repos", name.encode())
         self._forget_maker(batch, name)
         self._db.write(batch, sync=True)
+        if self.areas.close(commit_id.hex() for commit_id in ids):  # made before the records were gone
+            batch = self._db.batch()
+            for commit_id in ids:
+                batch.delete_prefix("staging", commit_id)
+            self._db.write(batch)
 
     def _forget_maker(self, batch: Batch, name: str) -> None:
         """Drop what is said of how a repo of this name came about, where its maker has left."""

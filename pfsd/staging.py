@@ -25,7 +25,7 @@ from pfsd._core import MIN_CHUNK
 from pfsd.chunkstore import ChunkStore
 from pfsd.content import Piece
 from pfsd.entries import DirEntry, Entry, FileEntry
-from pfsd.errors import CorruptError, IsADirectoryPfsError, NotADirectoryPfsError
+from pfsd.errors import CorruptError, IsADirectoryPfsError, NotADirectoryPfsError, NotFoundError
 from pfsd.kv import Batch, Database
 from pfsd.nodestore import DatabaseNodes, GatheredNodes
 from pfsd.paths import Path, join
@@ -99,6 +99,8 @@ class Staging:
         self._changed = changed
         self._clean: bool | None = None
         """What `is_clean` tells, where it is known."""
+        self._writing = threading.Lock()
+        self._gone = False
         self.lock = threading.RLock()
 
     @property
@@ -115,7 +117,9 @@ class Staging:
         self._forget()
 
     def apply(self, writes: Iterable[Write]) -> None:
-        """Stage writes, all or none. Raises IsADirectoryPfsError, NotADirectoryPfsError where a path is in the way."""
+        """Stage writes, all or none. Raises IsADirectoryPfsError, NotADirectoryPfsError where a path is in the way,
+        NotFoundError after `close`.
+        """
         self._chunks.spill()  # a row may not outlive the chunks that it names
         overlay = _Overlay(self._db, self._area)
         iterator = iter(writes)
@@ -127,7 +131,10 @@ class Staging:
                         self._remove(overlay, write.path)
                     else:
                         self._apply(overlay, write)
-            self._db.write(overlay.batch)
+            with self._writing:
+                if self._gone:
+                    raise NotFoundError("the commit was deleted while it was written to")
+                self._db.write(overlay.batch)
             self._clean = None  # only now: who makes the writes may ask while they are taken
             if self._changed is not None:
                 self._changed()
@@ -137,6 +144,11 @@ class Staging:
         except BaseException:
             self._forget()  # it may tell of rows that were not written
             raise
+
+    def close(self) -> None:
+        """From now on nothing is staged here: `apply` raises NotFoundError. Needs no lock, and waits for no fold."""
+        with self._writing:
+            self._gone = True
 
     def kind(self, path: Path) -> Kind:
         """What is at a path now."""
@@ -450,11 +462,14 @@ class _Folding:
             before = None if old is None else entries.decode(old)
             self._enter(key[:-1], before.root if isinstance(before, DirEntry) else tree.EMPTY)
             return
-        value = self._file(key, old) if kind == Kind.FILE else None
+        value = self._file(key, old, directory.base) if kind == Kind.FILE else None
         self._add(directory, name, value)
 
-    def _file(self, key: bytes, old: bytes | None) -> bytes:
-        """The entry of the file whose row has this key and whose pieces' rows come next."""
+    def _file(self, key: bytes, old: bytes | None, within: bytes) -> bytes:
+        """The entry of the file whose row has this key and whose pieces' rows come next.
+
+        `old` is what the base tree shows there, `within` the base tree's directory.
+        """
         before = None if old is None else entries.decode(old)
         pieces = self._rows.pieces(key)
         if not isinstance(before, FileEntry):
@@ -465,22 +480,42 @@ class _Folding:
             if second is None and first[:1] == _BYTES and 1 < len(first) <= MIN_CHUNK:
                 return entries.encode_chunk(self._chunks.add(first[1:]))  # too short to be cut
             pieces = itertools.chain((first,) if second is None else (first, second), pieces)
-        joined = (self._piece(value, key) for value in pieces)
+        joined = (self._piece(value, key, within) for value in pieces)
         known = (before,) if isinstance(before, FileEntry) else ()
         return entries.encode(content.concatenate(self._nodes, self._chunks, itertools.chain(known, joined)))
 
-    def _piece(self, value: bytes, key: bytes) -> Piece:
+    def _piece(self, value: bytes, key: bytes, within: bytes) -> Piece:
         """A piece, whose chunks are stored."""
         if value[:1] == _BYTES:
             return value[1:]
         entry = entries.decode(value[1:])
         if not isinstance(entry, FileEntry):
             raise CorruptError(f"a staged piece of {join(_split(key, AREA_BYTES)[0])} is no file")
-        for _, chunk in entries.chunks_from(self._held, entry):
-            if not self._chunks.has(chunk.hash):
+        for chunk in self._new_chunks(entry, key, within):
+            if not self._chunks.has(chunk):
                 path = join(_split(key, AREA_BYTES)[0])
                 raise CorruptError(f"a part of {path} was lost in a crash: delete the commit and put it again")
         return entry
+
+    def _new_chunks(self, entry: FileEntry, key: bytes, within: bytes) -> Iterator[bytes]:
+        """The hashes of the chunks of a piece, but for those that the base tree has in the same place.
+
+        So a large file of which little was changed costs little.
+        """
+        before = None
+        if entry.chunk_root is not None and within != tree.EMPTY:
+            value = tree.get(self._nodes, within, _split(key, AREA_BYTES)[0][-1].encode())
+            before = None if value is None else entries.decode(value)
+        if entry.chunk_root is not None and isinstance(before, FileEntry) and before.chunk_root is not None:
+            for _, _, new in tree.diff(self._held, before.chunk_root, entry.chunk_root, removals=False):
+                if new is not None:
+                    yield new[: tree.HASH_BYTES]
+            return
+        last = b""
+        for _, chunk in entries.chunks_from(self._held, entry):
+            if chunk.hash != last:  # a hole has the same one many times
+                last = chunk.hash
+                yield last
 
 
 def _key(area: bytes, path: Path) -> bytes:

@@ -12,23 +12,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from pfsd import dirs, entries, paths, tree
+from pfsd import content, dirs, entries, paths, sizes, tree
 from pfsd.commits import Commits
 from pfsd.content import ChunkWriter, Piece
-from pfsd.entries import Chunk, FileEntry
+from pfsd.entries import Chunk, ChunkList, FileEntry
 from pfsd.errors import CorruptError, FullError, InvalidError, NotADirectoryPfsError, StateError
+from pfsd.patches import FilePatch, hold
 from pfsd.paths import Path, join
 from pfsd.records import Commit
 from pfsd.references import noted
 from pfsd.root import Root
-from pfsd.split import Delimiter, Splitter
+from pfsd.split import Delimiter, Part, Splitter
 from pfsd.staging import Staging, Write
 
 INLINE_BYTES = 4096
 """Pieces up to this size wait in the staging rows until they are folded; larger ones go to packs at once."""
-
-PART_CHUNKS = 1 << 14
-"""Chunks of one file that are held before they become a part with a chunk list of its own."""
 
 STEPS_HELD = 4096
 BYTES_HELD = 4 << 20
@@ -38,6 +36,7 @@ STAGED_AT_ONCE = 1000
 """Of many writes, those that become rows together."""
 
 _ZEROS_AT_ONCE = 1 << 36
+_TOLD_BYTES = 1 << 20
 _SPLIT_NAME_DIGITS = 16
 _SPLIT_NAME = re.compile(rb"[0-9a-f]{16}")
 
@@ -45,12 +44,14 @@ _SPLIT_NAME = re.compile(rb"[0-9a-f]{16}")
 class FileSink:
     """Stores the content of one file as it comes: bytes, and chunks that are stored already."""
 
-    def __init__(self, root: Root) -> None:
+    def __init__(self, root: Root, path: Path = ()) -> None:
         self._root = root
+        self._path = path
+        self._size = 0
         self._head = bytearray()
         self._writer: ChunkWriter | None = None
-        self._chunks: list[Chunk] = []
-        self._parts: list[FileEntry] = []
+        self._nodes = root.nodes.gather()
+        self._list = ChunkList(self._nodes, entries.EMPTY_FILE)
         self._ended = False
 
     @property
@@ -62,21 +63,24 @@ class FileSink:
         """Take in the next bytes."""
         if self._ended and data:
             raise InvalidError("nothing can follow a chunk that the end of a file ended")
+        self._size += len(data)
         if self._writer is None and len(self._head) + len(data) <= INLINE_BYTES:
             self._head += data
             return
         self._keep(self._to_writer().write(data))
 
     def zeros(self, count: int) -> None:
-        """Take in so many zero bytes."""
+        """Take in so many zero bytes; raises InvalidError where the file would be larger than one with holes may be."""
         if self._ended and count:
             raise InvalidError("nothing can follow a chunk that the end of a file ended")
         if count:
+            sizes.check_file_size(self._size + count, join(self._path))
+            self._size += count
             for at in range(0, count, _ZEROS_AT_ONCE):
                 self._keep(self._to_writer().zeros(min(count - at, _ZEROS_AT_ONCE)))
 
-    def refer(self, chunk: Chunk, path: Path) -> None:
-        """Take in a stored chunk, which goes to `path`.
+    def refer(self, chunk: Chunk) -> None:
+        """Take in a stored chunk.
 
         Raises StateError when it is not there, InvalidError when no chunk of that size may stand here.
         """
@@ -84,12 +88,15 @@ class FileSink:
         writer = self._to_writer()
         self._keep(writer.cut())  # first of all: it may be a chunk of the bytes before
         if not store.has(chunk.hash):
-            raise StateError(f"chunk {chunk.hash.hex()} of {join(path)} is not in the store: send its bytes")
+            raise StateError(f"chunk {chunk.hash.hex()} of {join(self._path)} is not in the store: send its bytes")
         at = store.locate(chunk.hash)
         if at.size != chunk.size:
-            raise InvalidError(f"chunk {chunk.hash.hex()} of {join(path)} has {at.size} bytes, not {chunk.size}")
+            raise InvalidError(f"chunk {chunk.hash.hex()} of {join(self._path)} has {at.size} bytes, not {chunk.size}")
         if self._ended or not writer.at_cut:
-            raise InvalidError(f"chunk {chunk.hash.hex()} of {join(path)} begins where no chunk of that file does")
+            raise InvalidError(
+                f"chunk {chunk.hash.hex()} of {join(self._path)} begins where no chunk of that file does"
+            )
+        self._size += chunk.size
         self._keep([chunk])
         self._ended = not at.is_cut
 
@@ -98,9 +105,9 @@ class FileSink:
         if self._writer is None:
             return (bytes(self._head),) if self._head else ()
         self._keep(self._writer.finish())
-        if self._chunks:
-            self._end_part()
-        return tuple(self._parts)
+        entry = self._list.finish()
+        self._nodes.flush()
+        return (entry,) if entry.size else ()
 
     def _to_writer(self) -> ChunkWriter:
         if self._writer is None:
@@ -109,13 +116,36 @@ class FileSink:
         return self._writer
 
     def _keep(self, chunks: Iterable[Chunk]) -> None:
-        self._chunks += chunks
-        if len(self._chunks) >= PART_CHUNKS:
-            self._end_part()
+        for chunk in chunks:
+            self._list.put(chunk)
 
-    def _end_part(self) -> None:
-        self._parts.append(entries.file_entry(self._root.nodes, self._chunks))
-        self._chunks = []
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A file to put, or a part of one: zeros, bytes, then stored chunks."""
+
+    path: str = ""
+    """Empty where a file goes on."""
+    overwrite: bool = False
+    """Whether it replaces what is there; does not matter where a file goes on."""
+    data: bytes = b""
+    chunks: Sequence[Chunk] = ()
+    more: bool = False
+    """Whether the next part goes on with the file."""
+    zeros: int = 0
+    base: FileEntry | None = None
+    """What the file is a patch of."""
+    size: int = 0
+    """Of the file, where it is a patch."""
+    offset: int = 0
+    """Where the part stands, in a patch."""
+    tell: bool = False
+    """Whether `BulkUpload.told` gets the entry of the file that ends with it."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is a file of nothing but bytes."""
+        return not (self.chunks or self.more or self.zeros or self.tell) and self.base is None
 
 
 class BulkUpload:
@@ -127,37 +157,77 @@ class BulkUpload:
         """How many are staged."""
         self._root = root
         self._commits = commits
-        self._commit = commit
+        self.commit = commit
         self._writes: list[Write] = []
-        self._sink: FileSink | None = None
+        self._sink: FileSink | FilePatch | None = None
         self._path: Path = ()
         self._overwrite = False
+        self._told: list[FileEntry] = []
+        self._told_bytes = 0
+
+    @property
+    def told(self) -> list[FileEntry]:
+        """The entries of the files that were put with `tell`."""
+        return self._told
 
     @noted
-    def add(
-        self, path: str, overwrite: bool, data: bytes, chunks: Sequence[Chunk], more: bool, *, zeros: int = 0
-    ) -> None:
-        """Put a file, or a part of one: zeros, bytes, then stored chunks.
+    def add(self, part: FilePart) -> None:
+        """Put a file, or a part of one.
 
-        With `more`, the next call goes on with the file. `path` is empty, and `overwrite` does not matter, where a file
-        goes on. Raises what `FileSink` raises, and InvalidError for a path that can't be a file.
+        Raises what `FileSink`, `FilePatch` and `hold` raise, and InvalidError for a path that can't be a file.
         """
         if self._sink is None:
-            self._path = paths.parse_file(path)
-            self._overwrite = overwrite
-            if not chunks and not more and not zeros and len(data) <= INLINE_BYTES:
-                self._writes.append(Write(self._path, (data,) if data else (), overwrite))
+            self._path = paths.parse_file(part.path)
+            self._overwrite = part.overwrite
+            if part.is_whole and len(part.data) <= INLINE_BYTES:
+                self._writes.append(Write(self._path, (part.data,) if part.data else (), part.overwrite))
                 return
-            self._sink = FileSink(self._root)
-        elif path:
-            raise InvalidError(f"{path} begins although {join(self._path)} has to go on")
-        self._sink.zeros(zeros)
-        self._sink.write(data)
-        for chunk in chunks:
-            self._sink.refer(chunk, self._path)
-        if not more:
-            self._writes.append(Write(self._path, self._sink.finish(), self._overwrite))
+            self._sink = FileSink(self._root, self._path) if part.base is None else self._patch(part.base, part.size)
+        elif part.path or part.base is not None:
+            raise InvalidError(f"{part.path} begins although {join(self._path)} has to go on")
+        self._take(self._sink, part)
+        if not part.more:
+            pieces = self._sink.finish()
+            if part.tell:
+                pieces = (self._tell(pieces),)
+            self._writes.append(Write(self._path, pieces, self._overwrite))
             self._sink = None
+
+    def _patch(self, base: FileEntry, size: int) -> FilePatch:
+        if not self._overwrite:
+            raise InvalidError(f"{join(self._path)} can only be patched with overwrite")
+        if size > base.size:
+            sizes.check_file_size(size, join(self._path))
+        staging = self._commits.open_staging(self.commit)
+        with staging.lock:
+            top = self._commits.tree(self.commit)
+            self.operation.pin(top.root)
+        if dirs.lookup(self._root.nodes, top, self._path) != base:  # else all of it is pinned
+            hold(self._root, base, self._path)
+        return FilePatch(self._root, base, size)
+
+    def _take(self, sink: FileSink | FilePatch, part: FilePart) -> None:
+        if isinstance(sink, FilePatch):
+            if part.chunks:
+                raise InvalidError(f"no chunks can be named in {join(self._path)}, which is patched")
+            if part.zeros or part.data:
+                sink.seek(part.offset)
+        sink.zeros(part.zeros)
+        sink.write(part.data)
+        for chunk in part.chunks:
+            assert isinstance(sink, FileSink)
+            sink.refer(chunk)
+
+    def _tell(self, pieces: Sequence[Piece]) -> FileEntry:
+        """The entry of a file, which is told."""
+        if not self._overwrite:
+            raise InvalidError(f"the entry of {join(self._path)} can only be told where it is put with overwrite")
+        entry = content.concatenate(self._root.nodes, self._root.chunks, pieces)
+        self._told_bytes += len(entries.encode(entry))
+        if self._told_bytes > _TOLD_BYTES:
+            raise InvalidError("one stream can't tell the entries of so many files: use several")
+        self._told.append(entry)
+        return entry
 
     @noted
     def stage(self) -> None:
@@ -165,10 +235,26 @@ class BulkUpload:
 
         Stages none of them when it raises: IsADirectoryPfsError, NotADirectoryPfsError, StateError.
         """
-        staging = self._commits.open_staging(self._commit)
+        staging = self._commits.open_staging(self.commit)
         with staging.lock:
-            self._commits.open_staging(self._commit)
-            staging.apply(self._writes)
+            self._stage(staging)
+
+    @noted
+    def stage_at_once(self) -> bool:
+        """Do what `stage` does, unless another writer is at work; returns whether it is done."""
+        staging = self._commits.open_staging(self.commit)
+        if not staging.lock.acquire(blocking=False):
+            return False
+        try:
+            self._stage(staging)
+        finally:
+            staging.lock.release()
+        return True
+
+    def _stage(self, staging: Staging) -> None:
+        """Stage what was added. The caller holds the staging lock."""
+        self._commits.open_staging(self.commit)
+        staging.apply(self._writes)
         self.files += len(self._writes)
         self._writes = []
         if self._sink is None:  # what was noted has rows now
@@ -213,7 +299,7 @@ class Upload:
         if target_datums < 0 or target_bytes < 0:
             raise InvalidError("target_file_datums and target_file_bytes may not be negative")
         if delimiter is Delimiter.NONE:
-            self._sink = FileSink(self._root)
+            self._sink = FileSink(self._root, self._path)
         else:
             self._steps.add(_Step(self._path, overwrite=overwrite, begins_split=True))
             self._sink = _SplitSink(
@@ -324,6 +410,7 @@ class _SplitSink:
         self._path = path
         self._splitter = splitter
         self._steps = steps
+        self._sink: FileSink | None = None
 
     def write(self, data: bytes) -> None:
         self._store(self._splitter.write(data))
@@ -331,11 +418,14 @@ class _SplitSink:
     def finish(self) -> None:
         self._store(self._splitter.finish())
 
-    def _store(self, files: Iterator[bytes]) -> None:
-        for data in files:
-            sink = FileSink(self._root)
-            sink.write(data)
-            self._steps.add(_Step(self._path, sink.finish(), is_numbered=True))
+    def _store(self, parts: Iterator[Part]) -> None:
+        for part in parts:
+            if self._sink is None:
+                self._sink = FileSink(self._root, self._path)
+            self._sink.write(part.data)
+            if part.ends_file:
+                self._steps.add(_Step(self._path, self._sink.finish(), is_numbered=True))
+                self._sink = None
 
 
 @dataclass(frozen=True, slots=True)

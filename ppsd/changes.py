@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import trio
 
-from pfsd.errors import AlreadyExistsError, InvalidError, NotFoundError, PfsError, StateError
+from pfsd.errors import AlreadyExistsError, InvalidError, NotFoundError, StateError
 from ppsd import cron, datums, inputs, records, spec
 from ppsd.cron import CronRepos
 from ppsd.filesystem import CommitRef, CommitState, FileSystem
@@ -82,7 +82,7 @@ class Changes:
                 cursors = tuple(source.from_commit for source in inputs.sources(wanted.input))
                 try:
                     await self._registry.put_pipeline(record, ProgressRecord(cursors=cursors))
-                except PfsError:
+                except Exception:
                     if made:
                         await self._files.delete_repo(name)
                     raise
@@ -182,7 +182,7 @@ class Changes:
             counts = (await self._registry.progress(record.name)).counts
             progress = ProgressRecord(cursors=cursors, counts=counts)
             await self._registry.put_pipeline(record, progress, forget_inputs=True)
-        except PfsError:
+        except Exception:
             self._start(old)
             raise
         return await self._finish_update(self._make(record))
@@ -204,8 +204,15 @@ class Changes:
 
     async def _finish_update(self, pipeline: Pipeline) -> Pipeline:
         """Do what is left of an update that is recorded, and let the new version run."""
+        self._pipelines[pipeline.name] = pipeline
+        try:
+            return await self._carry_out_update(pipeline)
+        except Exception as error:
+            pipeline.fail(f"its update is not finished, update it again: {error}")
+            raise
+
+    async def _carry_out_update(self, pipeline: Pipeline) -> Pipeline:
         record = pipeline.record
-        self._pipelines[record.name] = pipeline
         left = record.succession
         if left is not None:
             await self._launcher.stop(record.name)

@@ -14,7 +14,8 @@ from dataclasses import replace
 
 import trio
 
-from pfsd.errors import FullError, NotFoundError, PfsError, StateError, UnavailableError
+from pfsd.apart import known_error, reason_of
+from pfsd.errors import FullError, NotFoundError, StateError, UnavailableError
 from ppsd import datums, egress, enumeration, incremental, inputs, stats
 from ppsd.datums import Datum
 from ppsd.filesystem import CommitRef, CommitState, FileSystem
@@ -107,8 +108,11 @@ class JobRun:
                     await step()
         except (UnavailableError, FullError):
             raise
-        except PfsError as error:
-            self._failure = str(error)
+        except Exception as error:
+            known = known_error(error)
+            if isinstance(known, UnavailableError | FullError):
+                raise known from error
+            self._failure = reason_of(error, f"job {self.job.id}") if known is None else str(known)
         if self._failure:
             await self.decide(JobState.FAILURE, self._failure)
 
@@ -161,8 +165,8 @@ class JobRun:
             return tag
         except (UnavailableError, FullError):
             raise
-        except PfsError as error:
-            self._say(f"the stats of job {job.id} can't be kept: {error}")
+        except Exception as error:  # noqa: BLE001 (a defect in them does not fail the job)
+            self._say(f"the stats of job {job.id} can't be kept: {reason_of(error, f'keeping stats of job {job.id}')}")
             return ""
 
     async def _finish(self) -> None:
@@ -328,6 +332,12 @@ class JobRun:
             self._notice(session.notice)
 
     def task_ended(self, task: Task, session: Session | None, outcome: Outcome) -> None:
+        try:
+            self._count_task(task, session, outcome)
+        except Exception as error:  # noqa: BLE001 (whose task is lost so is the job, not the worker that had it)
+            self.give_up(reason_of(error, f"job {self.job.id}"))
+
+    def _count_task(self, task: Task, session: Session | None, outcome: Outcome) -> None:
         if self._failure:
             return
         if not outcome.error:

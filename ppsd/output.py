@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from pachproto import pfsd_pb2
-from pfsd import entries, paths
+from pfsd import entries, paths, sizes
 from pfsd.entries import Entry
 from pfsd.errors import InvalidError
 from pfsd.extents import extents
@@ -161,6 +161,7 @@ def _file(real: str, path: paths.Path) -> Iterator[pfsd_pb2.TreeWrite]:
     name = paths.join(path)
     with open(os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb", buffering=0) as file:
         fd, size = file.fileno(), os.fstat(file.fileno()).st_size
+        sizes.check_file_size(size, _named(path))
         if size <= PIECE_BYTES:
             yield pfsd_pb2.TreeWrite(path=name, data=file.read(PIECE_BYTES))
             return

@@ -17,6 +17,7 @@ Keys, through the daemon's `Records` service (values are JSON, see `ppsd.codec`)
 from __future__ import annotations
 
 import enum
+import re
 import secrets
 import time
 from collections.abc import Sequence
@@ -262,11 +263,17 @@ def new_id() -> str:
     return secrets.token_hex(16)
 
 
+_JOB_ID = re.compile("[0-9a-f]{32}")
+
+
 class JobIds:
-    """Draws job ids: 32 hex digits, of which the first 12 count milliseconds since the epoch and always ascend."""
+    """Draws job ids: 32 hex digits, of which the first 12 count milliseconds since the epoch and always ascend.
+
+    `last` is the last that was drawn; what is no such id counts as none.
+    """
 
     def __init__(self, last: str = "") -> None:
-        self._last = int(last[:12], 16) if last else 0
+        self._last = int(last[:12], 16) if _JOB_ID.fullmatch(last) else 0
 
     def draw(self) -> str:
         """An id above all ids drawn before."""

@@ -5,19 +5,25 @@ Holds the open jobs in memory, so that whoever waits for a job's end is woken.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TypeVar
 
 import trio
 
 from pfsd import derivations
 from pfsd.derivations import Derivation
-from pfsd.errors import NotFoundError, UnavailableError
+from pfsd.errors import CorruptError, NotFoundError, UnavailableError
 from ppsd import codec, inputs, records
 from ppsd.filesystem import CommitRef, FileSystem
 from ppsd.records import FORM, JobRecord, JobState, PipelineRecord, ProgressRecord
 from ppsd.spec import PipelineSpec
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 TODO_BATCH = 4096
 """Datums to a record of those that a job has to compute."""
@@ -38,21 +44,34 @@ class Registry:
         self._closing: dict[str, trio.Event] = {}
 
     async def load(self) -> list[PipelineRecord]:
-        """Begin anew: read the open jobs into memory, and give all pipelines."""
+        """Begin anew: read the open jobs into memory, and give all pipelines.
+
+        What is damaged is logged and left out. Raises FormatError for what a newer version has written.
+        """
         last = await self._files.scan_records(records.JOB_IDS, limit=1, reverse=True)
         self._ids = records.JobIds(last[0][0].removeprefix(records.JOB_IDS) if last else "")
         self._open.clear()
         for key, _ in await self._files.scan_records(records.OPEN_JOBS):
-            job = await self._stored_job(key.removeprefix(records.OPEN_JOBS))
+            try:
+                job = await self._stored_job(key.removeprefix(records.OPEN_JOBS))
+            except (NotFoundError, CorruptError) as error:
+                logger.warning("%s is passed over: %s", key, error)
+                continue
             self._open[job.id] = job
-        found = await self._files.scan_records(records.PIPELINES)
-        pipelines = [codec.load(PipelineRecord, data, FORM) for _, data in found]
+        pipelines = list(_readable(PipelineRecord, await self._files.scan_records(records.PIPELINES)))
         told = {key for key, _ in await self._files.scan_records(derivations.PREFIX)}
         for one in pipelines:
             if derivations.key(one.name) not in told:  # made by a version that did not tell
-                progress = await self.progress(one.name)
-                await self._files.write_records(_derived(one.spec, progress.cursors))
+                await self._tell_derived(one)
         return pipelines
+
+    async def _tell_derived(self, pipeline: PipelineRecord) -> None:
+        try:
+            cursors = (await self.progress(pipeline.name)).cursors
+        except CorruptError as error:
+            logger.warning("how far pipeline %s is can't be told: %s", pipeline.name, error)
+            cursors = ()
+        await self._files.write_records(_derived(pipeline.spec, cursors))
 
     def close(self) -> None:
         """Turn away all who wait for a job: its end will not be seen here."""
@@ -103,7 +122,7 @@ class Registry:
 
     async def clock_of(self, repo: str) -> str:
         """The pipeline to whose cron input a repo belongs, or empty."""
-        return (await self._value(records.clock_key(repo)) or b"").decode()
+        return (await self._value(records.clock_key(repo)) or b"").decode(errors="replace")
 
     async def claim_clock(self, repo: str, pipeline: str) -> None:
         """Note that a repo belongs to a pipeline's cron input."""
@@ -225,14 +244,14 @@ class Registry:
     async def jobs(self, pipeline: str) -> list[JobRecord]:
         """The jobs of a pipeline, or with an empty name all jobs; newest first."""
         stored = await self._files.scan_records(records.job_prefix(pipeline) if pipeline else records.JOBS)
-        found = (codec.load(JobRecord, data, FORM) for _, data in stored)
+        found = _readable(JobRecord, stored)
         return sorted((self._open.get(job.id, job) for job in found), key=lambda job: job.id, reverse=True)
 
     async def input_has_job(self, pipeline_id: str) -> dict[str, str]:
         """The sets of input commits of a pipeline for which a job was made, each with the job's id."""
         prefix = records.input_prefix(pipeline_id)
         found = await self._files.scan_records(prefix)
-        return {key.removeprefix(prefix): data.decode() for key, data in found}
+        return {key.removeprefix(prefix): data.decode(errors="replace") for key, data in found}
 
     async def forget_all_jobs(self) -> None:
         """Remove every job and every log line."""
@@ -247,7 +266,10 @@ class Registry:
 
     async def _stored_job(self, job_id: str) -> JobRecord:
         pipeline = await self._value(records.job_id_key(job_id))
-        data = None if pipeline is None else await self._value(records.job_key(pipeline.decode(), job_id))
+        if pipeline is not None:
+            data = await self._value(records.job_key(pipeline.decode(errors="replace"), job_id))
+        else:
+            data = None
         if data is None:
             raise NotFoundError(f"job {job_id!r} does not exist: list-job shows those that do")
         return codec.load(JobRecord, data, FORM)
@@ -257,6 +279,15 @@ class Registry:
             if found == key:
                 return data
         return None
+
+
+def _readable(kind: type[T], stored: Iterable[tuple[str, bytes]]) -> Iterator[T]:
+    """The records among these, but those that are damaged."""
+    for key, data in stored:
+        try:
+            yield codec.load(kind, data, FORM)
+        except CorruptError as error:
+            logger.warning("%s is passed over: %s", key, error)
 
 
 def _derived(spec: PipelineSpec, cursors: Sequence[str]) -> dict[str, bytes]:

@@ -12,7 +12,7 @@ import trio
 from google.protobuf import json_format
 
 from pachproto import pps_pb2
-from pfsd.errors import CorruptError, NotFoundError, PfsError, leaves
+from pfsd.errors import CorruptError, InvalidError, NotFoundError, PfsError, leaves
 from ppsd import datums, durations, enumeration
 from ppsd.datums import Datum
 from ppsd.filesystem import CommitRef, FileSystem
@@ -84,7 +84,7 @@ async def read(job: JobRecord, wanted: Sequence[Datum], files: FileSystem) -> di
 def _parse(text: bytes) -> Stats:
     try:
         return from_wire(json_format.Parse(text, pps_pb2.ProcessStats()))
-    except json_format.ParseError as error:
+    except (json_format.ParseError, InvalidError) as error:
         raise CorruptError(f"the stats of a datum can't be read: {error}") from None
 
 
@@ -100,11 +100,11 @@ def to_wire(stats: Stats) -> pps_pb2.ProcessStats:
 
 
 def from_wire(stats: pps_pb2.ProcessStats) -> Stats:
-    """What a worker says that a datum cost."""
+    """What a worker says that a datum cost; raises InvalidError for what it can't have."""
     return Stats(
-        stats.download_time.ToNanoseconds(),
-        stats.process_time.ToNanoseconds(),
-        stats.upload_time.ToNanoseconds(),
+        durations.from_wire(stats.download_time, "download_time"),
+        durations.from_wire(stats.process_time, "process_time"),
+        durations.from_wire(stats.upload_time, "upload_time"),
         stats.download_bytes,
         stats.upload_bytes,
     )

@@ -17,9 +17,9 @@ from blake3 import blake3
 from google.protobuf.empty_pb2 import Empty
 
 from pachproto import pfs_pb2, pfsd_pb2
-from pfsd import content, dirs, rpc, uploads
+from pfsd import content, dirs, entries, rpc, uploads
 from pfsd._core import MAX_CHUNK, next_cut
-from pfsd.entries import FileEntry
+from pfsd.entries import Chunk, FileEntry
 from pfsd.errors import NotADirectoryPfsError
 from pfsd.records import Commit
 from pfsd.split import Delimiter
@@ -528,15 +528,74 @@ def test_a_split_into_more_files_than_memory_holds_goes_on_after_the_last_one(st
     assert found == {f"s/{number:016x}": line for number, line in enumerate(lines * 2)}
 
 
-def test_a_file_of_many_parts_is_the_file_it_would_be_in_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_comes_bit_by_bit_is_the_file_it_would_be_at_once(store: Store) -> None:
     at = store.commits.start("r", branch="master")
     data = random.Random(9).randbytes(30_000_000)
-    for path, limit in (("one", 1 << 14), ("many", 3)):
-        monkeypatch.setattr(uploads, "PART_CHUNKS", limit)
+    for path, step in (("one", len(data)), ("many", 1 << 20)):
         upload = store.files.upload(at)
         upload.begin(path)
-        for start in range(0, len(data), 1 << 20):
-            upload.write(data[start : start + (1 << 20)])
+        for start in range(0, len(data), step):
+            upload.write(data[start : start + step])
         upload.finish()
     finished = store.commits.finish("r", at.id)
     assert store.files.inspect(finished, "one") == store.files.inspect(finished, "many")
+
+
+# --- patches
+
+
+def test_a_large_file_is_patched_by_sending_what_changes(daemon: Daemon, opened: pfs_pb2.Commit) -> None:
+    told = daemon.store.PutFiles(
+        iter([request(opened, FilePut(path="f", data=BODY, overwrite=True, more=True), FilePut(tell=True))])
+    )
+    first = FilePut(path="f", overwrite=True, base=told.entries[0], size=len(BODY) + 10, more=True)
+    parts = [FilePut(offset=5, data=b"five", more=True), FilePut(offset=4_000_000, zeros=100, data=b"after", more=True)]
+    answer = daemon.store.PutFiles(iter([request(opened, first, *parts, FilePut(tell=True))]))
+    expected = bytearray(BODY + bytes(10))
+    expected[5:9], expected[4_000_000:4_000_105] = b"five", bytes(100) + b"after"
+    assert daemon.get(opened, "f") == expected
+    again = [FilePut(path="g", data=bytes(expected), overwrite=True, more=True), FilePut(tell=True)]
+    assert daemon.store.PutFiles(iter([request(opened, *again)])).entries == answer.entries
+
+
+def test_a_patch_builds_on_anything_that_is_stored(daemon: Daemon, opened: pfs_pb2.Commit) -> None:
+    tell = [FilePut(path="f", data=BODY, overwrite=True, more=True), FilePut(tell=True)]
+    base = daemon.store.PutFiles(iter([request(opened, *tell)])).entries[0]
+    daemon.put(opened, "f", b"something else", overwrite=True)
+    patch = FilePut(path="elsewhere", overwrite=True, base=base, size=3_000_000, offset=1_000, data=b"patch")
+    daemon.store.PutFiles(iter([request(opened, patch)]))
+    assert daemon.get(opened, "elsewhere") == BODY[:1_000] + b"patch" + BODY[1_005:3_000_000]
+
+
+def test_patches_that_can_not_be_are_refused(daemon: Daemon, opened: pfs_pb2.Commit) -> None:
+    tell = [FilePut(path="f", data=BODY, overwrite=True, more=True), FilePut(tell=True)]
+    base = daemon.store.PutFiles(iter([request(opened, *tell)])).entries[0]
+    unknown = entries.encode(FileEntry(5, (Chunk(bytes(32), 5),), None, 1))
+    invalid, failed = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION
+    for expected, puts in (
+        (failed, [FilePut(path="g", overwrite=True, base=unknown, size=5)]),
+        (invalid, [FilePut(path="f", overwrite=True, base=b"\1nonsense", size=5)]),
+        (invalid, [FilePut(path="f", overwrite=True, base=b"\2" + bytes(32) + b"\0\0\0", size=5)]),
+        (invalid, [FilePut(path="f", base=base, size=5)]),
+        (invalid, [FilePut(path="f", overwrite=True, base=base, size=5, offset=3, data=b"beyond")]),
+        (invalid, [FilePut(path="f", overwrite=True, base=base, size=5, offset=1 << 63, data=b"x")]),
+        (invalid, [FilePut(path="f", overwrite=True, base=base, size=(1 << 40) + 1)]),
+        (invalid, [FilePut(path="f", overwrite=True, base=base, size=5, chunks=[reference(b"x")])]),
+        (invalid, [FilePut(path="f", data=b"x", tell=True)]),
+    ):
+        assert refused(daemon, request(opened, *puts))[0] == expected, puts
+    assert daemon.get(opened, "f") == BODY
+
+
+def test_holes_cost_nothing_and_those_that_no_file_can_have_are_refused(daemon: Daemon, opened: pfs_pb2.Commit) -> None:
+    hole = FilePut(path="hole", overwrite=True, zeros=1 << 40)
+    daemon.store.PutFiles(iter([request(opened, hole)]))
+    assert (
+        daemon.pfs.InspectFile(pfs_pb2.InspectFileRequest(file=pfs_pb2.File(commit=opened, path="hole"))).size_bytes
+        == 1 << 40
+    )
+    for zeros in ((1 << 40) + 1, 1 << 50, (1 << 64) - 1):
+        code, words, _ = refused(daemon, request(opened, FilePut(path="more", overwrite=True, zeros=zeros)))
+        assert code == grpc.StatusCode.INVALID_ARGUMENT
+        assert "1 TiB" in words
+    daemon.finish_commit(opened)

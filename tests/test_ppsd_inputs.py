@@ -190,3 +190,26 @@ def test_inputs_that_can_not_be_told_apart_or_found_are_refused(pipeline_daemon:
     assert "two inputs that are called a" in failure(daemon, spec(input={"cross": [atom("a"), atom("a", "/")]}))
     assert "nowhere" in failure(daemon, spec(input={"union": [atom("a"), atom("nowhere")]}))
     assert [info.repo.name for info in daemon.pfs.ListRepo(pfs_pb2.ListRepoRequest()).repo_info] == ["a"]
+
+
+def test_a_glob_with_two_stars_is_one_component_unless_the_input_is_recursive(pipeline_daemon: Daemon) -> None:
+    daemon = pipeline_daemon
+    daemon.create_repo("a")
+    lines = ["find /pfs/a -type f | sed 's|^/pfs/||' > /pfs/out/$(find /pfs/a -type f | md5sum | cut -c1-8)"]
+    flat, deep = atom("a", glob="/**/*"), atom("a", glob="/**/*.csv", recursive=True)
+    daemon.pps.CreatePipeline(spec("flat", stdin=lines, input=flat))
+    daemon.pps.CreatePipeline(spec("deep", stdin=lines, input=deep))
+    assert inspect(daemon, "deep").input.atom.recursive
+    assert not inspect(daemon, "flat").input.atom.recursive
+    at = daemon.commit_files("a", {"top.csv": b"1", "b/one.csv": b"1", "b/c/two.csv": b"1", "b/d/no": b"1"})
+
+    def shown(repo: str) -> list[str]:
+        made = commit(repo, "master")
+        return sorted(daemon.get(made, path).decode().replace("\n", " ").strip() for path in daemon.list(made))
+
+    flush(daemon, at)
+    assert shown("flat") == ["a/b/c/two.csv", "a/b/d/no", "a/b/one.csv"]
+    assert shown("deep") == ["a/b/c/two.csv", "a/b/one.csv", "a/top.csv"]
+    flush(daemon, daemon.commit_files("a", {"b/c/e/three.csv": b"1"}))
+    assert shown("deep") == ["a/b/c/e/three.csv", "a/b/c/two.csv", "a/b/one.csv", "a/top.csv"]
+    assert shown("flat") == ["a/b/c/e/three.csv a/b/c/two.csv", "a/b/d/no", "a/b/one.csv"]

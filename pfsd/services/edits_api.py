@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from pachproto import edits_pb2
-from pfsd import entries, paths
+from pfsd import paths
 from pfsd.edits import Edits, MakeDirectory, Remove, Rename, Replace, Step
-from pfsd.entries import FileEntry
-from pfsd.errors import CorruptError, InvalidError
-from pfsd.services.threads import in_thread
+from pfsd.errors import InvalidError
+from pfsd.services import convert
+from pfsd.services.threads import LOOKUP, in_thread, in_turn
 from pfsd.store import Store
 
 
@@ -21,9 +21,9 @@ class EditsService:
         self._edits = Edits(store.root, store.commits)
 
     async def Edit(self, request: edits_pb2.EditRequest, _context: Any) -> edits_pb2.EditResponse:
-        commit = self._store.commits.resolve(request.commit.repo.name, request.commit.id)
         steps = [_step(message) for message in request.steps]
-        return edits_pb2.EditResponse(root=(await in_thread(self._edits.apply, commit, steps)).root)
+        commit = await in_thread(LOOKUP, self._store.commits.resolve, request.commit.repo.name, request.commit.id)
+        return edits_pb2.EditResponse(root=(await in_turn(commit.id, self._edits.apply, commit, steps)).root)
 
 
 def _step(message: edits_pb2.EditStep) -> Step:
@@ -37,15 +37,8 @@ def _step(message: edits_pb2.EditStep) -> Step:
         rename = message.rename
         return Rename(paths.parse(getattr(rename, "from")), paths.parse(rename.to), rename.no_replace)
     if kind == "replace":
-        return Replace(paths.parse_file(message.replace.path), _file(message.replace.entry))
+        return Replace(
+            paths.parse_file(message.replace.path),
+            convert.file_entry(message.replace.entry, f"what replaces {message.replace.path}"),
+        )
     raise InvalidError("an edit has a step without content")
-
-
-def _file(data: bytes) -> FileEntry:
-    try:
-        entry = entries.decode(data)
-    except CorruptError:
-        entry = entries.EMPTY_DIR
-    if not isinstance(entry, FileEntry):
-        raise InvalidError("an edit replaces a file by something that is not a file's entry")
-    return entry

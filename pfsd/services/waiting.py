@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from pfsd import downstream, paths
 from pfsd.errors import InvalidError, NotFoundError
 from pfsd.records import Commit
-from pfsd.services.threads import in_thread
+from pfsd.services.threads import LOOKUP, WALK, in_thread
 from pfsd.store import Store
 
 
@@ -19,13 +19,12 @@ async def flush(store: Store, commits: Sequence[Commit], to_repos: Sequence[str]
     """
     if not commits:
         raise InvalidError("FlushCommit needs at least one commit")
-    for name in to_repos:
-        store.repos.get(name)
-    subscription = store.root.changes.subscribe()
+    await in_thread(LOOKUP, lambda: [store.repos.get(name) for name in to_repos])
+    subscription = store.root.changes.subscribe(commits[0].repo, below=True)
     sent: set[str] = set()
     try:
         while True:
-            ready, done = await in_thread(downstream.look, store, commits, to_repos)
+            ready, done = await in_thread(WALK, downstream.look, store, commits, to_repos)
             for commit in ready:
                 if commit.id not in sent:
                     sent.add(commit.id)
@@ -43,19 +42,22 @@ async def subscribe(store: Store, repo: str, branch: str, after: str) -> AsyncIt
     Raises NotFoundError for the repo, also when it is deleted meanwhile, and for `after`.
     """
     paths.check_branch_name(branch)
-    store.repos.get(repo)
-    last = store.commits.resolve(repo, after).id if after else None
+    last = await in_thread(LOOKUP, _begin_after, store, repo, after)
     sent: set[str] = {last} if last else set()
-    subscription = store.root.changes.subscribe()
+    subscription = store.root.changes.subscribe(repo)
     try:
         while True:
-            for commit in await in_thread(_unseen, store, repo, branch, sent):
+            for commit in await in_thread(WALK, _unseen, store, repo, branch, sent):
                 sent.add(commit.id)
                 yield commit
-            while repo not in await subscription.next():
-                pass
+            await subscription.next()
     finally:
         store.root.changes.unsubscribe(subscription)
+
+
+def _begin_after(store: Store, repo: str, after: str) -> str | None:
+    store.repos.get(repo)
+    return store.commits.resolve(repo, after).id if after else None
 
 
 def _unseen(store: Store, repo: str, branch: str, seen: set[str]) -> list[Commit]:

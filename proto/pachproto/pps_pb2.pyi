@@ -115,7 +115,7 @@ class Service(_message.Message):
     def __init__(self, internal_port: _Optional[int] = ..., external_port: _Optional[int] = ...) -> None: ...
 
 class AtomInput(_message.Message):
-    __slots__ = ("name", "repo", "branch", "commit", "glob", "lazy", "from_commit")
+    __slots__ = ("name", "repo", "branch", "commit", "glob", "lazy", "from_commit", "recursive")
     NAME_FIELD_NUMBER: _ClassVar[int]
     REPO_FIELD_NUMBER: _ClassVar[int]
     BRANCH_FIELD_NUMBER: _ClassVar[int]
@@ -123,6 +123,7 @@ class AtomInput(_message.Message):
     GLOB_FIELD_NUMBER: _ClassVar[int]
     LAZY_FIELD_NUMBER: _ClassVar[int]
     FROM_COMMIT_FIELD_NUMBER: _ClassVar[int]
+    RECURSIVE_FIELD_NUMBER: _ClassVar[int]
     name: str
     repo: str
     branch: str
@@ -130,7 +131,8 @@ class AtomInput(_message.Message):
     glob: str
     lazy: bool
     from_commit: str
-    def __init__(self, name: _Optional[str] = ..., repo: _Optional[str] = ..., branch: _Optional[str] = ..., commit: _Optional[str] = ..., glob: _Optional[str] = ..., lazy: _Optional[bool] = ..., from_commit: _Optional[str] = ...) -> None: ...
+    recursive: bool
+    def __init__(self, name: _Optional[str] = ..., repo: _Optional[str] = ..., branch: _Optional[str] = ..., commit: _Optional[str] = ..., glob: _Optional[str] = ..., lazy: _Optional[bool] = ..., from_commit: _Optional[str] = ..., recursive: _Optional[bool] = ...) -> None: ...
 
 class CronInput(_message.Message):
     __slots__ = ("name", "repo", "commit", "spec", "start")

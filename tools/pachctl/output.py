@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from pfsd.redact import redacted
 from tools.pachctl import format
 
 TABLE_BLOCK = 10_000
@@ -61,8 +62,8 @@ def as_json(message: Message, *, field_names: bool = False, on_one_line: bool = 
 
 
 def remark(text: str) -> None:
-    """Prints a line on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    """Prints a line on standard error, without the secrets of URLs in it."""
+    print(redacted(text), file=sys.stderr, flush=True)
 
 
 def ago(moment: Timestamp) -> str:
