@@ -24,6 +24,9 @@ from ppsd.pipelines import Pipeline
 from ppsd.records import JobRecord
 from ppsd.spec import PipelineSpec
 
+UNCHANGED = "ppsd-unchanged"
+"""Metadata at the end of a CreatePipeline that is an update to what is there: the pipeline's name."""
+
 
 class PipelineService:
     """The methods of `pps.API` that this version has; the others answer UNIMPLEMENTED."""
@@ -34,8 +37,9 @@ class PipelineService:
 
     # --- pipelines ---------------------------------------------------------------------------------------
 
-    async def CreatePipeline(self, request: pps_pb2.CreatePipelineRequest, _context: Any) -> Empty:
-        await self._bridge.in_trio(self._engine.create_pipeline, request)
+    async def CreatePipeline(self, request: pps_pb2.CreatePipelineRequest, context: Any) -> Empty:
+        if not await self._bridge.in_trio(self._engine.create_pipeline, request):
+            context.set_trailing_metadata(((UNCHANGED, request.pipeline.name),))
         return Empty()
 
     async def InspectPipeline(self, request: pps_pb2.InspectPipelineRequest, _context: Any) -> pps_pb2.PipelineInfo:

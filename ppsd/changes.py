@@ -69,8 +69,8 @@ class Changes:
 
     # --- making ------------------------------------------------------------------------------------------
 
-    async def create(self, wanted: PipelineSpec) -> None:
-        """Make a pipeline and its output repo."""
+    async def create(self, wanted: PipelineSpec, given: bytes) -> None:
+        """Make a pipeline and its output repo; `given` is the request."""
         async with self._lock:
             name = wanted.name
             if name in self._pipelines:
@@ -78,7 +78,7 @@ class Changes:
             wanted = await self._resolved(wanted)
             async with self._cron_repos.made(wanted):
                 made = await self._take_repo(wanted)
-                record = PipelineRecord(wanted, records.new_id(), 1, records.new_id(), time.time_ns())
+                record = PipelineRecord(wanted, records.new_id(), 1, records.new_id(), time.time_ns(), given=given)
                 cursors = tuple(source.from_commit for source in inputs.sources(wanted.input))
                 try:
                     await self._registry.put_pipeline(record, ProgressRecord(cursors=cursors))
@@ -133,8 +133,8 @@ class Changes:
 
     # --- updating ----------------------------------------------------------------------------------------
 
-    async def update(self, wanted: PipelineSpec, reprocess: bool) -> None:
-        """Replace a pipeline by its next version.
+    async def update(self, wanted: PipelineSpec, given: bytes, reprocess: bool) -> bool:
+        """Replace a pipeline by its next version; gives whether anything changed. `given` is the request.
 
         One that computes the same, into the same branch, goes on where the former was. Else the former's jobs are
         stopped and the present heads of the inputs are processed anew, on a new commit tree; the former's output is
@@ -146,19 +146,23 @@ class Changes:
             if pipeline.record.succession:  # of an update that failed half-way
                 pipeline = await self._finish_update(pipeline)
             old = pipeline.record
-            wanted = await self._resolved(wanted)
+            wanted = await self._resolved(cron.going_on(wanted, old.spec))
             async with self._cron_repos.made(wanted):
                 await self._put_repo(wanted, await self._files.repo_exists(wanted.name))
             keeps_salt = not reprocess and spec.same_computation(old.spec, wanted)
-            record = replace(old, spec=wanted, version=old.version + 1)
+            if wanted == old.spec and not reprocess:
+                pipeline.summon()  # where workers could not work, they may by now
+                return False
+            record = replace(old, spec=wanted, version=old.version + 1, given=given)
             same_sources = inputs.sources(old.spec.input) == inputs.sources(wanted.input)
             if keeps_salt and same_sources and old.spec.output_branch == wanted.output_branch:
                 await self._registry.put_pipeline(record)
                 pipeline.revise(record)
-                return
+                return True
             pipeline = await self._begin_anew(pipeline, record, keeps_salt)
         with trio.move_on_after(BEGIN_PATIENCE_SECONDS):
             await pipeline.under_way.wait()
+        return True
 
     async def _begin_anew(self, pipeline: Pipeline, record: PipelineRecord, keeps_salt: bool) -> Pipeline:
         """Replace a pipeline by a version that does not go on where it was."""

@@ -60,6 +60,8 @@ def pipeline_info(
         batch=spec.batch,
     )
     _add_optional(info, spec)
+    if record.given:
+        info.given.ParseFromString(record.given)
     if spec.scale_down_ns:
         info.scale_down_threshold.CopyFrom(durations.to_wire(spec.scale_down_ns))
     return info

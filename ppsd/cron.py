@@ -120,6 +120,19 @@ def started(spec: PipelineSpec) -> PipelineSpec:
     return replace(spec, input=inputs.with_atoms(spec.input, begun))
 
 
+def going_on(spec: PipelineSpec, former: PipelineSpec) -> PipelineSpec:
+    """The spec whose schedules without a start have those of a former version, where they are the same else."""
+    schedules_before = crons(former)
+
+    def begun(atom: AtomSpec) -> AtomSpec:
+        before = schedules_before.get(atom.repo)
+        if atom.cron is None or atom.cron.start_ns or before is None or before.spec != atom.cron.spec:
+            return atom
+        return replace(atom, cron=before)
+
+    return replace(spec, input=inputs.with_atoms(spec.input, begun))
+
+
 class CronRepos:
     """Makes and removes the repos of cron inputs. `exists` says whether there is a pipeline of a name."""
 

@@ -193,14 +193,22 @@ class Engine:
     def _find(self, name: str) -> Pipeline:
         return self._changes.find(name)
 
-    async def create_pipeline(self, request: pps_pb2.CreatePipelineRequest) -> None:
-        """Make a pipeline and its output repo, or with `update` the next version of one."""
+    async def create_pipeline(self, request: pps_pb2.CreatePipelineRequest) -> bool:
+        """Make a pipeline and its output repo, or with `update` the next version of one.
+
+        Gives whether anything changed, which it does not where an update asks for what is there.
+        """
         wanted = spec.validate(request)
+        given = pps_pb2.CreatePipelineRequest()
+        given.CopyFrom(request)
+        given.ClearField("update")
+        given.ClearField("reprocess")
+        kept = given.SerializeToString(deterministic=True)
         await self._ready()
         if request.update:
-            await self._detached(self._changes.update, wanted, request.reprocess)
-        else:
-            await self._detached(self._changes.create, wanted)
+            return await self._detached(self._changes.update, wanted, kept, request.reprocess)
+        await self._detached(self._changes.create, wanted, kept)
+        return True
 
     async def stop_pipeline(self, name: str) -> None:
         """Let a pipeline rest until it is started."""

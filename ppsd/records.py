@@ -113,6 +113,8 @@ class PipelineRecord:
     succession: Succession | None = None
     stopped: bool = False
     """Whether it makes no jobs until it is started again."""
+    given: bytes = b""
+    """The request for this version, a CreatePipelineRequest of the wire; empty in records of former versions."""
 
     @property
     def name(self) -> str:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import collections
 import importlib.util
+import json
 import pathlib
+import random
 import re
+import struct
 import sys
+import zlib
+from typing import Any
 
 import pytest
 
@@ -20,8 +25,8 @@ EXAMPLES = TOOLS / "examples"
 
 
 def create(daemon: Daemon, spec: pathlib.Path) -> None:
-    """Create an example's pipelines, with this Python for the image's and the checkout for its files."""
-    text = spec.read_text().replace('"python3"', f'"{sys.executable}"').replace("/edges.py", str(TOOLS / "edges.py"))
+    """Create an example's pipelines, with this Python for the image's."""
+    text = spec.read_text().replace('"python3"', f'"{sys.executable}"')
     daemon.pachctl("create-pipeline", stdin=text.encode())
 
 
@@ -49,6 +54,58 @@ def test_words_are_counted(pipeline_daemon: Daemon) -> None:
     words = daemon.get(commit("total", "master"), "words").decode().splitlines()
     assert words == counted(texts["ARCHITECTURE.md"], more)
     assert [(job.data_processed, job.data_skipped) for job in jobs(daemon, "count")] == [(2, 0), (1, 1)]
+
+
+def test_the_tutorials_pipeline_works_as_it_stands(pipeline_daemon: Daemon) -> None:
+    written = json.loads((TOOLS / "edges.json").read_text())["transform"]["stdin"]
+    assert written == (TOOLS / "edges.py").read_text().splitlines()
+    daemon = pipeline_daemon
+    daemon.create_repo("images")
+    daemon.pachctl("create-pipeline", "-f", str(TOOLS / "edges.json"))
+    # A bright square.
+    rows = [bytes(3 * 8)] * 2 + [bytes(6) + b"\xff" * 12 + bytes(6)] * 4 + [bytes(3 * 8)] * 2
+    given = daemon.commit_files("images", {"square.png": png(8, rows)})
+    flush(daemon, given)
+    assert daemon.list(commit("edges", "master")) == ["square.png"]
+    assert daemon.get(commit("edges", "master"), "square.png").startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("filtered", range(5))
+def test_the_tutorials_code_reads_png_alone(filtered: int, tmp_path: pathlib.Path) -> None:
+    code = (TOOLS / "edges.py").read_text().replace("import cv2", "raise ImportError")
+    scope: dict[str, Any] = {}
+    exec(compile(code.replace("/pfs/", f"{tmp_path}/"), "edges.py", "exec"), scope)
+    pixels = [[random.Random(f"{y}").randint(0, 255) for _ in range(9)] for y in range(7)]
+    data = png(3, [bytes(row) for row in pixels], filtered)
+    assert scope["grey_rows"](data, "x") == [[sum(row[at : at + 3]) // 3 for at in (0, 3, 6)] for row in pixels]
+    (tmp_path / "x.png").write_bytes(data)
+    made = scope["edges_of"](tmp_path / "x.png")
+    assert [len(row) for row in scope["grey_rows"](made, "made")] == [3] * 7
+    with pytest.raises(SystemExit, match="OpenCV"):
+        scope["grey_rows"](b"JFIF", "x.jpg")
+
+
+def png(width: int, rows: list[bytes], filtered: int = 0) -> bytes:
+    """A PNG of red, green and blue, whose rows are written with one of its filters."""
+    packed, above = b"", bytes(3 * width)
+    for row in rows:
+        before, over = bytes(3) + row, bytes(3) + above
+        guesses = [
+            (0, before[i], above[i], (before[i] + above[i]) // 2, nearest(before[i], above[i], over[i]))[filtered]
+            for i in range(len(row))
+        ]
+        packed += bytes([filtered, *((one - guess) % 256 for one, guess in zip(row, guesses, strict=True))])
+        above = row
+    made = b"\x89PNG\r\n\x1a\n"
+    header = struct.pack(">IIBBBBB", width, len(rows), 8, 2, 0, 0, 0)
+    for what, data in ((b"IHDR", header), (b"IDAT", zlib.compress(packed)), (b"IEND", b"")):
+        made += struct.pack(">I", len(data)) + what + data + struct.pack(">I", zlib.crc32(what + data))
+    return made
+
+
+def nearest(left: int, up: int, over: int) -> int:
+    """Paeth's predictor."""
+    return min((left, up, over), key=lambda one: abs(left + up - over - one))
 
 
 def test_a_montage_joins_pictures_and_their_edges(pipeline_daemon: Daemon) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+from typing import Any
 
 import grpc
 import pytest
@@ -247,3 +248,56 @@ def test_pachctl_updates_stops_and_starts(pipeline_daemon: Daemon, tmp_path: pat
     done = ended(daemon, pps_pb2.JobInfo(job=pps_pb2.Job(id=job)))
     assert counts(done) == (0, 1, 1)
     assert len(all_ended(daemon, 2)) == 2
+
+
+def test_an_update_to_the_same_spec_changes_nothing_and_says_so(
+    pipeline_daemon: Daemon, tmp_path: pathlib.Path
+) -> None:
+    daemon = pipeline_daemon
+    daemon.create_repo("in")
+    script = tmp_path / "script"
+    script.write_text("echo one > /pfs/out/$(ls /pfs/in)")
+    text: dict[str, Any] = {
+        "pipeline": {"name": "upper"},
+        "transform": {"cmd": ["sh", str(script)]},
+        "input": {"cross": [{"atom": {"repo": "in", "glob": "/*"}}, {"cron": {"name": "tick", "spec": "@yearly"}}]},
+    }
+    spec_file = tmp_path / "spec.json"
+    spec_file.write_text(json.dumps(text))
+    daemon.pachctl("create-pipeline", "-f", str(spec_file))
+    before = inspect(daemon)
+    script.write_text("echo two > /pfs/out/$(ls /pfs/in)")
+    said = daemon.pachctl("update-pipeline", "-f", str(spec_file)).stderr.decode()
+    assert "pipeline upper: nothing changed" in said
+    assert "--reprocess" in said
+    assert inspect(daemon).version == before.version
+    text["description"] = "other words"
+    spec_file.write_text(json.dumps(text))
+    for options in ((), ("--reprocess",)):
+        assert daemon.pachctl("update-pipeline", "-f", str(spec_file), *options).stderr == b""
+    assert inspect(daemon).version == before.version + 2
+
+
+def test_a_pipeline_is_shown_as_it_was_asked_for(pipeline_daemon: Daemon) -> None:
+    daemon = pipeline_daemon
+    daemon.create_repo("in")
+    daemon.commit_files("in", {"a": b"1"})
+    text: dict[str, Any] = {
+        "pipeline": {"name": "upper"},
+        "transform": {"cmd": ["true"]},
+        "input": {"atom": {"repo": "in", "glob": "/*", "from_commit": "master"}},
+    }
+    daemon.pachctl("create-pipeline", stdin=json.dumps(text).encode())
+    shown = daemon.pachctl("inspect-pipeline", "upper").stdout.decode()
+    assert "Parallelism" not in shown
+    assert "Output Branch" not in shown
+    at = shown.index("Input:\n") + len("Input:\n")
+    assert json.JSONDecoder().raw_decode(shown, at)[0] == text["input"]
+    at = shown.index("Transform:\n") + len("Transform:\n")
+    assert json.JSONDecoder().raw_decode(shown, at)[0] == text["transform"]
+    info = inspect(daemon)  # what clients of 1.5 read has the defaults
+    assert (info.output_branch, info.input.atom.name, info.input.atom.branch) == ("master", "in", "master")
+    more = text | {"parallelism_spec": {"coefficient": 0.5}, "output_branch": "other"}
+    daemon.pachctl("update-pipeline", stdin=json.dumps(more).encode())
+    lines = daemon.pachctl("inspect-pipeline", "upper").stdout.decode().splitlines()
+    assert {"Parallelism Spec: coefficient: 0.5", "Output Branch: other"} <= set(lines)

@@ -384,7 +384,7 @@ class PipelineInput(_message.Message):
     def __init__(self, repo: _Optional[_Union[_pfs_pb2.Repo, _Mapping]] = ..., branch: _Optional[str] = ..., glob: _Optional[str] = ..., lazy: _Optional[bool] = ..., name: _Optional[str] = ..., **kwargs) -> None: ...
 
 class PipelineInfo(_message.Message):
-    __slots__ = ("pipeline", "transform", "inputs", "created_at", "state", "recent_error", "job_counts", "parallelism_spec", "version", "egress", "output_branch", "id", "scale_down_threshold", "resource_spec", "input", "description", "incremental", "cache_size", "enable_stats", "salt", "capability", "batch", "service")
+    __slots__ = ("pipeline", "transform", "inputs", "created_at", "state", "recent_error", "job_counts", "parallelism_spec", "version", "egress", "output_branch", "id", "scale_down_threshold", "resource_spec", "input", "description", "incremental", "cache_size", "enable_stats", "salt", "capability", "batch", "service", "given")
     class JobCountsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -415,6 +415,7 @@ class PipelineInfo(_message.Message):
     CAPABILITY_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
     SERVICE_FIELD_NUMBER: _ClassVar[int]
+    GIVEN_FIELD_NUMBER: _ClassVar[int]
     pipeline: Pipeline
     transform: Transform
     inputs: _containers.RepeatedCompositeFieldContainer[PipelineInput]
@@ -438,7 +439,8 @@ class PipelineInfo(_message.Message):
     capability: str
     batch: bool
     service: Service
-    def __init__(self, pipeline: _Optional[_Union[Pipeline, _Mapping]] = ..., transform: _Optional[_Union[Transform, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[PipelineInput, _Mapping]]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[_Union[PipelineState, str]] = ..., recent_error: _Optional[str] = ..., job_counts: _Optional[_Mapping[int, int]] = ..., parallelism_spec: _Optional[_Union[ParallelismSpec, _Mapping]] = ..., version: _Optional[int] = ..., egress: _Optional[_Union[Egress, _Mapping]] = ..., output_branch: _Optional[str] = ..., id: _Optional[str] = ..., scale_down_threshold: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., resource_spec: _Optional[_Union[ResourceSpec, _Mapping]] = ..., input: _Optional[_Union[Input, _Mapping]] = ..., description: _Optional[str] = ..., incremental: _Optional[bool] = ..., cache_size: _Optional[str] = ..., enable_stats: _Optional[bool] = ..., salt: _Optional[str] = ..., capability: _Optional[str] = ..., batch: _Optional[bool] = ..., service: _Optional[_Union[Service, _Mapping]] = ...) -> None: ...
+    given: CreatePipelineRequest
+    def __init__(self, pipeline: _Optional[_Union[Pipeline, _Mapping]] = ..., transform: _Optional[_Union[Transform, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[PipelineInput, _Mapping]]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state: _Optional[_Union[PipelineState, str]] = ..., recent_error: _Optional[str] = ..., job_counts: _Optional[_Mapping[int, int]] = ..., parallelism_spec: _Optional[_Union[ParallelismSpec, _Mapping]] = ..., version: _Optional[int] = ..., egress: _Optional[_Union[Egress, _Mapping]] = ..., output_branch: _Optional[str] = ..., id: _Optional[str] = ..., scale_down_threshold: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., resource_spec: _Optional[_Union[ResourceSpec, _Mapping]] = ..., input: _Optional[_Union[Input, _Mapping]] = ..., description: _Optional[str] = ..., incremental: _Optional[bool] = ..., cache_size: _Optional[str] = ..., enable_stats: _Optional[bool] = ..., salt: _Optional[str] = ..., capability: _Optional[str] = ..., batch: _Optional[bool] = ..., service: _Optional[_Union[Service, _Mapping]] = ..., given: _Optional[_Union[CreatePipelineRequest, _Mapping]] = ...) -> None: ...
 
 class PipelineInfos(_message.Message):
     __slots__ = ("pipeline_info",)

@@ -58,7 +58,7 @@ def block(info: pps_pb2.JobInfo) -> list[str]:
         "Worker Status:",
         *format.table([WORKER_HEADER, *map(_worker_row, info.worker_status)]),
         f"Restarts: {info.restart}",
-        f"Parallelism Spec: {parallelism(info.parallelism_spec)}",
+        *parallelism(info.parallelism_spec),
         *resources(info.resource_spec),
     ]
     if info.HasField("input"):

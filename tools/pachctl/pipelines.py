@@ -8,9 +8,12 @@ from pachproto import pps_pb2
 from tools.pachctl import format
 from tools.pachctl.command import Arguments, Command, UsageError, add_raw_option
 from tools.pachctl.connection import connect
-from tools.pachctl.output import ago, as_json, print_raw, print_table
+from tools.pachctl.output import ago, as_json, print_raw, print_table, remark
 from tools.pachctl.pushing import add_push_options, check_push_options, push_images
 from tools.pachctl.states import JOB_STATES, PIPELINE_STATES
+
+UNCHANGED = "ppsd-unchanged"
+"""Metadata at the end of an update that changed nothing."""
 
 HEADER = ("NAME", "INPUT", "OUTPUT", "CREATED", "STATE")
 
@@ -33,16 +36,25 @@ def block(info: pps_pb2.PipelineInfo) -> list[str]:
     lines += [f"Created: {ago(info.created_at)}", f"State: {PIPELINE_STATES[info.state]}"]
     if info.recent_error:
         lines.append(f"Recent Error: {format.printable(info.recent_error)}")
-    lines.append(f"Parallelism Spec: {parallelism(info.parallelism_spec)}")
-    lines += resources(info.resource_spec)
-    lines += ["Input:", as_json(_input(info), field_names=True), f"Output Branch: {info.output_branch}"]
-    lines += ["Transform:", as_json(info.transform, field_names=True)]
-    if info.HasField("egress"):
-        lines.append(f"Egress: {info.egress.URL}")
-    if info.HasField("service"):
-        lines.append(f"Service: port {info.service.internal_port}, reached at port {info.service.external_port}")
+    lines += _spec(info.given if info.HasField("given") else info)
     counts = "  ".join(f"{word}: {info.job_counts.get(state, 0)}" for state, word in JOB_STATES.items())
     return [*lines, "Job Counts:", counts]
+
+
+def _spec(given: pps_pb2.CreatePipelineRequest | pps_pb2.PipelineInfo) -> list[str]:
+    """The lines for what the spec said; a daemon that does not tell that has filled in defaults."""
+    lines = [*parallelism(given.parallelism_spec), *resources(given.resource_spec)]
+    lines += ["Input:", as_json(_input(given), field_names=True)]
+    if given.output_branch:
+        lines.append(f"Output Branch: {given.output_branch}")
+    lines += ["Transform:", as_json(given.transform, field_names=True)]
+    if given.HasField("egress"):
+        lines.append(f"Egress: {given.egress.URL}")
+    if given.HasField("service"):
+        ports = given.service
+        reached = f", reached at port {ports.external_port}" if ports.external_port else ""
+        lines.append(f"Service: port {ports.internal_port}{reached}")
+    return lines
 
 
 def shorthand(input: pps_pb2.Input) -> str:
@@ -55,11 +67,11 @@ def shorthand(input: pps_pb2.Input) -> str:
     return f"({sign.join(map(shorthand, members))})" if members else ""
 
 
-def parallelism(spec: pps_pb2.ParallelismSpec) -> str:
-    """How many workers there are, in words."""
+def parallelism(spec: pps_pb2.ParallelismSpec) -> list[str]:
+    """The line for how many workers there are; none where nothing is said of it."""
     if spec.constant:
-        return f"constant: {spec.constant}"
-    return f"coefficient: {spec.coefficient:g}" if spec.coefficient else "constant: 1"
+        return [f"Parallelism Spec: constant: {spec.constant}"]
+    return [f"Parallelism Spec: coefficient: {spec.coefficient:g}"] if spec.coefficient else []
 
 
 def resources(spec: pps_pb2.ResourceSpec) -> list[str]:
@@ -97,7 +109,12 @@ def _put_pipelines(arguments: Arguments, *, update: bool, reprocess: bool) -> No
     with connect() as daemon:
         for request in requests:
             request.update, request.reprocess = update, reprocess
-            daemon.pps.CreatePipeline(request)
+            _, call = daemon.pps.CreatePipeline.with_call(request)
+            if any(key == UNCHANGED for key, _ in call.trailing_metadata() or ()):
+                remark(
+                    f"pipeline {request.pipeline.name}: nothing changed in the spec, so nothing is computed again; "
+                    "where the code that it runs has changed, update it with --reprocess"
+                )
 
 
 def run_pipeline(arguments: Arguments) -> None:
@@ -170,7 +187,7 @@ def delete_pipeline(arguments: Arguments) -> None:
         daemon.pps.DeletePipeline(request)
 
 
-def _input(info: pps_pb2.PipelineInfo) -> pps_pb2.Input:
+def _input(info: pps_pb2.CreatePipelineRequest | pps_pb2.PipelineInfo) -> pps_pb2.Input:
     """The pipeline's input; the old form, a list of which several are a cross, is turned into the new one."""
     if info.HasField("input") or not info.inputs:
         return info.input
