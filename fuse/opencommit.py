@@ -449,11 +449,9 @@ class OpenCommit(OpenTree):
                 if item not in self._removals:
                     parent.hidden.discard(name)
                 self.inodes.recheck(parent)
-        for file, entry in sent:
-            if entry.size <= SMALL_BYTES and entry.chunks and file.node.changes == file.changes:
-                self.content.chunks.keep(
-                    entry.chunks[0].hash, file.scratch.local(0, entry.size)
-                )  # it is often read soon
+        for file, entry, data in sent:
+            if data and file.node.changes == file.changes:
+                self.content.chunks.keep(entry.chunks[0].hash, data)  # it is often read soon
             file.node.taken(file.changes, entry)
         for node in files:
             node.handles -= 1
