@@ -53,4 +53,4 @@ bench: .venv/stamp-setup
 	@$(BIN)/python -m tools.bench
 
 clean:
-	rm -rf .venv build demo-output *.egg-info pfsd/_core*.so ppsd/pfs-runner
+	rm -rf .venv build demo-output *.egg-info pfsd/_*.so ppsd/pfs-runner

@@ -17,16 +17,27 @@ class BuildNative(build_ext):
         base = pathlib.Path(".") if self.inplace else pathlib.Path(self.build_lib)
         target = base / "ppsd" / "pfs-runner"
         target.parent.mkdir(parents=True, exist_ok=True)
-        command = ["gcc", "-std=gnu11", "-O2", *WARNINGS, "-static", "-o", str(target), "csrc/runner.c"]
+        command = [
+            "gcc",
+            "-std=gnu11",
+            "-O2",
+            *WARNINGS,
+            "-static",
+            "-o",
+            str(target),
+            "csrc/runner.c",
+            "csrc/enclosure.c",
+        ]
         subprocess.run(command, check=True)
 
 
 setup(
     ext_modules=[
         Extension("pfsd._core", ["csrc/core.c"], extra_compile_args=["-std=gnu11", "-O3", *WARNINGS]),
+        Extension("pfsd._scan", ["csrc/scan.c"], extra_compile_args=["-std=gnu11", "-O3", *WARNINGS]),
         Extension(
-            "fuse._noflush",
-            ["csrc/noflush.c"],
+            "fuse._answers",
+            ["csrc/answers.c"],
             libraries=["fuse3"],
             extra_compile_args=["-std=gnu11", "-O2", *WARNINGS],
         ),

@@ -25,6 +25,9 @@
  *             started with, and an empty working directory is the one that it was started in: those of a container.
  *   3 KILL    1 byte: signal, 1 to 64. SIGKILL ends every process of the command, other signals go to its process
  *             group. While no command runs, it drops the standard input gathered so far and is not answered.
+ *   6 ENCLOSE paths of directories, each ended by a 0 byte. Only with --fd, once, before the first command. From then on
+ *             commands run in a mount and a PID namespace of their own, in which /proc shows their processes alone and
+ *             those directories, where there are such, are empty. As another user than root, also in a user namespace.
  *
  *   Replies
  *   4 OUTPUT  1 byte: 1 standard output, 2 standard error | 1 to 65,536 bytes, as they were written.
@@ -32,6 +35,11 @@
  *             8 bytes: the largest resident set of any of them, bytes | text.
  *             kind 0: exited, value is the status; 1: signalled, value is the signal; 2: could not start, value is
  *             errno and text (in the other kinds empty) says what failed.
+ *   7 ENCLOSED 4 bytes: the process whose root directory and mounts commands see, by its number outside | text: what the
+ *             system refused, and so is not as ENCLOSE says; empty when all is.
+ *
+ * Enclosed, the process that was started only watches another one, which is the first of the PID namespace and serves: with
+ * it the kernel ends all that are in there.
  *
  * Every RUN is answered by any number of OUTPUTs and one EXIT. By then all processes that descend from the command
  * have ended, daemons among them, and all output written before its end has been sent.
@@ -60,18 +68,21 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "enclosure.h"
+
 enum {
     MAX_FRAME = 8 * 1024 * 1024,
     HEADER = 5,          /* length and type */
     PIECE = 64 * 1024,   /* what is read or written in one go */
     MAX_PID = 4 * 1024 * 1024, /* the kernel's own limit */
+    MALFORMED_STATUS = 2,
     USAGE_STATUS = 64,
     NOT_STARTED_STATUS = 127,
     PARENT_DIED = SIGUSR1,
 };
 
-enum request { STDIN = 1, RUN = 2, KILL = 3 };
-enum answer { OUTPUT = 4, EXIT = 5 };
+enum request { STDIN = 1, RUN = 2, KILL = 3, ENCLOSE = 6 };
+enum answer { OUTPUT = 4, EXIT = 5, ENCLOSED = 7 };
 enum kind { EXITED = 0, SIGNALLED = 1, NOT_STARTED = 2 };
 
 /* Why serving a connection ended; CONTINUE: it has not. */
@@ -116,6 +127,8 @@ struct runner {
     int stdin_file;   /* memory file of the STDIN frames, -1 before the first */
     int stdin_errno;  /* why it could not be kept */
     char **environment; /* what a command's entries are laid over; NULL: nothing */
+    int may_enclose;
+    int is_first; /* of a PID namespace: process 1, which all others there are below */
     struct command command;
 };
 
@@ -552,6 +565,10 @@ static void end_processes(struct runner *r)
             ;
         if (pid < 0)
             return; /* ECHILD */
+        if (r->is_first && kill(-1, SIGKILL) == 0) { /* all of the namespace, at once */
+            reap(r, -1, 0);
+            continue;
+        }
         struct hunt hunt = {0};
         hunt_listed(&hunt);
         if (!hunt.killed && !hunt.denied)
@@ -665,12 +682,99 @@ static enum end handle_kill(struct runner *r, const uint8_t *payload, size_t siz
     return CONTINUE;
 }
 
+/* ---- enclosing ----------------------------------------------------------------------------------------- */
+
+/* The first process from now on: it ends with the one that serves, which ends with it. */
+static enum end watch(struct runner *r, pid_t serving)
+{
+    int stopped = 0;
+    for (;;) {
+        struct pollfd polled = {.fd = r->signals, .events = POLLIN};
+        struct signalfd_siginfo info;
+        int status = 0;
+        if (poll(&polled, 1, -1) < 0 && errno != EINTR)
+            return failed("poll");
+        while (read(r->signals, &info, sizeof info) == sizeof info)
+            if (info.ssi_signo != SIGCHLD && (info.ssi_signo != PARENT_DIED || getppid() != r->parent)) {
+                kill(serving, SIGKILL);
+                stopped = 1;
+            }
+        if (waitpid(serving, &status, WNOHANG) != serving)
+            continue;
+        if (stopped || (WIFEXITED(status) && WEXITSTATUS(status) == 0))
+            return STOPPED;
+        return WIFEXITED(status) && WEXITSTATUS(status) == MALFORMED_STATUS ? MALFORMED : FAILED;
+    }
+}
+
+/* Sends the reply that is queued, however long that takes. */
+static enum end send_all(struct runner *r)
+{
+    enum end end;
+    while ((end = send_reply(r)) == CONTINUE && r->reply.length) {
+        struct pollfd polled = {.fd = r->connection, .events = POLLOUT};
+        if (poll(&polled, 1, -1) < 0 && errno != EINTR)
+            return failed("poll");
+    }
+    return end;
+}
+
+static void queue_enclosed(struct runner *r, pid_t serving, const struct refusal *refusal)
+{
+    uint8_t *at = put_number(reply_payload(r), (uint64_t)serving, 4);
+    memcpy(at, refusal->text, refusal->length);
+    queue_reply(r, ENCLOSED, 4 + refusal->length);
+}
+
+/* In the process that will serve: tells the other one what was refused. */
+static enum end begin_enclosed(struct runner *r, const uint8_t *paths, size_t size, struct refusal *refusal, int report)
+{
+    r->parent = -1; /* it ends us, with SIGKILL, which no one inside can send to process 1 */
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) || (!r->is_first && prctl(PR_SET_CHILD_SUBREAPER, 1)))
+        return failed("prctl");
+    furnish((const char *)paths, size, r->is_first, refusal);
+    ssize_t n = write(report, refusal->text, refusal->length);
+    close(report);
+    return n == (ssize_t)refusal->length ? CONTINUE : failed("write");
+}
+
+static enum end handle_enclose(struct runner *r, const uint8_t *paths, size_t size)
+{
+    if (!r->may_enclose || (size && paths[size - 1]))
+        return malformed("ENCLOSE is not possible here, or does not end in a 0 byte");
+    r->may_enclose = 0;
+    int report[2];
+    struct refusal refusal = {0};
+    if (pipe2(report, O_CLOEXEC))
+        return failed("pipe");
+    pid_t serving = clone_enclosed(&r->is_first, &refusal);
+    if (serving == 0) {
+        close(report[0]);
+        return begin_enclosed(r, paths, size, &refusal, report[1]);
+    }
+    close(report[1]);
+    if (serving > 0) { /* it tells all, what was refused here too, in one piece: that is less than PIPE_BUF */
+        ssize_t n = read(report[0], refusal.text, sizeof refusal.text);
+        refusal.length = n > 0 ? (size_t)n : 0;
+    }
+    close(report[0]);
+    queue_enclosed(r, serving > 0 ? serving : getpid(), &refusal);
+    if (serving < 0)
+        return CONTINUE;
+    enum end end = send_all(r);
+    close_fd(&r->connection);
+    return end == CONTINUE ? watch(r, serving) : end;
+}
+
 static enum end handle_frame(struct runner *r, uint8_t type, uint8_t *payload, size_t size)
 {
     if (type == KILL)
         return handle_kill(r, payload, size);
+    if (type == ENCLOSE)
+        return handle_enclose(r, payload, size);
     if (type != STDIN && type != RUN)
         return malformed("unknown type");
+    r->may_enclose = 0;
     if (r->command.phase != IDLE || r->reply.length)
         return malformed("STDIN or RUN before the EXIT of the last command");
     if (type == RUN)
@@ -757,6 +861,8 @@ static enum end handle_signals(struct runner *r)
     while (read(r->signals, &info, sizeof info) == sizeof info) {
         if (info.ssi_signo == SIGCHLD)
             handle_child_signal(r);
+        else if (r->is_first && info.ssi_pid)
+            continue; /* sent by somebody inside: what is outside has no number here */
         else if (info.ssi_signo != PARENT_DIED || getppid() != r->parent)
             return STOPPED; /* PARENT_DIED comes when the parent's thread ended that started us, too */
     }
@@ -961,6 +1067,7 @@ int main(int argc, char **argv)
     runner.connection = runner.stdin_file = -1;
     runner.parent = getppid();
     runner.environment = inherits ? NULL : environ;
+    runner.may_enclose = inherits;
     runner.command = (struct command){.report = -1, .input = -1, .outputs = {-1, -1}};
     if (fill_standard_fds() || prctl(PR_SET_CHILD_SUBREAPER, 1) || (runner.signals = open_signals()) < 0 ||
         (inherits && (prctl(PR_SET_PDEATHSIG, PARENT_DIED) || chdir("/"))))
@@ -977,5 +1084,5 @@ int main(int argc, char **argv)
         }
     }
     close(runner.signals);
-    return end == MALFORMED ? 2 : end == FAILED ? EXIT_FAILURE : EXIT_SUCCESS;
+    return end == MALFORMED ? MALFORMED_STATUS : end == FAILED ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -98,6 +98,8 @@ class Attachment:
                     await self._attach(holder, nursery)
                 except PfsError as error:
                     log.info("not attached: %s", error)
+                except Exception:  # a defect must not end the mount
+                    log.exception("the attachment failed")
                 finally:
                     self._attached = -1.0
                     self._messages.put(None)

@@ -22,6 +22,7 @@ import trio
 from blake3 import blake3
 
 from pachproto import pfsd_pb2
+from pfsd.apart import apart
 from pfsd.blockcache import Coming
 from pfsd.entries import Chunk
 from pfsd.errors import CorruptError, PfsError, UnavailableError
@@ -33,6 +34,8 @@ CACHE_BYTES = 96 << 20
 
 _LOCATIONS = 1 << 16
 _OPEN_PACKS = 64
+_REMOVED_SECONDS = 1.0
+"""How often packs that a collection has removed are looked for: open here, they would go on taking room."""
 _RUN_BYTES = 1 << 20
 """Chunks that lie close together are read at once up to this size."""
 _GAP_BYTES = 4 << 10
@@ -143,6 +146,18 @@ class PackFiles:
                 return file
         return None
 
+    async def close_removed(self) -> None:
+        """Close packs soon after a collection has removed them, so that their room is free; until cancelled."""
+        while True:
+            await trio.sleep(_REMOVED_SECONDS)
+            if self._open:
+                await trio.to_thread.run_sync(self._close_removed, abandon_on_cancel=True)
+
+    def _close_removed(self) -> None:
+        with self._lock:
+            for pack in [pack for pack, file in self._open.items() if os.fstat(file.fd).st_nlink == 0]:
+                del self._open[pack]
+
     def _paths(self, pack: str) -> Iterator[Path]:
         sealed = None if self._packs is None else self._packs / pack[:2] / pack
         if sealed is not None:
@@ -157,7 +172,7 @@ class _PackFile:
     """An open pack, closed once no thread holds it any more."""
 
     def __init__(self, path: Path) -> None:
-        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # what is no file must not block
 
     def __del__(self) -> None:
         if hasattr(self, "fd"):
@@ -236,7 +251,8 @@ class ChunkReader:
         """Have what of these lies in a remote store fetched to this machine; they are not brought into memory yet."""
         names = [chunk.hash for chunk in chunks if not self.on_hand(chunk.hash)]
         if names and self._packs.remote is not None:
-            self._nursery.start_soon(self._begin, self._packs.remote, list(dict.fromkeys(names)))
+            wanted = list(dict.fromkeys(names))
+            self._nursery.start_soon(apart, "fetching ahead", None, self._begin, self._packs.remote, wanted)
 
     async def _begin(self, remote: RemotePacks, names: list[bytes]) -> None:
         try:
@@ -307,8 +323,8 @@ class ChunkReader:
         await self._fetch(fetches[0], where, coming)
 
     async def _fetch(self, fetch: _Fetch, where: Mapping[bytes, Location], coming: Coming | None) -> None:
-        located = [(name, where[name]) for name in fetch.names]
         try:
+            located = [(name, where[name]) for name in fetch.names]
             found = await trio.to_thread.run_sync(self._packs.read, located, coming, abandon_on_cancel=True)
             fetch.data.update(found)
             await self._ask_for_rest(located, fetch.data)

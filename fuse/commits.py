@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -16,8 +15,6 @@ from pfsd.errors import InvalidError, NotFoundError, UnavailableError
 
 _KEPT = 1 << 16
 _KEPT_HEADS = 1024
-_ANCESTOR = re.compile(r"(?P<base>.+?)(?P<steps>(?:\^+|~[0-9]{0,9})+)")
-_STEP = re.compile(r"\^|~(?P<count>[0-9]*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,20 +138,9 @@ class Commits:
             if known is None or known.root is None:
                 raise
             return known, asked
-        except (NotFoundError, InvalidError) as error:
-            ancestor = parse_ancestor(name)
-            if ancestor is None:
-                raise NotFoundError(str(error)) from error
-        else:
-            return self._told(tree, asked), self._leases.lease(repo, "", tree.lease, asked)
-        base, count = ancestor
-        tree = await self._daemon.commit_tree(repo, base)
-        commit = self._told(tree, asked)
-        for _ in range(count):
-            if commit.parent is None:
-                raise NotFoundError(f"{repo}/{name} is before the first commit of {base}")
-            commit = await self.get(repo, commit.parent)
-        return commit, self._leases.lease(repo, "", tree.lease, asked)
+        except InvalidError as error:
+            raise NotFoundError(str(error)) from error
+        return self._told(tree, asked), self._leases.lease(repo, "", tree.lease, asked)
 
     async def _ask(self, repo: str, commit_id: str) -> CommitRecord:
         asked = trio.current_time()
@@ -192,15 +178,6 @@ class Commits:
             if len(self._finished) > _KEPT:
                 self._finished.popitem(last=False)
         return commit
-
-
-def parse_ancestor(name: str) -> tuple[str, int] | None:
-    """`master^^` and `master~2` as ('master', 2); None for a name that does not end so."""
-    match = _ANCESTOR.fullmatch(name)
-    if match is None:
-        return None
-    counts = (step["count"] for step in _STEP.finditer(match["steps"]))
-    return match["base"], sum(int(count) if count else 1 for count in counts)
 
 
 def nanoseconds(time: Timestamp) -> int:

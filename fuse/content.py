@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,9 +15,10 @@ import trio
 from fuse.chunks import ChunkReader, ChunkSource, PackFiles
 from fuse.groups import ungrouped
 from fuse.nodes import NodeCache, verified
-from fuse.remotepacks import ReadingOptions, open_remote, options_from_environment
+from fuse.remotepacks import ReadingOptions, open_remote, options_from_environment, own_directories
 from pachproto import pfsd_pb2
 from pfsd import entries, tree
+from pfsd.apart import apart
 from pfsd.entries import Chunk, DirEntry, FileEntry
 from pfsd.errors import CorruptError, PfsError
 from pfsd.tree import Node, NodesMissing, Pair
@@ -106,7 +107,9 @@ async def open_content(source: Source, options: ReadingOptions | None = None) ->
     try:
         with ungrouped():
             async with trio.open_nursery() as nursery:
-                yield Content(source, PackFiles(info, remote), nursery)
+                packs = PackFiles(info, remote)
+                nursery.start_soon(packs.close_removed)
+                yield Content(source, packs, nursery, own_directories(info, remote))
                 nursery.cancel_scope.cancel()
     finally:
         if remote is not None:
@@ -120,9 +123,13 @@ class Content:
     not answered in time.
     """
 
-    def __init__(self, source: Source, packs: PackFiles, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, source: Source, packs: PackFiles, nursery: trio.Nursery, directories: Sequence[str] = ()
+    ) -> None:
         self.nodes = NodeCache()
         self.chunks = ChunkReader(source, packs, nursery)
+        self.directories = directories
+        """Those on this machine in which the store keeps what it has."""
         self._source = source
         self._ahead = _LOCAL if packs.remote is None else _REMOTE
         self._nursery = nursery
@@ -135,8 +142,8 @@ class Content:
         self._beside: OrderedDict[bytes, tuple[bytes | None, bytes, int]] = OrderedDict()
 
     def start(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do something in the background, until this is closed; it must not raise."""
-        self._nursery.start_soon(work)
+        """Do something in the background, until this is closed; what it raises is logged."""
+        self._nursery.start_soon(apart, "work in the background", None, work)
 
     # --- nodes -------------------------------------------------------------------------------------------
 
@@ -174,7 +181,7 @@ class Content:
         """Begin to fetch nodes that someone will soon ask for; failures are left to them."""
         wanted = [name for name in hashes if name not in self.nodes and name not in self._fetching]
         if wanted:
-            self._nursery.start_soon(self._try_fetch_nodes, wanted[:_NODES_A_CALL])
+            self._nursery.start_soon(apart, "fetching ahead", None, self._try_fetch_nodes, wanted[:_NODES_A_CALL])
 
     async def _try_fetch_nodes(self, hashes: list[bytes]) -> None:
         try:

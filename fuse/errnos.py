@@ -53,6 +53,7 @@ _ERRNO: list[tuple[type[errors.PfsError], int]] = [
     (errors.IsADirectoryPfsError, errno.EISDIR),
     (errors.NotADirectoryPfsError, errno.ENOTDIR),
     (errors.NotEmptyError, errno.ENOTEMPTY),
+    (errors.DiskError, errno.EIO),
     (errors.StateError, errno.EPERM),
     (errors.FullError, errno.ENOSPC),
     (errors.CorruptError, errno.EIO),
@@ -66,6 +67,19 @@ def errno_of(error: errors.PfsError) -> int:
     if isinstance(error, LocalError):
         return error.number
     return next((number for kind, number in _ERRNO if isinstance(error, kind)), errno.EIO)
+
+
+def answers_nothing(handler: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, Coroutine[Any, Any, None]]:
+    """Wrap a handler of a request that takes no answer, or whose answer nobody reads: a defect is logged."""
+
+    @functools.wraps(handler)
+    async def quiet(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            await handler(*args, **kwargs)
+        except Exception:
+            log.exception("%s failed", handler.__name__)
+
+    return quiet
 
 
 def answers(handler: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:

@@ -22,6 +22,10 @@ ROOT = 1
 FOREVER = 1e6
 """Seconds for which the kernel may keep what never changes."""
 
+SHOWN_NAME_BYTES = 1024
+"""Longest name that the kernel takes. Files with longer ones are there for other clients alone: lists leave them out,
+because the kernel would refuse a whole list that holds one."""
+
 _SEPARATOR = b"/"
 
 

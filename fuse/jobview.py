@@ -3,7 +3,7 @@
 The root holds a directory for each input name, and `out`, over which the worker binds its scratch directory.
 Below an input's name stands only what the datum has of it, at its path in the repo. The files of inputs marked
 lazy are named pipes (`fuse.lazy`). Their names and attributes answer a mere look with one node, and each open with a
-node, and so a pipe, of its own.
+node, and so a pipe, of its own; the inode number is one.
 
 Mount it with `MOUNT_OPTIONS`: what feeds the pipes relies on the kernel's checking of permissions.
 """
@@ -22,8 +22,8 @@ import trio
 from pyfuse3 import EntryAttributes, FUSEError
 
 from fuse.content import Content
-from fuse.errnos import answers
-from fuse.inodes import FOREVER, ROOT, ChangingDir, Found, Inode, Snapshot
+from fuse.errnos import answers, answers_nothing
+from fuse.inodes import FOREVER, ROOT, SHOWN_NAME_BYTES, ChangingDir, Found, Inode, Snapshot
 from fuse.lazy import HIDDEN, Pipes
 from fuse.lazy_callers import Intent, intent_of
 from fuse.view import View
@@ -178,7 +178,7 @@ class JobView(View):
         looked_at = self.inodes[attributes.st_ino]
         # The key's end tells this node from all others of the name.
         key = looked_at.key + b"/%d" % next(self._numbers)
-        own = self.inodes.settle(_OwnNode(looked_at.parent, key, looked_at.snapshot, looked_at.value))
+        own = self.inodes.settle(_OwnNode(looked_at, key))
         self.inodes.remember(own)
         self.inodes.forget(looked_at.ino, 1)
         return self._attributes(own, 0)
@@ -208,6 +208,7 @@ class JobView(View):
                 await self.pipes.opening(found)
         return self._attributes(found, 0)
 
+    @answers_nothing
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         await super().forget(inode_list)
         self.pipes.forget(ino for ino, _ in inode_list if not self._is_known(ino))
@@ -225,6 +226,7 @@ class JobView(View):
             attributes.entry_timeout = 0  # each open looks the name up, and so gets its own node,
             if isinstance(inode, _OwnNode):
                 attributes.attr_timeout = 0  # and asks for its attributes
+                attributes.st_rdev = inode.shown  # see csrc/answers.c
         return attributes
 
     # --- directories of lazy inputs ----------------------------------------------------------------------
@@ -238,6 +240,7 @@ class JobView(View):
         self._lazy_listings[handle] = _LazyListing(directory, (await directory.directory()).root)
         return handle
 
+    @answers_nothing
     async def releasedir(self, fh: int) -> None:
         if self._lazy_listings.pop(fh, None) is None:
             await super().releasedir(fh)
@@ -253,6 +256,8 @@ class JobView(View):
             for name, value in listing.page[at - listing.first :]:
                 inode = self.inodes.settle(Inode(parent, name, parent.snapshot, value))
                 at += 1
+                if len(name) > SHOWN_NAME_BYTES:
+                    continue
                 if not pyfuse3.readdir_reply(token, name, self._attributes(inode, FOREVER), at):
                     return
                 self.inodes.remember(inode)
@@ -334,9 +339,14 @@ class _Shown(ChangingDir):
 
 
 class _OwnNode(Inode):
-    """A pipe that was looked up to be opened."""
+    """A pipe that was looked up to be opened: for programs the same file as the one that they looked at."""
 
-    __slots__ = ()
+    __slots__ = ("shown",)
+
+    def __init__(self, looked_at: Inode, key: bytes) -> None:
+        super().__init__(looked_at.parent, key, looked_at.snapshot, looked_at.value)
+        self.shown = looked_at.ino
+        """The inode number that programs see."""
 
 
 class _Hidden(ChangingDir):

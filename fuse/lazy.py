@@ -30,6 +30,7 @@ from fuse.content import SMALL_BYTES, Content, Place
 from fuse.groups import ungrouped
 from fuse.inodes import ChangingDir, Inode
 from pfsd import entries
+from pfsd.apart import apart, reason_of
 from pfsd.entries import Chunk, DirEntry, FileEntry
 from pfsd.errors import CorruptError, PfsError, UnavailableError
 
@@ -177,7 +178,7 @@ class Pipes:
         if pipe is None or pipe.ended.is_set():
             assert isinstance(inode.entry, FileEntry)
             pipe = self._pipes[inode.ino] = _Pipe(inode.ino, inode.entry, _path(inode), self._place(inode))
-            self._nursery.start_soon(self._serve, pipe, self._datum)
+            self._nursery.start_soon(apart, f"serving {pipe.path}", None, self._serve, pipe, self._datum)
         pipe.until = trio.current_time() + _WINDOW
 
     def _place(self, inode: Inode) -> Place | None:
@@ -286,10 +287,10 @@ class Pipes:
             await self._stream(pipe.entry, end.fd, datum)
         except BrokenPipeError:
             return
-        except PfsError as error:
-            log.warning("%s could not be fed: %s", pipe.path, error)
+        except Exception as error:  # noqa: BLE001 (a defect too is the datum's failure; the mount goes on)
+            reason = reason_of(error, f"feeding {pipe.path}")
             if datum.failure is None:
-                datum.failure = PfsError(f"lazy input {pipe.path} can't be read: {error}")
+                datum.failure = PfsError(f"lazy input {pipe.path} can't be read: {reason}")
             datum.scope.cancel()
             await trio.sleep_forever()  # the reader must not take this for the file's end
 

@@ -25,6 +25,7 @@ from fuse.remotepacks import ReadingOptions
 from fuse.repoview import RepositoryView
 from fuse.serve import check_device, check_mountpoint, mounted
 from pfsd.errors import PfsError
+from pfsd.redact import log_to_stderr
 from pfsd.rpc import DEFAULT_ADDRESS
 
 __all__ = ["main", "mount_command", "run_repository_view", "unmount", "unmount_all"]
@@ -109,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--debug", action="store_true", help="print each request")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.DEBUG if options.debug else logging.WARNING)
+    log_to_stderr(logging.DEBUG if options.debug else logging.WARNING)
 
     def ready() -> None:
         sys.stdout.write(f"mounted {options.address} at {options.mountpoint}\n")

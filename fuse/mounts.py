@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pfsd.errors import NotFoundError, PfsError, StateError, UnavailableError
@@ -21,6 +22,9 @@ KEPT = b"user.pfs.kept"
 """Of the root of a mount: the directory where it keeps what it can't write."""
 CALLS = b"user.pfs.calls"
 """Of the root of a mount: how many calls it has made of the daemon."""
+
+MOUNTINFO = "/proc/self/mountinfo"
+"""What is mounted in the namespace of the process that opens it, and stays in that one: see proc(5)."""
 
 _FLUSH_SECONDS = 30.0
 _NOT_A_WRITABLE_MOUNT = (errno.ENODATA, errno.EOPNOTSUPP, errno.EROFS, errno.ENOTCONN, errno.ECONNABORTED, errno.EACCES)
@@ -34,7 +38,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A line of /proc/self/mountinfo."""
+    """A line of `MOUNTINFO`."""
 
     target: str
     """Where it is mounted."""
@@ -43,6 +47,14 @@ class Mount:
     type: str
     source: str
     """Ours say `pfs:ADDRESS`, or `pfs:job` for a worker's."""
+    number: int
+    """Its own in its namespace, while it is there."""
+    root: str
+    """Which directory of the file system it shows."""
+    parent: int
+    """The number of the mount that it lies on."""
+    follows: bool
+    """Whether what is mounted and unmounted on another mount, in another namespace, is here too."""
 
     @property
     def is_ours(self) -> bool:
@@ -57,8 +69,13 @@ def source_options(what: str) -> set[str]:
 
 def present() -> list[Mount]:
     """What is mounted in this process's namespace, in the order of mounting."""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        return [_parse(line) for line in file]
+    with open(MOUNTINFO, encoding="utf-8", errors="surrogateescape") as file:
+        return parse(file)
+
+
+def parse(lines: Iterable[str]) -> list[Mount]:
+    """What the lines of a `MOUNTINFO` say."""
+    return [_parse(line) for line in lines]
 
 
 def mount_at(path: str) -> Mount | None:
@@ -104,14 +121,24 @@ def unmount_all() -> list[str]:
     return targets
 
 
-def detach(path: str) -> None:
+def detach(path: str, *, following: bool = True) -> None:
     """Take away all that is mounted on `path` and below it, whoever uses it and whether or not it answers.
 
-    Where `path` lies on a shared mount, it goes from the namespaces that have it from there. Raises UnavailableError.
+    Where `path` lies on a shared mount, it goes from the namespaces that have it from there. Without `following`, what
+    goes by itself is left: what lies on a mount that follows another namespace's. Raises UnavailableError.
     """
     top = _absolute(path)
     below = top.rstrip("/") + "/"
-    while found := [mount.target for mount in present() if mount.target == top or mount.target.startswith(below)]:
+    while True:
+        here = present()
+        followers = set() if following else {mount.number for mount in here if mount.follows}
+        found = [
+            mount.target
+            for mount in here
+            if (mount.target == top or mount.target.startswith(below)) and mount.parent not in followers
+        ]
+        if not found:
+            return
         if _libc.umount2(os.fsencode(found[-1]), _UMOUNT_NOFOLLOW | _MNT_DETACH) != 0:
             number = ctypes.get_errno()
             if mount_at(found[-1]) is not None:  # else somebody was faster
@@ -180,11 +207,14 @@ def _absolute(path: str) -> str:
 
 
 def _parse(line: str) -> Mount:
-    """See proc(5): the fields after ' - ' are type, source and options."""
+    """See proc(5): before ' - ' are six fields and the propagation, after it type, source and options."""
     left, _, right = line.partition(" - ")
     fields = left.split(" ")
     kind, source = right.split(" ")[:2]
-    return Mount(_unescape(fields[4]), fields[2], kind, _unescape(source))
+    follows = any(field.startswith("master:") for field in fields[6:])
+    return Mount(
+        _unescape(fields[4]), fields[2], kind, _unescape(source), int(fields[0]), fields[3], int(fields[1]), follows
+    )
 
 
 def _unescape(text: str) -> str:

@@ -16,8 +16,8 @@ from fuse.chunks import Location
 from pachproto import pfsd_pb2
 from pfsd import sizes
 from pfsd.blockcache import DEFAULT_BYTES, BlockCache, Coming, Source
-from pfsd.chunkstore import pack_object
 from pfsd.errors import InvalidError, NotFoundError, PfsError, UnavailableError
+from pfsd.packs import pack_object
 from pfsd.persistence import streamed
 
 log = logging.getLogger(__name__)
@@ -227,3 +227,17 @@ def open_remote(info: pfsd_pb2.StoreInfo, options: ReadingOptions) -> RemotePack
     directory = options.cache_directory or cache_directory(info)
     limit = options.cache_bytes or info.cache_bytes or DEFAULT_BYTES
     return RemotePacks(store, BlockCache(directory, limit), is_signed=options.way == "signed")
+
+
+def own_directories(info: pfsd_pb2.StoreInfo, remote: RemotePacks | None) -> list[str]:
+    """The store's own directories, as far as they are on this machine: its root, and the caches of its blocks."""
+    caches = [pathlib.Path(info.cache_dir)] if info.cache_dir else []
+    caches += [remote.cache.directory] if remote is not None else []
+    found = [path for path in caches if path.is_dir()]
+    root = pathlib.Path(info.spool).parent
+    try:
+        if info.spool and info.id in (root / "FORMAT").read_text(errors="replace").split():
+            found.append(root)
+    except OSError:  # it is on another machine, or this user may not look into it
+        pass
+    return [str(path.absolute()) for path in found]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import trio
 
 from fuse.attachment import Attachment
-from fuse.commits import CommitRecord, Commits, nanoseconds, parse_ancestor
+from fuse.commits import CommitRecord, Commits, nanoseconds
 from fuse.content import Content
 from fuse.daemon import IMPATIENCE, Daemon
 from fuse.groups import ungrouped
@@ -19,6 +19,7 @@ from fuse.opencommit import OpenCommit
 from fuse.openservices import Services
 from fuse.writes import Writer
 from pfsd import entries, tree
+from pfsd.ancestry import parse_ancestor
 from pfsd.entries import DirEntry
 from pfsd.errors import AlreadyExistsError, InvalidError, NotEmptyError, NotFoundError, UnavailableError
 from pfsd.paths import is_commit_id

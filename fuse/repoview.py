@@ -25,6 +25,7 @@ from fuse.openservices import Services
 from fuse.repodirs import COMMIT_KEY, CommitRoot, MountRoot, ViewState
 from fuse.walker import Walker
 from fuse.writable import WritableView
+from pfsd.apart import apart
 from pfsd.errors import AlreadyExistsError, PfsError
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ class RepositoryView(WritableView):
         for known in self._of_repo(repo):
             known.lapse()
             if self._nursery is not None:
-                self._nursery.start_soon(self._look, known)
+                self._nursery.start_soon(apart, f"looking at {known}", None, self._look, known)
 
     async def _forget_names(self, repo: str, names: dict[str, float]) -> None:
         """Return when the kernel asks again for names in a repo, each with the time until which it need not."""
@@ -117,7 +118,8 @@ class RepositoryView(WritableView):
         known = self._state.open_commits.get(commit)
         used = known.top if known else self.inodes.number(repo.ino, COMMIT_KEY + commit.encode())[1]
         if used is not None and used.lookups > 0 and self._nursery is not None:
-            self._nursery.start_soon(self._move_when_left, repo.name.decode(), commit)
+            what = f"moving the directory of {commit}"
+            self._nursery.start_soon(apart, what, None, self._move_when_left, repo.name.decode(), commit)
 
     async def _move_when_left(self, repo: str, commit: str) -> None:
         for seconds in _MOVE_AGAIN_SECONDS:  # the kernel may be slow to take in where the name leads now
@@ -148,7 +150,7 @@ class RepositoryView(WritableView):
             commit.lapse()
         for repo, names in self._commits.forget_all().items():
             if self._nursery is not None:
-                self._nursery.start_soon(self._forget_names, repo, names)
+                self._nursery.start_soon(apart, f"forgetting names in {repo}", None, self._forget_names, repo, names)
 
     def _start(self, commit: OpenCommit) -> None:
         if self._nursery is not None:

@@ -6,6 +6,7 @@ pyfuse3 keeps its session in globals: a process serves one mount at a time.
 from __future__ import annotations
 
 import ctypes
+import functools
 import logging
 import os
 import stat
@@ -32,15 +33,21 @@ _KEPT_FREE_BYTES = 32 << 20
 
 @asynccontextmanager
 async def mounted(
-    operations: pyfuse3.Operations, mountpoint: str, *, options: Collection[str] = (), debug: bool = False
+    operations: pyfuse3.Operations,
+    mountpoint: str,
+    *,
+    options: Collection[str] = (),
+    over: bool = False,
+    debug: bool = False,
 ) -> AsyncIterator[trio.Event]:
     """Serve `operations` at `mountpoint` for the block; whatever happens, it is unmounted at the end.
 
     Gives an event that is set when somebody else unmounts it. `options` are mount options (`ro`,
-    `fsname=...`); `debug` makes libfuse print each request on standard error. Raises StateError where it
+    `fsname=...`); with `over`, another mount of
+    ours may be there already; `debug` makes libfuse print each request on standard error. Raises StateError where it
     can't be mounted there, UnavailableError where this process may not mount at all.
     """
-    await trio.to_thread.run_sync(check_mountpoint, mountpoint)
+    await trio.to_thread.run_sync(functools.partial(check_mountpoint, mountpoint, over=over))
     check_device()
     _keep_freed_memory()
     wanted = {*options, "debug"} if debug else set(options)
@@ -76,10 +83,10 @@ async def _serve(ended: trio.Event) -> None:
         ended.set()
 
 
-def check_mountpoint(mountpoint: str) -> None:
-    """Raise StateError unless `mountpoint` is a directory on which nothing of ours is mounted."""
+def check_mountpoint(mountpoint: str, *, over: bool = False) -> None:
+    """Raise StateError unless `mountpoint` is a directory on which, but with `over`, nothing of ours is mounted."""
     found = mount_at(mountpoint)
-    if found is not None and found.is_ours:
+    if found is not None and found.is_ours and not over:
         raise StateError(f"{mountpoint} is a mount already: unmount it first ({found.source})")
     try:
         mode = os.stat(mountpoint).st_mode

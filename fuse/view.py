@@ -19,10 +19,10 @@ from pyfuse3 import EntryAttributes, FUSEError
 
 from fuse import kernelcache
 from fuse.content import SMALL_BYTES, Content, Place
-from fuse.errnos import answers
-from fuse.inodes import FOREVER, ROOT, ChangingDir, Found, Inode, InodeTable
+from fuse.errnos import answers, answers_nothing
+from fuse.inodes import FOREVER, ROOT, SHOWN_NAME_BYTES, ChangingDir, Found, Inode, InodeTable
 from fuse.mounts import CALLS, KEPT
-from pfsd import entries, paths, varint
+from pfsd import entries, varint
 from pfsd.entries import DirEntry, FileEntry
 from pfsd.tree import Pair
 
@@ -87,7 +87,7 @@ class View(pyfuse3.Operations):
     @answers
     async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> EntryAttributes:
         parent = self.inodes[parent_inode]
-        if len(name) > paths.MAX_NAME_BYTES:
+        if len(name) > SHOWN_NAME_BYTES:
             raise FUSEError(errno.ENAMETOOLONG)
         if isinstance(parent, ChangingDir):
             found = await parent.find(_text(name))
@@ -106,6 +106,7 @@ class View(pyfuse3.Operations):
         self._limit_inodes()
         return self._attributes(inode, timeout)
 
+    @answers_nothing
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         for ino, count in inode_list:
             self.inodes.forget(ino, count)
@@ -150,6 +151,7 @@ class View(pyfuse3.Operations):
         self._listings[handle] = listing
         return handle
 
+    @answers_nothing
     async def releasedir(self, fh: int) -> None:
         self._listings.pop(fh, None)
 
@@ -184,6 +186,8 @@ class View(pyfuse3.Operations):
                 size = 0 if is_dir else varint.decode(value, 1)[0]
                 attributes = self._attributes_of(ino, is_dir, size, time_ns, FOREVER)
                 at += 1
+                if len(name) > SHOWN_NAME_BYTES:
+                    continue
                 if not pyfuse3.readdir_reply(token, name, attributes, at):
                     return
                 inodes.remember(inode or Inode(parent, name, snapshot, value, ino))
@@ -278,7 +282,7 @@ class View(pyfuse3.Operations):
         answer.f_blocks += free
         answer.f_bfree = answer.f_bavail = free
         answer.f_files = files
-        answer.f_namemax = paths.MAX_NAME_BYTES
+        answer.f_namemax = SHOWN_NAME_BYTES
         return answer
 
     def kept_in(self) -> str:

@@ -16,7 +16,7 @@ from pyfuse3 import EntryAttributes, FUSEError
 from fuse import kernelcache
 from fuse.content import SMALL_BYTES, Place
 from fuse.errnos import answers
-from fuse.inodes import ChangingDir, Inode
+from fuse.inodes import SHOWN_NAME_BYTES, ChangingDir, Inode
 from fuse.opencommit import OpenCommit
 from fuse.opennodes import OpenDir, OpenFile
 from fuse.view import TreeListing, View
@@ -48,7 +48,7 @@ class WritableView(View):
         parent = self.inodes[parent_inode]
         if not isinstance(parent, OpenDir):
             return await super().lookup(parent_inode, name, ctx)
-        if len(name) > paths.MAX_NAME_BYTES:
+        if len(name) > SHOWN_NAME_BYTES:
             raise FUSEError(errno.ENAMETOOLONG)
         node = await parent.node(name)
         timeout = parent.commit.timeout
@@ -176,6 +176,8 @@ class WritableView(View):
     async def _list_node(
         self, token: pyfuse3.ReaddirToken, node: OpenFile | OpenDir, offset: int, timeout: float
     ) -> bool:
+        if len(node.key) > SHOWN_NAME_BYTES:
+            return True
         settled = self.inodes.settle(node)
         attributes = self._attributes(node, timeout)
         attributes.attr_timeout = timeout
@@ -476,7 +478,7 @@ class WritableView(View):
 
 def _new_name(name: bytes) -> str:
     """A name for something new, as the API spells it; EILSEQ for what is not UTF-8."""
-    if len(name) > paths.MAX_NAME_BYTES:
+    if len(name) > SHOWN_NAME_BYTES:
         raise FUSEError(errno.ENAMETOOLONG)
     try:
         return name.decode()

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
-from pfsd.blockfiles import BLOCK_BYTES, BlockFiles
+from pfsd.blockfiles import BLOCK_BYTES, BlockFiles, Lock
 from pfsd.errors import PfsError
 
 log = logging.getLogger(__name__)
@@ -111,7 +111,7 @@ class BlockCache:
                 later = range(index + 1, last + 1)
                 wanted = [index, *(number for number in later if self.files.size(name, number) is None)]
                 self.files.count(misses=1)
-                part = self._fetched(source, name, wanted)[low:high]
+                part = self._fetched(source, name, wanted, high)[low:high]
             else:
                 self.files.count(hits=1)
             parts.append(part)
@@ -162,8 +162,8 @@ class BlockCache:
 
     # --- fetching
 
-    def _fetched(self, source: Source, name: str, wanted: list[int]) -> bytes:
-        """The first of the blocks that are wanted, fetched together with those that follow it."""
+    def _fetched(self, source: Source, name: str, wanted: list[int], least: int) -> bytes:
+        """The first of the blocks that are wanted, `least` bytes of it, fetched together with those that follow it."""
         index = wanted[0]
         with self._lock:
             coming = self._coming.get((name, index))
@@ -175,7 +175,7 @@ class BlockCache:
                 return data
         found: dict[int, bytes] = {}
         try:
-            self._fetch(source, name, next(_spans(wanted)), found.__setitem__)
+            self._fetch(source, name, next(_spans(wanted)), found.__setitem__, least)
         except PfsError:
             if index not in found:
                 raise
@@ -205,14 +205,16 @@ class BlockCache:
         return futures
 
     def _fetch(
-        self, source: Source, name: str, span: list[int], take: Callable[[int, bytes], None], *, is_ahead: bool = False
+        self, source: Source, name: str, span: list[int], take: Callable[[int, bytes], None], least: int = 0
     ) -> None:
-        """Fetch those blocks of a span, without gaps, that nobody fetched meanwhile; each is taken as it comes."""
-        with self.files.locked(name, span[0], len(span)) as waited:
-            missing = span
-            if waited or is_ahead:  # else a reader wants them, who has seen that a block is not there or too short
-                missing = [number for number in span if self.files.size(name, number) is None]
-            if waited:
+        """Fetch those blocks of a span, without gaps, that nobody fetched meanwhile; each is taken as it comes.
+
+        The first of them is fetched again where it has less than `least` bytes.
+        """
+        with self.files.locked(name, span[0], len(span)) as lock:
+            sizes = {number: self.files.size(name, number) for number in span}
+            missing = [number for number, size in sizes.items() if size is None or (number == span[0] and size < least)]
+            if lock is Lock.WAITED:
                 self.files.count(waits=1)
             if not missing:
                 return
@@ -232,9 +234,7 @@ class BlockCache:
 
     def _ahead(self, source: Source, name: str, span: list[int], futures: dict[Block, Future[bytes | None]]) -> None:
         try:
-            self._fetch(
-                source, name, span, lambda number, data: _settle(futures.get((name, number)), data), is_ahead=True
-            )
+            self._fetch(source, name, span, lambda number, data: _settle(futures.get((name, number)), data))
         except PfsError as error:
             log.info("blocks of %s were not fetched ahead: %s", name, error)
         except Exception:

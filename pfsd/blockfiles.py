@@ -3,21 +3,25 @@
 `XX/PACK.N` holds the N-th BLOCK_BYTES of a pack, fewer at its end. A block appears by a rename, and what a power cut
 may still have torn is found by the hashes of the chunks that are read out of it: `forget` it then. `state` holds the
 counters of `Statistics`, `locks` nothing: parts of it are locked. Nothing here is needed: what is removed is fetched
-again.
+again, what can't be read is as good as not here, and what a stopped process holds locked is done without the lock.
+Files of other names are not ours and stay.
 """
 
 from __future__ import annotations
 
+import enum
 import fcntl
 import logging
 import mmap
 import os
 import pathlib
+import re
 import secrets
+import stat
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import astuple, dataclass, fields
 
@@ -34,10 +38,33 @@ TOUCH_SECONDS = 60.0
 
 UNTOLD_BYTES = 8 << 20
 """So much is stored before the other users are told of it."""
+LEFT_NAMES = 100
+"""Strange files that the log names."""
+LOCK_SECONDS = 5.0
+"""For which a lock of another process is waited for while nothing of what it fetches comes."""
+COUNT_SECONDS = 0.5
+"""The same for the counters, which are held for some microseconds."""
+STUCK_SECONDS = 30.0
+"""For which no lock is waited for after one was waited for in vain: its holder may be stopped."""
+LOCK_PAUSES = (0.001, 0.02)
+"""Between looks at a lock that is held, at first and at most."""
 
 _STATE = struct.Struct("<8Q")
 _STATE_LOCK = 1 << 62  # where in the file of locks: behind those of the blocks
 _EVICT_LOCK = _STATE_LOCK + 1
+_OURS = re.compile(r"[0-9a-f]{32}\.[0-9]+|\.[0-9a-f]{24}")
+"""Names of blocks, and of those that are being written."""
+
+
+_TOP = re.compile(r"state|locks|[0-9a-f]{2}")
+
+
+class Lock(enum.Enum):
+    """How a lock was come by."""
+
+    FREE = "at once"
+    WAITED = "after somebody else"
+    STUCK = "not at all: it is held for too long"
 
 
 @dataclass(slots=True)
@@ -78,6 +105,7 @@ class BlockFiles:
         self.directory = directory
         self.limit = max(limit, BLOCK_BYTES)
         """Bytes."""
+        self._stuck_until = 0.0
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             fd = os.open(directory / "state", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -88,11 +116,11 @@ class BlockFiles:
             finally:
                 os.close(fd)
             self._locks = directory / "locks"
-            with self._locked(_STATE_LOCK, 1):
-                pass
+            os.close(os.open(self._locks, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError as error:
             raise InvalidError(f"the cache directory {directory} can't be used: {error.strerror}") from error
         self._lock = threading.Lock()
+        self._left: set[pathlib.Path] = set()
         self._counted = Statistics()
         self._untold = min(UNTOLD_BYTES, self.limit // 16)
         self._written = 0.0
@@ -100,20 +128,24 @@ class BlockFiles:
     def size(self, name: str, index: int) -> int | None:
         """Bytes of a block; None where it is not here."""
         try:
-            return os.stat(self._path(name, index)).st_size
-        except FileNotFoundError:
+            status = os.stat(self._path(name, index))
+        except OSError:
             return None
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def part(self, name: str, index: int, low: int, high: int, *, partial: bool = False) -> bytes | None:
         """Bytes of a block; None where they are not all there, or, with `partial`, none are."""
         try:
-            fd = os.open(self._path(name, index), os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+            fd = os.open(self._path(name, index), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO blocks else
+        except OSError:
             return None
         try:
             data = os.pread(fd, high - low, low)
             if time.time() - os.fstat(fd).st_mtime > TOUCH_SECONDS:
                 os.utime(fd)
+        except OSError as error:
+            log.warning("block %d of %s can't be read in %s: %s", index, name, self.directory, error.strerror)
+            return None
         finally:
             os.close(fd)
         return data if partial or len(data) == high - low else None
@@ -145,7 +177,7 @@ class BlockFiles:
         """Drop a block; whether it was here."""
         try:
             os.unlink(self._path(name, index))
-        except FileNotFoundError:
+        except OSError:
             return False
         return True
 
@@ -153,14 +185,23 @@ class BlockFiles:
         """Drop every block of an object that is gone."""
         path = pathlib.Path(self._path(name, 0))
         for block in path.parent.glob(f"{path.name.rpartition('.')[0]}.*"):
-            block.unlink(missing_ok=True)
+            if _OURS.fullmatch(block.name):
+                with suppress(OSError):
+                    block.unlink()
 
-    def locked(self, name: str, first: int, count: int) -> AbstractContextManager[bool]:
-        """Hold the right to fetch a range of blocks; tells whether somebody else had it before.
+    def locked(self, name: str, first: int, count: int) -> AbstractContextManager[Lock]:
+        """Hold the right to fetch a range of blocks; tells how it was come by.
 
-        Against threads and processes alike; the kernel gives it up when the process dies.
+        Against threads and processes alike; the kernel gives it up when the process dies. Of one that is stopped, it
+        is not to be had: who has waited for LOCK_SECONDS, in which no block came, does without.
         """
-        return self._locked((int(name.rpartition("/")[2][:12], 16) << 12) + first, count)
+        start = (int(name.rpartition("/")[2][:12], 16) << 12) + first
+        return self._locked(
+            start,
+            count,
+            LOCK_SECONDS,
+            lambda: sum(self.size(name, first + number) is not None for number in range(count)),
+        )
 
     def count(self, **more: int) -> None:
         """Add to the counters of these names."""
@@ -181,41 +222,82 @@ class BlockFiles:
 
     def _evict(self) -> None:
         """Remove the blocks that were not used for the longest time; count anew what there is."""
-        with self._locked(_EVICT_LOCK, 1) as waited:
-            if waited and self._held() <= self.limit:
+        with self._locked(_EVICT_LOCK, 1, LOCK_SECONDS) as lock:
+            if lock is Lock.WAITED and self._held() <= self.limit:
                 return
             blocks = []
             for path in self.directory.glob("??/*"):
-                with suppress(FileNotFoundError):
-                    status = path.stat()
+                if not _OURS.fullmatch(path.name):
+                    self._leave(path)
+                    continue
+                with suppress(OSError):
+                    status = path.lstat()
                     blocks.append((status.st_mtime_ns, status.st_size, path))
             total, evicted = sum(size for _, size, _ in blocks), 0
             for _, size, path in sorted(blocks):
                 if total <= self.limit * KEPT_SHARE:
                     break
-                path.unlink(missing_ok=True)
-                total, evicted = total - size, evicted + 1
+                with suppress(OSError):
+                    path.unlink()
+                    total, evicted = total - size, evicted + 1
             self.count(evicted=evicted)
             with self._lock:
                 self._counted.bytes = 0
                 self._write_counters(held=total)
 
+    def name_strangers(self) -> None:
+        """Say in the log what in the directory is none of ours."""
+        for path in (*self.directory.iterdir(), *self.directory.glob("??/*")):
+            is_top = path.parent == self.directory
+            if not (_TOP if is_top else _OURS).fullmatch(path.name):
+                self._leave(path)
+
+    def _leave(self, path: pathlib.Path) -> None:
+        """Say, once, that a file is none of ours."""
+        if path not in self._left and len(self._left) < LEFT_NAMES:
+            self._left.add(path)
+            log.warning("%s is no block of the cache: it is left alone", path)
+
     @contextmanager
-    def _locked(self, start: int, length: int) -> Iterator[bool]:
-        """Hold a part of the file of locks; tells whether that took waiting."""
+    def _locked(self, start: int, length: int, patience: float, progress: Callable[[], int] = int) -> Iterator[Lock]:
+        """Hold a part of the file of locks; tells how it was come by.
+
+        After `patience` seconds in which `progress` told the same, go on without.
+        """
         fd = os.open(self._locks, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             # struct flock of a 64-bit Linux; these locks belong to the descriptor, not to the process
             wanted = struct.pack("hhxxxxqqixxxx", fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
-            try:
-                fcntl.fcntl(fd, fcntl.F_OFD_SETLK, wanted)
-                waited = False
-            except (BlockingIOError, PermissionError):
-                fcntl.fcntl(fd, fcntl.F_OFD_SETLKW, wanted)
-                waited = True
-            yield waited
+            yield self._acquired(fd, wanted, patience, progress)
         finally:
             os.close(fd)
+
+    def _acquired(self, fd: int, wanted: bytes, patience: float, progress: Callable[[], int]) -> Lock:
+        pause, longest = LOCK_PAUSES
+        lock, begun, done = Lock.FREE, 0.0, 0
+        while True:
+            try:
+                fcntl.fcntl(fd, fcntl.F_OFD_SETLK, wanted)
+            except (BlockingIOError, PermissionError):
+                now = time.monotonic()
+                if now < self._stuck_until:
+                    return Lock.STUCK
+                if lock is Lock.FREE or progress() != done:
+                    begun, done = now, progress()
+                elif now - begun >= patience:
+                    self._stuck_until = now + STUCK_SECONDS
+                    log.warning(
+                        "a process holds a lock of the cache %s for more than %.1f s, and may be stopped: "
+                        "going on without its locks",
+                        self.directory,
+                        patience,
+                    )
+                    return Lock.STUCK
+            else:
+                return lock
+            lock = Lock.WAITED
+            time.sleep(pause)
+            pause = min(2 * pause, longest)
 
     def _create(self, path: str) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -231,11 +313,13 @@ class BlockFiles:
 
     def _write_counters(self, held: int | None = None) -> None:
         """Add what was counted to the counters that all share. Called under the lock."""
-        with self._locked(_STATE_LOCK, 1):
+        self._written = time.monotonic()
+        with self._locked(_STATE_LOCK, 1, COUNT_SECONDS) as lock:
+            if lock is Lock.STUCK:  # the next time, then
+                return
             sums = [old + new for old, new in zip(_STATE.unpack_from(self._state), astuple(self._counted), strict=True)]
             if held is not None:
                 sums[0] = held
             _STATE.pack_into(self._state, 0, *(max(number, 0) for number in sums))
         for field in fields(self._counted):
             setattr(self._counted, field.name, 0)
-        self._written = time.monotonic()

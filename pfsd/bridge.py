@@ -6,6 +6,7 @@ No other module knows that there are two loops.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -15,6 +16,8 @@ import trio
 from pfsd.errors import UnavailableError
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 Send = Callable[[Any], Awaitable[None]]
 
@@ -95,12 +98,19 @@ class Bridge:
             await producer
         finally:
             producer.cancel()
+            producer.add_done_callback(_forget)
 
     def _in_trio_soon(self, function: Callable[[], Any]) -> None:
         try:
             self._token.run_sync_soon(function)
         except trio.RunFinishedError:
             raise UnavailableError("the daemon is shutting down") from None
+
+
+def _forget(producer: asyncio.Future[None]) -> None:
+    """Nobody is left who could be told how it ended."""
+    if not producer.cancelled() and (error := producer.exception()) is not None:
+        log.debug("what was left of a stream has ended: %s", error)
 
 
 def _soon(loop: asyncio.AbstractEventLoop, function: Callable[..., Any], *args: Any) -> None:

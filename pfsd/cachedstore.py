@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pathlib
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from typing import Protocol
 from pfsd.blockcache import BlockCache, Source
 from pfsd.errors import CorruptError
 from pfsd.objectstore import ObjectStore
+
+log = logging.getLogger(__name__)
 
 
 class RemoteStore(ObjectStore, Source, Protocol):
@@ -30,7 +33,10 @@ class CachedStore:
         fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
         try:
             self._store.put_file(name, source)
-            self.cache.keep(name, fd)  # what was just written is what is read next
+            try:
+                self.cache.keep(name, fd)  # what was just written is what is read next
+            except OSError as error:
+                log.warning("%s is stored, and not kept in the cache: %s", name, error.strerror)
         finally:
             os.close(fd)
 

@@ -3,42 +3,32 @@
 New chunks are appended to the growing pack in the spool directory. A full pack is sealed: synced, entered in
 the chunk index, moved to the object store. `flush` does the first two for a pack that goes on growing, so the
 index only ever names durable bytes: where they are few, they are put into the journal (`pfsd.journal`) instead of
-synced. Layouts: ARCHITECTURE.md, "Formats".
+synced. Where a sync fails, all that the pack has is written anew, elsewhere. Layouts: ARCHITECTURE.md, "Formats".
 """
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import pathlib
-import struct
 import threading
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
 
 from blake3 import blake3
 
 from pfsd import journal
 from pfsd._core import next_cut
-from pfsd.disk import write_all
+from pfsd.disk import disk_error, make_directory, read_error
 from pfsd.entries import Chunk
-from pfsd.errors import CorruptError, FullError, UnavailableError
-from pfsd.journal import PackJournal
+from pfsd.errors import CorruptError, DiskError, PfsError, UnavailableError
 from pfsd.kv import Database
-from pfsd.objectstore import ObjectStore, fsync_directory
+from pfsd.objectstore import ObjectStore
+from pfsd.packs import GrowingPack, Location, growing_packs, index_row, location, pack_object, scan, sealed_name
 from pfsd.references import References
 from pfsd.sealing import Sealing
 
 log = logging.getLogger(__name__)
-
-MAGIC = b"PFSPACK1"
-RECORD = struct.Struct("<32sII")
-INDEX = struct.Struct(">16sQI")
-CUT = 1 << 31
-"""Set in an index row's size when the chunk's end was decided by its content, not by the end of a file."""
 
 PACK_BYTES = 32 << 20
 PACK_CHUNKS = 1 << 16
@@ -49,104 +39,6 @@ SENT_BESIDE = 64
 """The same two where the object store is remote: packs that travel at a time, and that may wait in the spool."""
 SETTLE_SECONDS = 120.0
 """For which a collection waits for the object store."""
-WRITE_BYTES = 256 << 10
-"""Chunks are written to the pack once they are so many bytes together."""
-FREE_CHECK_BYTES = 1 << 20
-RESERVE_BYTES = 32 << 20
-"""Free space below which no chunk is taken, so that the metadata can always be written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Location:
-    """Where a chunk's bytes lie."""
-
-    pack: str
-    """32 hex digits."""
-    offset: int
-    """Of the chunk's first byte in the pack."""
-    size: int
-    """Bytes."""
-    is_cut: bool
-    """Whether its end was decided by its content, not by the end of a file."""
-
-
-def index_row(pack: str, offset: int, size: int, is_cut: bool) -> bytes:
-    """The value of the chunk index for a chunk."""
-    return INDEX.pack(bytes.fromhex(pack), offset, size | (CUT if is_cut else 0))
-
-
-def location(row: bytes) -> Location:
-    """What a value of the chunk index says."""
-    pack, offset, size = INDEX.unpack(row)
-    return Location(pack.hex(), offset, size & ~CUT, bool(size & CUT))
-
-
-def pack_object(pack: str) -> str:
-    """The object name of a sealed pack."""
-    return f"packs/{pack[:2]}/{pack}"
-
-
-class _Pack:
-    """A growing pack in the spool. Its methods are called under the store's lock."""
-
-    def __init__(self, path: pathlib.Path, size: int) -> None:
-        self.path = path
-        self.name = path.name
-        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        self.size = size
-        """Bytes, those that still wait in `_pending` included."""
-        self.fresh: dict[bytes, bytes] = {}
-        """The index rows of the chunks that the index does not name yet."""
-        self.durable = 0
-        """Bytes from the beginning that are synced or in the journal."""
-        self.journal = PackJournal(path.name)
-        self.lock = threading.Lock()
-        """Held while the descriptor must stay open. Taken before the store's lock."""
-        self._pending = bytearray()
-        self._checked = -FREE_CHECK_BYTES
-
-    @classmethod
-    def create(cls, spool: pathlib.Path) -> _Pack:
-        pack = cls(spool / uuid.uuid4().hex, 0)
-        pack._pending += MAGIC
-        pack.size = len(MAGIC)
-        pack.write()
-        fsync_directory(spool)
-        return pack
-
-    def append(self, name: bytes, data: bytes | memoryview, is_cut: bool) -> None:
-        """Add a chunk; raises FullError, and leaves the pack as it was, when there is no room."""
-        if self.size - self._checked >= FREE_CHECK_BYTES:
-            free = os.fstatvfs(self.fd)
-            if free.f_bavail * free.f_frsize < RESERVE_BYTES + len(data):
-                raise _full()
-            self._checked = self.size
-        self.fresh[name] = index_row(self.name, self.size + RECORD.size, len(data), is_cut)
-        self._pending += RECORD.pack(name, len(data), 0)
-        self._pending += data
-        self.size += RECORD.size + len(data)
-        if len(self._pending) >= WRITE_BYTES:
-            self.write()
-
-    def write(self) -> None:
-        """Write what waits; raises FullError, and keeps it, when there is no room."""
-        try:
-            write_all(self.fd, self._pending, self.size - len(self._pending))
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise _full() from error
-            raise
-        self._pending = bytearray()
-
-    def read(self, at: Location) -> bytes:
-        """A chunk's bytes."""
-        if at.offset + at.size > self.size - len(self._pending):
-            self.write()
-        return os.pread(self.fd, at.size, at.offset)
-
-
-def _full() -> FullError:
-    return FullError("the disk that holds the root is full: free some space and try again; nothing was changed")
 
 
 class ChunkStore:
@@ -156,10 +48,15 @@ class ChunkStore:
         self._db = database
         self._store = store
         self._spool = spool
-        self._spool.mkdir(parents=True, exist_ok=True)
+        try:
+            make_directory(self._spool)
+        except OSError as error:
+            raise disk_error(error, f"the directory {self._spool} can't be made") from error
+        self._failure: PfsError | None = None
+        """Why nothing is taken any more."""
         self._lock = threading.Lock()
-        self._packs: dict[str, _Pack] = {}
-        self._active: _Pack | None = None
+        self._packs: dict[str, GrowingPack] = {}
+        self._active: GrowingPack | None = None
         self._references = references
         threads, depth = (SENT_AT_ONCE, SENT_BESIDE) if store.is_remote else (1, SEALED_BESIDE)
         self.sealing = Sealing(self._seal, threads=threads, depth=depth)
@@ -172,7 +69,7 @@ class ChunkStore:
         """Store a chunk, which is not empty, unless it is there already. Durable after the next `flush`.
 
         `is_cut` says that `next_cut` ends the chunk where it ends. Raises FullError when the disk has no room,
-        UnavailableError when the object store has taken no pack for long.
+        UnavailableError when the object store has taken no pack for long, DiskError when the disk failed.
         """
         name = blake3(data).digest()
         self.sealing.wait_for_room()
@@ -183,10 +80,11 @@ class ChunkStore:
             self.sealing.submit(full)
         return Chunk(name, len(data))
 
-    def _append(self, name: bytes, data: bytes | memoryview, is_cut: bool) -> _Pack | None:
+    def _append(self, name: bytes, data: bytes | memoryview, is_cut: bool) -> GrowingPack | None:
         """Add a chunk to the active pack; returns the pack if it is full now, to be sealed. Called under the lock."""
+        self._check()
         if self._active is None:
-            self._active = _Pack.create(self._spool)
+            self._active = GrowingPack.create(self._spool)
             self._packs[self._active.name] = self._active
         self._active.append(name, data, is_cut)
         if self._active.size < PACK_BYTES and len(self._active.fresh) < PACK_CHUNKS:
@@ -197,17 +95,27 @@ class ChunkStore:
     def spill(self) -> None:
         """Hand what was added to the operating system, so that it outlives this process."""
         with self._lock:
+            self._check()
             for pack in self._packs.values():
                 pack.write()
 
     def flush(self) -> None:
-        """Enter the new chunks in the index; the next synced write to the database makes rows and bytes durable."""
+        """Enter the new chunks in the index; the next synced write to the database makes rows and bytes durable.
+
+        Raises DiskError when the disk has failed, and what was added may be lost.
+        """
         with self._lock:
+            self._check()
             waiting = [pack for pack in self._packs.values() if pack.fresh]
         for pack in waiting:
             with pack.lock:
                 if pack.name in self._packs:  # else sealed, and so indexed, meanwhile
                     self._index(pack)
+
+    def _check(self) -> None:
+        """Raise why nothing is taken any more. Called under the lock."""
+        if self._failure is not None:
+            raise type(self._failure)(*self._failure.args)
 
     def send(self) -> list[Future[None]]:
         """Let all that was added so far go to a remote object store; the futures are done once it is there.
@@ -237,27 +145,42 @@ class ChunkStore:
                 raise UnavailableError(f"packs can't be stored: {reason}") from None
 
     def close(self) -> None:
-        """Flush and release the packs."""
+        """Flush and release the packs; whoever adds or reads afterwards gets UnavailableError."""
         self._store.close()  # first, so that nothing is tried again
         self.sealing.close()
-        self.flush()
+        try:
+            self.flush()
+        except PfsError as error:
+            log.error("what was put into open commits last may be lost: %s", error)
         with self._lock:
+            self._failure = UnavailableError("pfsd is being stopped: try again when it serves again")
             for pack in self._packs.values():
                 os.close(pack.fd)
             self._packs.clear()
             self._active = None
 
-    def _index(self, pack: _Pack, *, sync: bool = False) -> None:
-        """Enter a pack's new chunks in the index; with `sync`, the pack is synced whatever their size."""
+    def _index(self, pack: GrowingPack, *, sync: bool = False) -> None:
+        """Enter a pack's new chunks in the index; with `sync`, the pack is synced whatever their size.
+
+        The caller holds the pack's lock.
+        """
         with self._lock:
+            self._check()
             pack.write()
             fresh = list(pack.fresh.items())
             start, end = pack.durable, pack.size
         batch = self._db.batch()
         if not sync and pack.journal.takes(end - start):
-            pack.journal.put(batch, start, os.pread(pack.fd, end - start, start))
+            try:
+                pack.journal.put(batch, start, os.pread(pack.fd, end - start, start))
+            except OSError as error:
+                raise read_error(error, f"pack {pack.path} can't be read") from error
         else:
-            os.fdatasync(pack.fd)
+            try:
+                os.fdatasync(pack.fd)
+            except OSError as error:
+                self._rescue(pack, error)
+                return
             pack.journal.drop(batch)
         for name, row in fresh:
             batch.put("chunks", name, row)
@@ -267,14 +190,82 @@ class ChunkStore:
                 pack.fresh.pop(name, None)
             pack.durable = end
 
-    def _seal(self, pack: _Pack) -> None:
-        """Move a pack, to which nothing is appended any more, to the object store."""
-        with pack.lock:
-            self._index(pack, sync=True)
-        self._store.put_file(pack_object(pack.name), pack.path)  # may take long: readers go on with the spool's
-        with pack.lock, self._lock:
+    def _rescue(self, pack: GrowingPack, reason: OSError) -> None:
+        """Write all that a pack has to a new one, synced, and let it take the place: a sync of the pack has failed.
+
+        The kernel has dropped what it could not write, or shows it although it is not on disk, and a second sync would
+        succeed. Where something that is not in the index yet can't be read, or the new pack can't be synced either,
+        nothing is taken any more: raises DiskError then, as everything that adds or flushes will. The caller holds the
+        pack's lock.
+        """
+        log.error("pack %s can't be synced (%s): all that it has is written anew", pack.path, reason.strerror)
+        with self._lock:
+            try:
+                heir = self._copy(pack)
+            except (OSError, PfsError) as error:
+                why = error.strerror if isinstance(error, OSError) else str(error)
+                self._failure = DiskError(
+                    f"what was put can't be kept on disk ({pack.path} can't be synced: {reason.strerror}; {why}), "
+                    "and nothing is taken any more: check the disk that holds the root, start pfsd again, "
+                    "and put again what open commits lack"
+                )
+                log.error("%s", self._failure)
+                raise DiskError(*self._failure.args) from error
+            pack.heir = heir
             del self._packs[pack.name]
-            os.close(pack.fd)
+            self._packs[heir.name] = heir
+            if self._active is pack:
+                self._active = heir
+            pack.remove()
+
+    def _copy(self, pack: GrowingPack) -> GrowingPack:
+        """A new pack that has all chunks of another, synced and named by the index. Called under the lock.
+
+        What the index names already and can't be read stays as it is: that was lost before. Raises OSError, and
+        PfsError where something else is lost, too.
+        """
+        rows = {name: row for name, row in self._db.scan("chunks", b"") if location(row).pack == pack.name}
+        heir = GrowingPack.create(self._spool)
+        try:
+            for name, row in sorted((rows | pack.fresh).items(), key=lambda item: location(item[1]).offset):
+                at = location(row)
+                data = pack.read(at)
+                if blake3(data).digest() == name:
+                    heir.append(name, data, at.is_cut)
+                elif name in pack.fresh:
+                    raise CorruptError(f"chunk {name.hex()} is lost")
+                else:
+                    log.error("chunk %s in pack %s is damaged: run fsck", name.hex(), pack.path)
+            heir.write()
+            os.fdatasync(heir.fd)
+            batch = self._db.batch()
+            for name, row in heir.fresh.items():
+                batch.put("chunks", name, row)
+            pack.journal.drop(batch)
+            self._db.write(batch, sync=True)
+        except BaseException:
+            heir.remove()
+            raise
+        heir.fresh = {}
+        heir.durable = heir.size
+        return heir
+
+    def _seal(self, pack: GrowingPack) -> None:
+        """Move a pack, to which nothing is appended any more, to the object store."""
+        while True:
+            with pack.lock:
+                if pack.heir is None:
+                    self._index(pack, sync=True)
+                if pack.heir is None:
+                    break
+            pack = pack.heir
+        try:
+            self._store.put_file(pack_object(pack.name), pack.path)  # may take long: readers go on with the spool's
+        except OSError as error:
+            raise disk_error(error, f"pack {pack.path} can't be stored") from error
+        with pack.lock, self._lock:
+            if self._packs.pop(pack.name, None) is not None:  # else a sync failed meanwhile, and another took its place
+                os.close(pack.fd)
         log.info("sealed pack %s: %d bytes", pack.name, pack.size)
 
     # --- reading
@@ -318,6 +309,8 @@ class ChunkStore:
 
     def _read(self, at: Location) -> bytes:
         with self._lock:  # keeps the descriptor from being closed under the read
+            if isinstance(self._failure, UnavailableError):
+                self._check()
             pack = self._packs.get(at.pack)
             if pack is not None:
                 return pack.read(at)
@@ -354,9 +347,9 @@ class ChunkStore:
 
     def sealed_packs(self) -> list[str]:
         """The packs in the object store, but for those that are still on their way."""
-        found = [name.rpartition("/")[2] for name in self._store.names("packs")]
+        found = [sealed_name(name) for name in self._store.names("packs")]
         with self._lock:
-            return [pack for pack in found if pack not in self._packs]
+            return [pack for pack in found if pack is not None and pack not in self._packs]
 
     def pack_size(self, pack: str) -> int:
         """Bytes of a sealed pack."""
@@ -390,6 +383,8 @@ class ChunkStore:
             with pack.lock:
                 if pack.name in self._packs:  # else sealed, and so synced, meanwhile
                     self._index(pack, sync=True)
+                if pack.heir is not None:  # which has an intact copy too
+                    return
         with self._lock:
             if not self._is_fresh(name):
                 batch = self._db.batch()
@@ -414,50 +409,59 @@ class ChunkStore:
     def _recover(self) -> None:
         """Take up the packs that a former run left in the spool, cutting what a crash tore."""
         journal.restore(self._db, self._spool)
-        for path in sorted(self._spool.iterdir()):
-            pack = _Pack(path, 0)
-            size = os.fstat(pack.fd).st_size
-            for name, offset, data in scan(pack.fd):
-                pack.size = offset + len(data)
-                pack.fresh[name] = index_row(path.name, offset, len(data), next_cut(data) == len(data))
-            is_damaged = size > pack.size and self._indexed_end(path.name) > pack.size
-            if is_damaged:  # no crash did that: what the index names was synced, and is read chunk by chunk
-                log.error("pack %s is damaged at byte %d: run fsck", path.name, pack.size)
-                pack.size = size
-            elif pack.size == 0:  # a crash before the first chunk
-                os.close(pack.fd)
-                path.unlink()
+        for path in growing_packs(self._spool):
+            try:
+                pack, is_damaged = self._take_up(path)
+            except (CorruptError, DiskError) as error:
+                log.error("%s: what it holds is missing until it can be", error)
                 continue
-            elif size > pack.size:
-                log.warning("pack %s: cut %d torn bytes", path.name, size - pack.size)
-                os.ftruncate(pack.fd, pack.size)
+            if pack is None:
+                continue
             self._packs[path.name] = pack
             if pack.size < PACK_BYTES and self._active is None and not is_damaged:
                 self._active = pack
         for pack in list(self._packs.values()):
             if pack is not self._active:
-                self._index(pack)
+                with pack.lock:
+                    self._index(pack)
                 self.sealing.submit(pack)
+
+    def _take_up(self, path: pathlib.Path) -> tuple[GrowingPack | None, bool]:
+        """A pack of the spool, None where it has nothing, and whether it is damaged; raises what reading raises."""
+        pack = GrowingPack(path, 0)
+        try:
+            size = os.fstat(pack.fd).st_size
+            for name, offset, data in scan(pack.fd):
+                pack.size = offset + len(data)
+                pack.fresh[name] = index_row(path.name, offset, len(data), next_cut(data) == len(data))
+            self._rewrite(pack)
+            is_damaged = size > pack.size and self._indexed_end(path.name) > pack.size
+            if is_damaged:  # no crash did that: what the index names was synced, and is read chunk by chunk
+                log.error("pack %s is damaged at byte %d: run fsck", path.name, pack.size)
+                pack.size = size
+            elif pack.size == 0:  # a crash before the first chunk
+                pack.remove()
+                return None, False
+            elif size > pack.size:
+                log.warning("pack %s: cut %d torn bytes", path.name, size - pack.size)
+                os.ftruncate(pack.fd, pack.size)
+        except OSError as error:
+            os.close(pack.fd)
+            raise read_error(error, f"pack {path} can't be read") from error
+        except PfsError:
+            os.close(pack.fd)
+            raise
+        return pack, is_damaged
+
+    def _rewrite(self, pack: GrowingPack) -> None:
+        """Write once more what the index does not name yet: a sync of it may have failed in the former run."""
+        names = list(pack.fresh)
+        known = self._db.get_many("chunks", names)
+        unknown = [pack.fresh[name] for name, row in zip(names, known, strict=True) if row != pack.fresh[name]]
+        if unknown:
+            pack.rewrite(min(location(row).offset for row in unknown))
 
     def _indexed_end(self, pack: str) -> int:
         """Where the last chunk that the index names in a pack ends."""
         found = (location(row) for _, row in self._db.scan("chunks", b""))
         return max((at.offset + at.size for at in found if at.pack == pack), default=0)
-
-
-def scan(fd: int) -> Iterator[tuple[bytes, int, bytes]]:
-    """The chunks of an open pack in order, each with its offset and bytes, up to the first that is torn or damaged."""
-    if os.pread(fd, len(MAGIC), 0) != MAGIC:
-        return
-    at = len(MAGIC)
-    while True:
-        head = os.pread(fd, RECORD.size, at)
-        if len(head) < RECORD.size:
-            return
-        name, size, reserved = RECORD.unpack(head)
-        at += RECORD.size
-        data = os.pread(fd, size, at)
-        if reserved or len(data) != size or blake3(data).digest() != name:
-            return
-        yield name, at, data
-        at += size

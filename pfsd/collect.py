@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from pfsd import chunkstore, entries, records, staging, tree, treeobjects
+from pfsd import entries, records, staging, tree, treeobjects
 from pfsd.entries import DirEntry, FileEntry
 from pfsd.errors import CorruptError, InvalidError
+from pfsd.packs import RECORD, location
 from pfsd.references import Bloom
 from pfsd.root import Root
 
@@ -183,7 +184,7 @@ class Collector:
         for pack in small:
             names.setdefault(pack, [])
         for name, row in self._db.scan("chunks", b""):
-            pack = chunkstore.location(row).pack
+            pack = location(row).pack
             if pack in names:
                 names[pack].append(name)
         group: list[str] = []
@@ -199,8 +200,8 @@ class Collector:
         """What the index names of each pack, in bytes."""
         live: dict[str, int] = defaultdict(int)
         for _, row in self._db.scan("chunks", b""):
-            at = chunkstore.location(row)
-            live[at.pack] += at.size + chunkstore.RECORD.size
+            at = location(row)
+            live[at.pack] += at.size + RECORD.size
         return live
 
     def _move(self, pack: str, names: list[bytes]) -> bool:

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
-import threading
+import logging
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 
 from pfsd import entries, paths, records, tree, treeobjects
+from pfsd.ancestry import check_length, parse_ancestor, shortened
 from pfsd.entries import DirEntry
 from pfsd.errors import InvalidError, NotFoundError, StateError
 from pfsd.kv import Batch
-from pfsd.records import Commit, CommitRef
+from pfsd.records import Commit, CommitRef, Snapshot
 from pfsd.references import as_operation
 from pfsd.repos import Repos
 from pfsd.root import Root
 from pfsd.staging import Staging
 
-_ANCESTRY = re.compile(r"(.+?)((?:\^|~[0-9]+)+)")
+_HELD = b"held "
+"""What the keys of the rows of held commits begin with."""
+
+log = logging.getLogger(__name__)
 
 
 class Commits:
@@ -30,8 +33,6 @@ class Commits:
         self._root = root
         self._db = root.db
         self._repos = repos
-        self._staging: dict[str, Staging] = {}
-        self._staging_lock = threading.Lock()
         self._sequence = int.from_bytes(self._db.get("meta", b"sequence") or b"", "big")
         self._sweep()
 
@@ -40,19 +41,38 @@ class Commits:
     def resolve(self, repo: str, name: str) -> Commit:
         """The commit called `name` in a repo: an id or a branch, with `^` or `~N` behind it for its ancestors.
 
-        Raises NotFoundError.
+        Raises NotFoundError, InvalidError for a name that is too long.
         """
         self._repos.get(repo)
-        commit = self._find(repo, name)
-        if commit is None and (match := _ANCESTRY.fullmatch(name)):
-            commit = self._find(repo, match[1])
-            for step in re.findall(r"\^|~[0-9]+", match[2]):
-                for _ in range(1 if step == "^" else int(step[1:])):
-                    commit = None if commit is None or commit.parent is None else self._load(commit.parent)
+        commit = self._find(repo, check_length(name))
+        if commit is None and (ancestor := parse_ancestor(name)):
+            commit = self._back(self._find(repo, ancestor.base), ancestor.steps)
         if commit is None:
-            what = f"commit or branch {name}" if name else "a commit without an id"
+            what = f"commit or branch {shortened(name)}" if name else "a commit without an id"
             raise NotFoundError(f"{what} not found in repo {repo}")
         return commit
+
+    def _back(self, commit: Commit | None, steps: int) -> Commit | None:
+        """The commit so many steps before another; None where its history is shorter."""
+        if commit is None or not steps:
+            return commit
+        found = commit.parent
+        while found is not None and steps > 1:
+            data = self._db.get("commits", bytes.fromhex(found))
+            found = None if data is None else records.parent_of(data)
+            steps -= 1
+        return None if found is None else self._load(found)
+
+    def _pinned(self, repo: str, name: str) -> str:
+        """A name that is found by looking it up: in place of an ancestor's name its id.
+
+        Walking back may take long, so whoever needs a commit under the root's lock does this before. Raises what
+        `resolve` raises.
+        """
+        return name if parse_ancestor(name) is None else self.resolve(repo, name).id
+
+    def _all_pinned(self, refs: Sequence[CommitRef]) -> Sequence[CommitRef]:
+        return [CommitRef(ref.repo, self._pinned(ref.repo, ref.id)) for ref in refs]
 
     def _find(self, repo: str, name: str) -> Commit | None:
         if paths.is_commit_id(name):
@@ -99,18 +119,38 @@ class Commits:
             if commit is not None:
                 yield commit
 
+    def within(self, commit: Commit, name: str) -> bool:
+        """Whether a commit is the one that an id or a branch of its repo names, or an ancestor of that one."""
+        above = self._find(commit.repo, name)
+        while above is not None and above.sequence > commit.sequence:
+            above = self._load(above.parent) if above.parent else None
+        return above is not None and above.id == commit.id
+
     # --- starting and finishing
 
-    def start(self, repo: str, *, parent: str = "", branch: str = "", provenance: Sequence[CommitRef] = ()) -> Commit:
+    def start(
+        self,
+        repo: str,
+        *,
+        parent: str = "",
+        branch: str = "",
+        provenance: Sequence[CommitRef] = (),
+        held: bool = False,
+    ) -> Commit:
         """Start a commit. Its parent is `parent` (an id or branch) or else the branch's head, where there is one.
 
-        With a branch, the branch then points at the new commit. Raises NotFoundError, and StateError when the parent
-        is not finished.
+        With a branch, the branch then points at the new commit. A commit that is `held` belongs to somebody who
+        finishes or deletes it, or else gives it up with `give_up`; the next start does that for him. Raises
+        NotFoundError, and StateError when the parent is not finished.
         """
+        parent = self._pinned(repo, parent)
+        provenance = self._all_pinned(provenance)
         with self._root.lock:
             commit = self._new(repo, parent, branch, provenance)
             batch = self._db.batch()
             self._insert(batch, commit, branch)
+            if held:
+                batch.put("meta", _held_key(commit.id), b"")
             self._db.write(batch)
         self._root.changes.announce(repo)
         return commit
@@ -120,6 +160,8 @@ class Commits:
         self, repo: str, root: bytes, *, parent: str = "", branch: str = "", provenance: Sequence[CommitRef] = ()
     ) -> Commit:
         """Make a finished commit whose tree is `root`, as one step; else like `start`."""
+        parent = self._pinned(repo, parent)
+        provenance = self._all_pinned(provenance)
         while True:
             with self._root.lock:
                 commit = self._new(repo, parent, branch, provenance)
@@ -139,6 +181,7 @@ class Commits:
     def finish(self, repo: str, name: str) -> Commit:
         """Make an open commit immutable and durable; raises StateError when it is finished already."""
         commit = self.resolve(repo, name)
+        self._still_open(commit, f"commit {commit.repo}/{commit.id} has already been finished")
         staging = self.staging(commit)
         with staging.lock:
             commit = self._still_open(commit, f"commit {commit.repo}/{commit.id} has already been finished")
@@ -150,8 +193,9 @@ class Commits:
                 staging.discard(batch)
                 self._grow(batch, commit.repo, added)
                 batch.put("commits", bytes.fromhex(commit.id), records.dump(finished))
+                self._let_go(batch, commit.id)
                 self._db.write(batch, sync=True)
-            self._forget_staging(commit.id)
+            self._repos.areas.forget(commit.id)
         self._root.changes.announce(commit.repo)
         return finished
 
@@ -228,17 +272,18 @@ class Commits:
         Raises StateError when it is finished, or when other commits come from it.
         """
         commit = self.resolve(repo, name)
+        refusal = f"commit {commit.repo}/{commit.id} is finished: a finished commit can't be deleted"
+        self._still_open(commit, refusal)
         staging = self.staging(commit)
         with staging.lock, self._root.lock:
-            self._still_open(
-                commit, f"commit {commit.repo}/{commit.id} is finished: a finished commit can't be deleted"
-            )
+            self._still_open(commit, refusal)
             users = [f"{user.repo}/{user.id}" for user in self.downstream(commit.ref)]
             if users:
                 raise StateError(f"commit {commit.repo}/{commit.id} is the provenance of {users[0]}: delete that first")
             commit_id = bytes.fromhex(commit.id)
             batch = self._db.batch()
             staging.discard(batch)
+            self._let_go(batch, commit.id)
             batch.delete("commits", commit_id)
             batch.delete("history", commit.repo.encode() + b"\0" + commit.sequence.to_bytes(8, "big"))
             for ref in commit.provenance:
@@ -249,11 +294,32 @@ class Commits:
                 elif head == commit_id:
                     batch.delete("branches", key)
             self._db.write(batch, sync=True)
-            self._forget_staging(commit.id)
+            self._repos.areas.forget(commit.id)
         self._root.changes.announce(commit.repo)
+
+    def give_up(self, repo: str, commit_id: str) -> None:
+        """Delete a commit that is held and whose holder has gone; nothing where it is not held any more."""
+        if self._db.get("meta", _held_key(commit_id)) is None:
+            return
+        try:
+            self.delete(repo, commit_id)
+            return
+        except NotFoundError as error:  # it went with its repo
+            log.info("nothing is left of commit %s: %s", commit_id, error)
+        except StateError as error:  # other commits come from it
+            log.warning("commit %s/%s was given up by its client, and stays open: %s", repo, commit_id, error)
+        batch = self._db.batch()
+        self._let_go(batch, commit_id)
+        self._db.write(batch)
+
+    def _let_go(self, batch: Batch, commit_id: str) -> None:
+        """Let nobody hold a commit any more."""
+        if self._db.get("meta", _held_key(commit_id)) is not None:
+            batch.delete("meta", _held_key(commit_id))
 
     def fail(self, repo: str, name: str, reason: str) -> None:
         """Note that an open commit will never finish, and why; raises StateError when it is finished."""
+        name = self._pinned(repo, name)
         with self._root.lock:
             commit = self.resolve(repo, name)
             self._still_open(commit, f"commit {commit.repo}/{commit.id} has already been finished")
@@ -274,21 +340,22 @@ class Commits:
     # --- content
 
     def staging(self, commit: Commit) -> Staging:
-        """Where an open commit's writes are staged."""
-        with self._staging_lock:
-            area = self._staging.get(commit.id)
-            if area is None:
-                root = self._root
-                area = Staging(
-                    root.db,
-                    root.nodes,
-                    root.chunks,
-                    bytes.fromhex(commit.id),
-                    bytes.fromhex(commit.root),
-                    functools.partial(root.sessions.changed, commit.repo, commit.id),
-                )
-                self._staging[commit.id] = area
-            return area
+        """Where an open commit's writes are staged; raises NotFoundError when it was deleted."""
+        return self._repos.areas.get(commit.id, functools.partial(self._new_staging, commit))
+
+    def _new_staging(self, commit: Commit) -> Staging:
+        root = self._root
+        present = self._load(commit.id)
+        if present is None:
+            raise NotFoundError(f"commit {commit.repo}/{commit.id} was deleted meanwhile")
+        return Staging(
+            root.db,
+            root.nodes,
+            root.chunks,
+            bytes.fromhex(commit.id),
+            bytes.fromhex(present.root),
+            functools.partial(root.sessions.changed, commit.repo, commit.id),
+        )
 
     def open_staging(self, commit: Commit) -> Staging:
         """The staging area of a commit that is open now, to be used under its lock; raises StateError if finished."""
@@ -309,7 +376,35 @@ class Commits:
             if present.is_open and not staging.is_clean:
                 root = staging.fold()
                 self._set_tree(present, root)
+            elif not present.is_open:
+                self._repos.areas.forget(commit.id)  # it was made for one that was just being finished
         return entries.dir_entry(self._root.nodes, root)
+
+    def snapshot(self, commit: Commit) -> Commit:
+        """A commit that is to be read: an open one as it is now, with what is staged folded in."""
+        return self._snapshot(commit, self.tree(commit).root.hex()) if commit.is_open else commit
+
+    def snapshot_at_once(self, commit: Commit) -> Commit | None:
+        """What `snapshot` gives; None where that would have to wait for another writer, or fold."""
+        if not commit.is_open:
+            return commit
+        staging = self.staging(commit)
+        if not staging.lock.acquire(blocking=False):
+            return None
+        try:
+            if not staging.is_clean:
+                return None
+            present = self._load(commit.id)
+            if present is None:
+                raise NotFoundError(f"commit {commit.repo}/{commit.id} was deleted meanwhile")
+            return self._snapshot(commit, present.root)
+        finally:
+            staging.lock.release()
+
+    @staticmethod
+    def _snapshot(commit: Commit, root: str) -> Snapshot:
+        fields = {field.name: getattr(commit, field.name) for field in dataclasses.fields(commit)}
+        return Snapshot(**{**fields, "root": root})
 
     def replace_tree(self, commit: Commit, root: bytes) -> None:
         """Let an open commit show another tree. The caller holds the staging lock."""
@@ -332,10 +427,6 @@ class Commits:
             self._db.write(batch)
         staging.rebase(root)
 
-    def _forget_staging(self, commit_id: str) -> None:
-        with self._staging_lock:
-            self._staging.pop(commit_id, None)
-
     def _sweep(self) -> None:
         """Remove what a crash left staged for nothing: areas that are not an open commit's."""
         start = b""
@@ -347,6 +438,10 @@ class Commits:
                 batch.delete_prefix("staging", area)
                 self._db.write(batch)
             start = area + b"\xff"  # above every key of the area: a path's first byte is never 0xff in UTF-8
+        for key, _ in list(self._db.scan("meta", _HELD)):  # whoever held them was cut off
+            commit_id = key[len(_HELD) :].hex()
+            commit = self._load(commit_id)
+            self.give_up("" if commit is None else commit.repo, commit_id)
 
     # --- branches
 
@@ -361,6 +456,7 @@ class Commits:
         paths.check_branch_name(branch)
         if paths.is_commit_id(branch):
             raise InvalidError(f"branch name {branch} has the form of a commit id: use another")
+        name = self._pinned(repo, name)
         with self._root.lock:
             commit = self.resolve(repo, name)
             batch = self._db.batch()
@@ -379,6 +475,10 @@ class Commits:
             batch.delete("branches", key)
             self._db.write(batch, sync=True)
         self._root.changes.announce(repo)
+
+
+def _held_key(commit_id: str) -> bytes:
+    return _HELD + bytes.fromhex(commit_id)
 
 
 def _branch_key(repo: str, branch: str) -> bytes:

@@ -1,8 +1,16 @@
-"""Small steps on local files that the system calls leave to their callers."""
+"""Small steps on local files that the system calls leave to their callers, and what their errors mean."""
 
 from __future__ import annotations
 
+import errno
 import os
+import pathlib
+from contextlib import suppress
+
+from pfsd.errors import CorruptError, DiskError, FullError, PfsError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def write_all(fd: int, data: bytes | bytearray, offset: int) -> None:
@@ -11,3 +19,42 @@ def write_all(fd: int, data: bytes | bytearray, offset: int) -> None:
         written = 0
         while written < len(whole):
             written += os.pwrite(fd, whole[written:], offset + written)
+
+
+def fsync_directory(path: pathlib.Path) -> None:
+    """Make the names in a directory durable; raises OSError."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def make_directory(path: pathlib.Path) -> None:
+    """Make a directory, and those above it, durably; raises OSError.
+
+    Its own name is synced even where it is there, for a former run may have been cut off before that; unless the
+    directory above may not be read.
+    """
+    if not path.parent.is_dir():
+        make_directory(path.parent)
+    path.mkdir(exist_ok=True)
+    with suppress(PermissionError):
+        fsync_directory(path.parent)
+
+
+def disk_error(error: OSError, what: str) -> PfsError:
+    """What a user is told when something of the root can't be written; `what` says that, without the reason."""
+    if error.errno in _FULL:
+        return FullError("the disk that holds the root is full: free some space and try again; nothing was changed")
+    if error.errno in _LIMITS:
+        return FullError(f"{what}: {error.strerror}: give pfsd more (ulimit -n, memory), or do less at a time")
+    place = f" ({error.filename})" if error.filename else ""
+    return DiskError(f"{what}: {error.strerror}{place}: check the disk that holds the root")
+
+
+def read_error(error: OSError, what: str) -> PfsError:
+    """The same for what can't be read."""
+    if error.errno in _LIMITS:
+        return disk_error(error, what)
+    return CorruptError(f"{what}: {error.strerror}: check the disk that holds the root, then run pachctl fsck")

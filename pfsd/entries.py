@@ -144,8 +144,16 @@ def dir_entry(nodes: NodeReader, root: bytes) -> DirEntry:
 # --- chunk lists -----------------------------------------------------------------------------------------
 
 
+def decode_listed(value: bytes) -> Chunk:
+    """The chunk that a value of a chunk list names; raises CorruptError when it is none."""
+    try:
+        return Chunk(value[:HASH_BYTES], varint.decode(value, HASH_BYTES)[0])
+    except IndexError:
+        raise CorruptError("a list of chunks can't be decoded") from None
+
+
 def _measure_chunk(value: bytes) -> Summary:
-    return varint.decode(value, HASH_BYTES)[0], 1, 0
+    return decode_listed(value).size, 1, 0
 
 
 def file_entry(nodes: NodeStore, chunks: Iterable[Chunk]) -> FileEntry:
@@ -219,7 +227,7 @@ class ChunkList:
         return FileEntry(size, (), root, count)
 
     def _short(self, pairs: Iterable[tree.Pair]) -> FileEntry:
-        chunks = tuple(_listed(value) for _, value in pairs)
+        chunks = tuple(decode_listed(value) for _, value in pairs)
         return FileEntry(self._end, chunks, None, len(chunks))
 
     def _drop(self, end: int | None) -> None:
@@ -256,11 +264,6 @@ def replace_tail(nodes: NodeStore, entry: FileEntry, kept: int, chunks: Iterable
     return made.finish()
 
 
-def _listed(value: bytes) -> Chunk:
-    """The chunk that a value of a chunk list tells of."""
-    return Chunk(value[:HASH_BYTES], varint.decode(value, HASH_BYTES)[0])
-
-
 def chunks_from(nodes: NodeReader, entry: FileEntry, offset: int = 0) -> Iterator[tuple[int, Chunk]]:
     """The chunks that hold the file's bytes from `offset` on, each with the offset where it begins."""
     if entry.chunk_root is None:
@@ -271,5 +274,5 @@ def chunks_from(nodes: NodeReader, entry: FileEntry, offset: int = 0) -> Iterato
             start += chunk.size
         return
     for key, value in tree.items(nodes, entry.chunk_root, (offset + 1).to_bytes(8, "big")):
-        chunk = _listed(value)
+        chunk = decode_listed(value)
         yield int.from_bytes(key, "big") - chunk.size, chunk

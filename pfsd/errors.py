@@ -6,9 +6,14 @@ maps the classes to gRPC status codes, `fuse.errnos` to errno values; nothing el
 
 from __future__ import annotations
 
+from pfsd.redact import redacted
+
 
 class PfsError(Exception):
-    """A failure that is not a defect: its text is fit for a user."""
+    """A failure that is not a defect: its text is fit for a user, and shows no secret of a URL in it."""
+
+    def __str__(self) -> str:
+        return redacted(super().__str__())
 
 
 class NotFoundError(PfsError):
@@ -39,8 +44,23 @@ class NotEmptyError(StateError):
     """A directory was to go and still holds something."""
 
 
+class DiskError(StateError):
+    """The disk under the root failed: nothing is written before somebody has looked after it and started anew."""
+
+
+class SourceError(StateError):
+    """What a client asked to be fetched can't be had from where it said.
+
+    Not UnavailableError: that would have clients of 1.5 repeat the call for ever.
+    """
+
+
 class FullError(PfsError):
     """The disk or a limit has no room left; what was there before is intact."""
+
+
+class BusyError(PfsError):
+    """One client, or all together, have more calls under way than are taken at a time."""
 
 
 class CorruptError(PfsError):
@@ -62,6 +82,11 @@ class RefusedError(UnavailableError):
 
 class FormatError(PfsError):
     """A root that was written by a newer version, or that is not one."""
+
+
+def shown(text: str, most: int = 80) -> str:
+    """A text as a sentence quotes it, cut where it is long."""
+    return repr(text) if len(text) <= most else f"{text[:most]!r}... ({len(text)} characters)"
 
 
 def leaves(group: BaseException) -> list[BaseException]:

@@ -70,15 +70,18 @@ class Files:
             raise IsADirectoryPfsError(f"{path} is a directory")
         return content.read(self._root.nodes, self._root.chunks, entry, offset, size or None)
 
-    def glob(self, commit: Commit, pattern: str) -> Iterator[Found]:
-        """The entries that match a pattern, in path order; raises InvalidError when it is malformed."""
-        compiled = globs.compile(pattern)
+    def glob(self, commit: Commit, pattern: str, *, recursive: bool = False) -> Iterator[Found]:
+        """The entries that match a pattern, in path order; raises InvalidError when it is malformed.
+
+        `recursive` says what `**` means: see `globs`.
+        """
+        compiled = globs.compile(pattern, recursive=recursive)
         top = self._commits.tree(commit)
         return (Found(path, entry) for path, entry in compiled.walk(self._root.nodes, top))
 
-    def glob_changes(self, old: Commit, new: Commit, pattern: str) -> Iterator[Difference]:
+    def glob_changes(self, old: Commit, new: Commit, pattern: str, *, recursive: bool = False) -> Iterator[Difference]:
         """Where what matches a pattern differs between two commits, in path order; raises InvalidError."""
-        compiled = globs.compile(pattern)
+        compiled = globs.compile(pattern, recursive=recursive)
         before, after = self._commits.tree(old), self._commits.tree(new)
         found = compiled.changes(self._root.nodes, before, after)
         return (Difference(path, new=now, old=then) for path, then, now in found)
@@ -99,24 +102,30 @@ class Files:
         """Where two entries differ: files at any depth, or, when `shallow`, the entries right below them."""
         if new == old:
             return
-        if isinstance(new, DirEntry) or isinstance(old, DirEntry):
-            yield from self._diff((), new, old, shallow)
-        else:
+        if not (isinstance(new, DirEntry) or isinstance(old, DirEntry)):
             yield Difference((), new, old)
-
-    def _diff(self, path: Path, new: Entry | None, old: Entry | None, shallow: bool) -> Iterator[Difference]:
-        """Like `diff`, where at least one is a directory; a file on the other side is new or gone."""
-        if isinstance(new, FileEntry):
-            yield Difference(path, new, None)
-        if isinstance(old, FileEntry):
-            yield Difference(path, None, old)
-        roots = [entry.root if isinstance(entry, DirEntry) else tree.EMPTY for entry in (old, new)]
-        for name, before, after in dirs.changes(self._root.nodes, roots[0], roots[1]):
+            return
+        yield from _replaced((), new, old)
+        below: list[tuple[Path, Iterator[tuple[str, Entry | None, Entry | None]]]]
+        below = [((), self._changed(new, old))]  # not recursion: directories may lie deep
+        while below:
+            path, changed = below[-1]
+            found = next(changed, None)
+            if found is None:
+                below.pop()
+                continue
+            name, before, after = found
             here = (*path, name)
             if shallow or not (isinstance(before, DirEntry) or isinstance(after, DirEntry)):
                 yield Difference(here, after, before)
             else:
-                yield from self._diff(here, after, before, shallow)
+                yield from _replaced(here, after, before)
+                below.append((here, self._changed(after, before)))
+
+    def _changed(self, new: Entry | None, old: Entry | None) -> Iterator[tuple[str, Entry | None, Entry | None]]:
+        """The names under which two entries have something else, where at least one is a directory."""
+        before, after = (entry.root if isinstance(entry, DirEntry) else tree.EMPTY for entry in (old, new))
+        return dirs.changes(self._root.nodes, before, after)
 
     # --- writing
 
@@ -136,3 +145,11 @@ class Files:
         with staging.lock:
             self._commits.open_staging(commit)
             staging.delete(paths.parse(path))
+
+
+def _replaced(path: Path, new: Entry | None, old: Entry | None) -> Iterator[Difference]:
+    """The file that a directory replaces at a path, or that replaces one."""
+    if isinstance(new, FileEntry):
+        yield Difference(path, new, None)
+    if isinstance(old, FileEntry):
+        yield Difference(path, None, old)

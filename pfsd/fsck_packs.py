@@ -9,10 +9,10 @@ from typing import BinaryIO
 from blake3 import blake3
 
 from pfsd._core import MAX_CHUNK, next_cut
-from pfsd.chunkstore import INDEX, MAGIC, RECORD, Location, location, pack_object
 from pfsd.errors import CorruptError
 from pfsd.fsck_findings import HashSet, Tally
 from pfsd.objectstore import open_object
+from pfsd.packs import INDEX, MAGIC, RECORD, Location, growing_packs, location, pack_object, sealed_name
 from pfsd.root import Root
 
 AT_ONCE = 256
@@ -103,11 +103,12 @@ class PackCheck:
         return open_object(self.root.objects, pack_object(pack))
 
     def _packs(self) -> Iterator[tuple[str, bool]]:
-        growing = sorted(path.name for path in self.root.spool.iterdir())  # first: packs move from here to there
-        for pack in growing:
-            yield pack, True
-        for key in self.root.objects.names("packs/"):
-            yield key.rpartition("/")[2], False
+        for path in growing_packs(self.root.spool):  # first: packs move from here to there
+            yield path.name, True
+        for name in self.root.objects.names("packs/"):
+            pack = sealed_name(name)
+            if pack is not None:
+                yield pack, False
 
     def _records(self, pack: str, file: BinaryIO, is_growing: bool) -> Iterator[Stored]:
         """The intact chunks of a pack, as far as its records can be followed."""

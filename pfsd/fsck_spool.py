@@ -11,8 +11,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 
-from pfsd import chunkstore, journal
-from pfsd.chunkstore import pack_object
+from pfsd import journal, packs
 from pfsd.fsck_findings import Problem, problem
 from pfsd.fsck_packs import parse_row
 from pfsd.kv import Database
@@ -26,7 +25,7 @@ def check(directory: pathlib.Path, fix: bool) -> Iterator[Problem]:
     try:
         journal.restore(database, directory / "spool")
         torn = {}
-        for path in sorted((directory / "spool").glob("*")):
+        for path in packs.growing_packs(directory / "spool"):
             end = _intact_bytes(path)
             if end < path.stat().st_size:
                 torn[path.name] = end
@@ -38,7 +37,7 @@ def check(directory: pathlib.Path, fix: bool) -> Iterator[Problem]:
     objects = open_store(directory, read_identity(directory).store, DEFAULTS)
     try:
         for pack in behind:
-            objects.put_file(pack_object(pack), directory / "spool" / pack)
+            objects.put_file(packs.pack_object(pack), directory / "spool" / pack)
     finally:
         objects.close()
     for pack, count in behind.items():
@@ -53,7 +52,7 @@ def _intact_bytes(path: pathlib.Path) -> int:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         end = 0
-        for _, offset, data in chunkstore.scan(fd):
+        for _, offset, data in packs.scan(fd):
             end = offset + len(data)
         return end
     finally:

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from pfsd import entries, paths, tree, varint
+from pfsd import entries, paths, tree
 from pfsd.entries import Chunk, DirEntry, FileEntry
 from pfsd.errors import CorruptError
 from pfsd.fsck_findings import HashSet, Tally
@@ -28,7 +28,7 @@ class Kind(enum.Enum):
         """What a level-0 value adds to the sums above it."""
         if self is Kind.DIRECTORY:
             return entries.measure_entry(value)
-        return varint.decode(value, HASH_BYTES)[0], 1, 0
+        return entries.decode_listed(value).size, 1, 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ def _named_below(node: Node, kind: Kind) -> Iterator[Reference | Chunk | _Named]
         if node.level:
             yield Reference(value[:HASH_BYTES], kind, node.level - 1, key, tree.decode_summary(value))
         elif kind is Kind.CHUNKS:
-            yield Chunk(value[:HASH_BYTES], varint.decode(value, HASH_BYTES)[0])
+            yield entries.decode_listed(value)
         else:
             entry = entries.decode(value)
             name = key.decode(errors="replace")

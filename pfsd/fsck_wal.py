@@ -14,6 +14,7 @@ from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 
 from pfsd import varint
+from pfsd.errors import CorruptError
 from pfsd.kv import FAMILIES, Batch, Database
 
 log = logging.getLogger(__name__)
@@ -130,7 +131,7 @@ def replay(found: Sequence[Log], names: dict[int, str], database: Database, fami
                     if names.get(family) in families:
                         change.apply(batch, names[family], database)
                         count += 1
-            except (IndexError, ValueError) as error:
+            except (IndexError, ValueError, CorruptError) as error:
                 log.warning("%s holds a batch that can't be read: %s", source.path, error)
                 continue
             database.write(batch)

@@ -2,24 +2,34 @@
 
 A pattern is rooted (`*` is `/*`) and cleaned like a path; `/` and the empty pattern give the root. A component
 matches as in a shell without crossing `/`: `*`, `?`, `[abc]`, `[a-z]`, `[^x]` or `[!x]`, and a backslash takes the next
-character as it is. `**` stands for any number of components (as the last one, for at least one), and
-`{a,b}` for either alternative, which may hold slashes; braces without a comma are ordinary characters.
+character as it is. `{a,b}` stands for either alternative, which may hold slashes; braces without a comma are ordinary
+characters. `**` is `*`, as in Pachyderm 1.5: one component. Only where a caller asks for recursion does it stand for
+any number of components (as the last one, for at least one).
+
+Compiling takes time that grows with what a pattern's braces stand for, which is bounded, and matching a name with that
+times the name, whatever the pattern (`pfsd._scan`).
 """
 
 from __future__ import annotations
 
-import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pfsd import dirs, tree
+from pfsd import _scan, dirs, tree
 from pfsd.entries import DirEntry, Entry
 from pfsd.errors import InvalidError
-from pfsd.paths import Path
+from pfsd.paths import Path, clean
 from pfsd.tree import NodeReader
+
+MAX_LENGTH = 1 << 14
+"""Most characters of a pattern."""
 
 MAX_ALTERNATIVES = 1024
 """Most patterns that the braces of one may stand for."""
+
+MAX_EXPANDED = 1 << 16
+"""Most characters of all those patterns together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +40,13 @@ class _Component:
     """The only name that matches, where there is just one."""
     prefix: str
     """What every matching name begins with."""
-    regex: re.Pattern[str]
+    program: bytes
+    """For `_scan.match_name`."""
     deep: bool = False
-    """Whether it is `**`."""
+    """Whether it is a `**` that stands for any number of components."""
 
     def matches(self, name: str) -> bool:
-        return self.regex.fullmatch(name) is not None
+        return self.deep or _scan.match_name(self.program, name)
 
 
 _State = tuple[int, int]
@@ -54,7 +65,21 @@ class Pattern:
         states = self._close({(i, 0) for i in range(len(self._alternatives))})
         if self._accepts(states):
             yield (), top
-        yield from self._walk(nodes, top, (), states)
+        below: list[tuple[Path, Iterator[tuple[str, Entry]], frozenset[_State]]]
+        below = [((), self._candidates(nodes, top, states), states)]  # not recursion: directories may lie deep
+        while below:
+            path, candidates, states = below[-1]
+            found = next(candidates, None)
+            if found is None:
+                below.pop()
+                continue
+            name, entry = found
+            reached = self._step(states, name)
+            here = (*path, name)
+            if self._accepts(reached):
+                yield here, entry
+            if isinstance(entry, DirEntry) and reached:
+                below.append((here, self._candidates(nodes, entry, reached), reached))
 
     def changes(
         self, nodes: NodeReader, old: DirEntry, new: DirEntry
@@ -65,7 +90,21 @@ class Pattern:
         states = self._close({(i, 0) for i in range(len(self._alternatives))})
         if self._accepts(states) and old != new:
             yield (), old, new
-        yield from self._changes(nodes, old.root, new.root, (), states)
+        below: list[tuple[Path, Iterator[tuple[str, Entry | None, Entry | None]], frozenset[_State]]]
+        below = [((), self._changed(nodes, old, new, states), states)]
+        while below:
+            path, candidates, states = below[-1]
+            found = next(candidates, None)
+            if found is None:
+                below.pop()
+                continue
+            name, before, after = found
+            reached = self._step(states, name)
+            here = (*path, name)
+            if self._accepts(reached):
+                yield here, before, after
+            if reached:
+                below.append((here, self._changed(nodes, before, after, reached), reached))
 
     def matches(self, path: Path) -> bool:
         """Whether the pattern matches a path."""
@@ -74,30 +113,21 @@ class Pattern:
             states = self._step(states, name)
         return self._accepts(states)
 
-    def _walk(
-        self, nodes: NodeReader, directory: DirEntry, path: Path, states: frozenset[_State]
-    ) -> Iterator[tuple[Path, Entry]]:
-        wanted = [self._alternatives[i][at] for i, at in states if at < len(self._alternatives[i])]
-        for name, entry in _candidates(nodes, directory, wanted):
-            reached = self._step(states, name)
-            if self._accepts(reached):
-                yield (*path, name), entry
-            if isinstance(entry, DirEntry) and reached:
-                yield from self._walk(nodes, entry, (*path, name), reached)
+    def _candidates(
+        self, nodes: NodeReader, directory: DirEntry, states: frozenset[_State]
+    ) -> Iterator[tuple[str, Entry]]:
+        """The children of a directory that may match, in order."""
+        return _candidates(nodes, directory, self._wanted(states))
 
-    def _changes(
-        self, nodes: NodeReader, old: bytes, new: bytes, path: Path, states: frozenset[_State]
-    ) -> Iterator[tuple[Path, Entry | None, Entry | None]]:
-        if old == new:
-            return
-        wanted = [self._alternatives[i][at] for i, at in states if at < len(self._alternatives[i])]
-        for name, before, after in _changed_candidates(nodes, old, new, wanted):
-            reached = self._step(states, name)
-            if self._accepts(reached):
-                yield (*path, name), before, after
-            if reached:
-                roots = [entry.root if isinstance(entry, DirEntry) else tree.EMPTY for entry in (before, after)]
-                yield from self._changes(nodes, roots[0], roots[1], (*path, name), reached)
+    def _changed(
+        self, nodes: NodeReader, old: Entry | None, new: Entry | None, states: frozenset[_State]
+    ) -> Iterator[tuple[str, Entry | None, Entry | None]]:
+        """The children of two entries that differ and may match, in order."""
+        before, after = (entry.root if isinstance(entry, DirEntry) else tree.EMPTY for entry in (old, new))
+        return iter(()) if before == after else _changed_candidates(nodes, before, after, self._wanted(states))
+
+    def _wanted(self, states: frozenset[_State]) -> list[_Component]:
+        return [self._alternatives[i][at] for i, at in states if at < len(self._alternatives[i])]
 
     def _step(self, states: frozenset[_State], name: str) -> frozenset[_State]:
         reached = set()
@@ -155,128 +185,152 @@ def _changed_candidates(
             yield name, before, after
 
 
-def compile(text: str) -> Pattern:
-    """The pattern of this text; raises InvalidError when it is malformed."""
+def compile(text: str, *, recursive: bool = False) -> Pattern:
+    """The pattern of this text; with `recursive`, `**` stands for any number of components.
+
+    Raises InvalidError when it is malformed, or when it or what it stands for is too long.
+    """
+    if len(text) > MAX_LENGTH:
+        raise InvalidError(f"glob pattern {text[:_SHOWN]!r}... is invalid: it has more than {MAX_LENGTH} characters")
     if "\0" in text:
-        raise InvalidError(f"glob pattern {text!r} is invalid: it holds a NUL byte")
+        raise _invalid(text, "invalid: it holds a NUL byte")
+    known: dict[str, _Component] = {}
     alternatives = []
     for plain in _expand_braces(text):
-        parts: list[str] = []
-        for part in plain.split("/"):
-            if part == "..":
-                del parts[-1:]
-            elif part not in ("", "."):
-                parts.append(part)
-        alternatives.append(tuple(_component(part, text) for part in parts))
+        parts = clean(plain)
+        if parts is None:
+            raise _invalid(text, "invalid: '..' leads out of the root")
+        for part in parts:
+            if part not in known:
+                known[part] = _DEEP if recursive and part == "**" else _component(part, text)
+        alternatives.append(tuple(known[part] for part in parts))
     return Pattern(text, list(dict.fromkeys(alternatives)))
 
 
-_DEEP = _Component(None, "", re.compile(".*", re.DOTALL), deep=True)
+_SHOWN = 200
+
+
+def _invalid(text: str, what: str) -> InvalidError:
+    shown = repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}..."
+    return InvalidError(f"glob pattern {shown} is {what}")
+
+
+_DEEP = _Component(None, "", b"", deep=True)
 
 
 def _component(part: str, text: str) -> _Component:
-    if part == "**":
-        return _DEEP
-    regex, literal, at, plain = "", "", 0, True
+    program: list[int] = []
+    literal: list[str] = []
+    at, plain = 0, True
     while at < len(part):
         char = part[at]
         at += 1
         if char == "\\":
             if at == len(part):
-                raise InvalidError(f"glob pattern {text!r} is malformed: it ends in a backslash")
+                raise _invalid(text, "malformed: it ends in a backslash")
             char = part[at]
             at += 1
         elif char in "*?":
-            regex += "." if char == "?" else ".*"
+            program.append(_scan.STAR if char == "*" else _scan.ANY)
             plain = False
             continue
         elif char == "[":
             piece, at = _character_class(part, at, text)
-            regex += piece
+            program += piece
             plain = False
             continue
-        regex += re.escape(char)
+        program.append(ord(char))
         if plain:
-            literal += char
-    return _Component(literal if plain else None, literal, re.compile(regex, re.DOTALL))
+            literal.append(char)
+    prefix = "".join(literal)
+    return _Component(prefix if plain else None, prefix, struct.pack(f"={len(program)}I", *program))
 
 
-def _character_class(part: str, at: int, text: str) -> tuple[str, int]:
-    """The regular expression of the class whose bracket is before `at`, and where it ends."""
+def _character_class(part: str, at: int, text: str) -> tuple[list[int], int]:
+    """The program of the class whose bracket is before `at`, and where it ends."""
     negated = part[at : at + 1] in ("^", "!")
     at += negated
-    ranges = ""
+    ranges: list[int] = []
     first = True
     while first or part[at : at + 1] != "]":
         low, at = _class_char(part, at, text)
         high = low
         if part[at : at + 1] == "-" and part[at + 1 : at + 2] not in ("", "]"):
             high, at = _class_char(part, at + 1, text)
-        if low <= high:
-            ranges += f"{re.escape(low)}-{re.escape(high)}"
+        if low <= high:  # a range such as z-a holds nothing
+            ranges += (ord(low), ord(high))
         first = False
-    if not ranges:  # only empty ranges, such as [z-a]
-        return ("." if negated else "(?!)"), at + 1
-    return f"[{'^' if negated else ''}{ranges}]", at + 1
+    return [_scan.NOT if negated else _scan.CLASS, len(ranges) // 2, *ranges], at + 1
 
 
 def _class_char(part: str, at: int, text: str) -> tuple[str, int]:
     if part[at : at + 1] == "\\":
         at += 1
     if at >= len(part):
-        raise InvalidError(f"glob pattern {text!r} is malformed: a '[' is not closed")
+        raise _invalid(text, "malformed: a '[' is not closed")
     return part[at], at + 1
 
 
 def _expand_braces(text: str) -> list[str]:
     """The patterns without braces that `text` stands for."""
-    done: list[str] = []
-    todo = [text]
-    while todo:
-        pattern = todo.pop()
-        group = _first_group(pattern)
-        if group is None:
-            done.append(pattern)
-        else:
-            before, options, after = group
-            todo += [before + option + after for option in reversed(options)]
-        if len(done) + len(todo) > MAX_ALTERNATIVES:
-            raise InvalidError(f"glob pattern {text!r} stands for more than {MAX_ALTERNATIVES} patterns")
-    return done
+    groups = _groups(text)
+    level: list[str] = [""]  # what the text since the innermost open group, or comma, stands for
+    outer: list[tuple[list[str], list[str]]] = []
+    """For each open group what stands before it, and its options that have ended."""
+    begin = 0
+    for at in sorted(groups):
+        level = _joined(text, level, [text[begin:at]])
+        begin = at + 1
+        if text[at] == "{":
+            outer.append((level, []))
+            level = [""]
+            continue
+        outer[-1][1].extend(level)
+        level = [""]
+        if text[at] == "}":
+            before, options = outer.pop()
+            level = _joined(text, before, options)
+    return _joined(text, level, [text[begin:]])
 
 
-def _first_group(pattern: str) -> tuple[str, list[str], str] | None:
-    """Split at the first brace group that holds a comma at its own level."""
-    for start in _unescaped(pattern, "{"):
-        depth, options, begin = 0, [], start + 1
-        for at in _unescaped(pattern, "{},", start):
-            if pattern[at] == "{":
-                depth += 1
-            elif pattern[at] == "}":
-                depth -= 1
-                if depth == 0:
-                    options.append(pattern[begin:at])
-                    if len(options) > 1:
-                        return pattern[:start], options, pattern[at + 1 :]
-                    break
-            elif depth == 1:
-                options.append(pattern[begin:at])
-                begin = at + 1
-    return None
+def _joined(text: str, before: list[str], options: list[str]) -> list[str]:
+    count = len(before) * len(options)
+    size = sum(map(len, before)) * len(options) + sum(map(len, options)) * len(before)
+    if count > MAX_ALTERNATIVES or size > MAX_EXPANDED:
+        raise _invalid(
+            text, f"invalid: it stands for more than {MAX_ALTERNATIVES} patterns, or {MAX_EXPANDED} characters"
+        )
+    return [one + other for one in before for other in options]
 
 
-def _unescaped(pattern: str, chars: str, start: int = 0) -> Iterator[int]:
-    """Where, outside brackets and behind no backslash, one of `chars` stands, from `start` on."""
-    at, bracket = 0, False
-    while at < len(pattern):
-        char = pattern[at]
+def _groups(text: str) -> set[int]:
+    """Where the braces and commas of all groups stand: pairs of braces with a comma at their own level."""
+    found: set[int] = set()
+    opened: list[list[int]] = []
+    for at in _unescaped(text):
+        if text[at] == "{":
+            opened.append([at])
+        elif opened and text[at] == ",":
+            opened[-1].append(at)
+        elif opened:
+            places = opened.pop()
+            if len(places) > 1:
+                found.update(places, (at,))
+    return found
+
+
+def _unescaped(text: str) -> Iterator[int]:
+    """Where, outside brackets and behind no backslash, a brace or comma stands."""
+    at, bracket, last_closing = 0, False, text.rfind("]")
+    while at < len(text):
+        char = text[at]
         if char == "\\":
             at += 2
             continue
         if bracket:
             bracket = char != "]"
         elif char == "[":
-            bracket = "]" in pattern[at:]
-        elif char in chars and at >= start:
+            bracket = at < last_closing
+        elif char in "{},":
             yield at
         at += 1

@@ -8,10 +8,13 @@ are many. Opening a root writes them back into the packs, where a crash may have
 
 from __future__ import annotations
 
+import errno
 import os
 import pathlib
+import stat
 
-from pfsd.disk import write_all
+from pfsd.disk import disk_error, write_all
+from pfsd.errors import CorruptError, shown
 from pfsd.kv import Batch, Database
 
 ROW_BYTES = 64 << 10
@@ -20,6 +23,9 @@ PACK_BYTES = 1 << 20
 """Bytes of one pack that the journal holds at most."""
 
 _OFFSET_BYTES = 8
+_KEY_BYTES = 16 + _OFFSET_BYTES
+_LAST_OFFSET = 1 << 40
+"""No pack is so large."""
 
 
 class PackJournal:
@@ -52,13 +58,17 @@ class PackJournal:
 def restore(database: Database, spool: pathlib.Path) -> None:
     """Write what the journal holds back into the packs of the spool, synced, and empty it.
 
-    Rows of packs that are sealed by now, and so no longer in the spool, are dropped.
+    Rows of packs that are sealed by now, and so no longer in the spool, are dropped; so are those of what is no pack.
+    Raises FullError, and DiskError when the disk fails: the journal stays then. CorruptError for a row that can't be of
+    a pack.
     """
     batch = database.batch()
     opened: dict[str, int | None] = {}
     try:
         for key, data in database.scan("journal", b""):
             pack, offset = key[:-_OFFSET_BYTES].hex(), int.from_bytes(key[-_OFFSET_BYTES:], "big")
+            if len(key) != _KEY_BYTES or offset > _LAST_OFFSET:
+                raise CorruptError(f"the journal has a row that belongs to no pack: {shown(key.hex())}")
             if pack not in opened:
                 opened[pack] = _open(spool / pack)
             fd = opened[pack]
@@ -68,6 +78,8 @@ def restore(database: Database, spool: pathlib.Path) -> None:
         for fd in opened.values():
             if fd is not None:
                 os.fdatasync(fd)
+    except OSError as error:
+        raise disk_error(error, f"the packs in {spool} can't be written") from error
     finally:
         for fd in opened.values():
             if fd is not None:
@@ -78,6 +90,12 @@ def restore(database: Database, spool: pathlib.Path) -> None:
 
 def _open(path: pathlib.Path) -> int | None:
     try:
-        return os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            return None
+        raise
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        return fd
+    os.close(fd)
+    return None

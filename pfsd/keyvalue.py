@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 
+from pfsd import derivations
 from pfsd.errors import InvalidError, StateError
 from pfsd.root import Root
 
@@ -13,6 +14,7 @@ class KeyValues:
     """Records by key, in key order, and leases that one caller holds at a time."""
 
     def __init__(self, root: Root) -> None:
+        self._root = root
         self._db = root.db
         self._lock = threading.Lock()
         self._holders: dict[str, str] = {}
@@ -20,15 +22,26 @@ class KeyValues:
     def write(
         self, put: Mapping[str, bytes], delete: Iterable[str], delete_prefix: Iterable[str], *, sync: bool
     ) -> None:
-        """Apply removals, then puts, as one step; raises InvalidError for an empty key or prefix."""
+        """Apply removals, then puts, as one step.
+
+        Raises InvalidError for an empty key or prefix, and for a derivation (`pfsd.derivations`) that is none.
+        """
         batch = self._db.batch()
+        derived = set()
         for prefix in delete_prefix:
             batch.delete_prefix("records", _key(prefix))
         for key in delete:
             batch.delete("records", _key(key))
+            derived.add(key)
         for key, value in put.items():
+            if key.startswith(derivations.PREFIX):
+                derivations.load(value)
             batch.put("records", _key(key), value)
+            derived.add(key)
         self._db.write(batch, sync=sync)
+        repos = [key.removeprefix(derivations.PREFIX) for key in derived if key.startswith(derivations.PREFIX)]
+        if repos:
+            self._root.changes.wake(repos)
 
     def scan(self, prefix: str, after: str, limit: int, *, reverse: bool) -> Iterator[tuple[str, bytes]]:
         """Records whose keys begin with `prefix`, from the one after the key `after`; `limit` 0 is no limit."""

@@ -9,7 +9,8 @@ import logging
 import pathlib
 import signal
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 
 import trio
@@ -17,17 +18,26 @@ import trio
 from pfsd import rpc, sizes
 from pfsd.blockcache import DEFAULT_BYTES
 from pfsd.bridge import Bridge
+from pfsd.ending import end_in_time, end_now
 from pfsd.errors import PfsError, leaves
 from pfsd.mounting import repository_mount
 from pfsd.openstore import StorageOptions
+from pfsd.redact import log_to_stderr
 from pfsd.server import Server
+from pfsd.services import threads
 from pfsd.services.core import core_services
+from pfsd.stack import allow_depth
 from pfsd.store import Store
 
-RECURSION_LIMIT = 20_000
-"""Directories are walked recursively, a few Python frames for each of up to `paths.MAX_DEPTH` levels."""
+SWITCH_SECONDS = 0.001
+"""After which a thread that computes lets another one have the interpreter: calls go through three threads' hands."""
+
+CLOSE_SECONDS = 1.0
+"""For which work that is under way may go on before the store is closed without it."""
 
 M_ARENA_MAX = -8
+POLL_SECONDS = 0.01
+
 ARENAS = 2
 """Memory pools of glibc's malloc: with one for every thread, each keeps what a large upload once took."""
 
@@ -82,11 +92,9 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon; returns its exit status: 0, or 1 after an error that stderr tells in one sentence."""
     args = parser().parse_args(argv)
-    logging.basicConfig(
-        level=logging.INFO if args.verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
-    sys.setrecursionlimit(RECURSION_LIMIT)
+    log_to_stderr(logging.INFO if args.verbose else logging.WARNING)
+    allow_depth()
+    sys.setswitchinterval(SWITCH_SECONDS)
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(M_ARENA_MAX, ARENAS)
@@ -102,32 +110,62 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def serve(args: argparse.Namespace) -> None:
     """Serve until a signal says to stop; then stop the pipelines, the mount, the server, the store, in that order."""
+    stopping = trio.Event()
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        options = StorageOptions(args.object_store, args.take_over, args.cache_dir, args.cache_size)
-        store = await trio.to_thread.run_sync(Store, args.root, options)
-        server = Server(args.listen)
-        try:
-            server.add(core_services(store))
-            async with AsyncExitStack() as stack:
-                nursery = await stack.enter_async_context(trio.open_nursery())
-                pipelines = None
-                if not args.no_pipelines:
-                    service = importlib.import_module("ppsd.service").Service
-                    pipelines = service(Bridge(nursery), args.root / "scratch", launcher=args.launcher)
-                    server.add(pipelines.handlers)
-                server.start()
-                stack.callback(nursery.cancel_scope.cancel)
-                if args.mount:
-                    await stack.enter_async_context(repository_mount(args.mount, server.address))
-                if pipelines is not None:
-                    await stack.enter_async_context(pipelines.run(server.address))
-                print(f"pfsd: serving {args.root} at {server.address}", flush=True)  # noqa: T201
-                async for number in signals:
-                    log.info("stopping on %s", signal.Signals(number).name)
-                    break
-        finally:
-            await trio.to_thread.run_sync(server.stop)
-            await trio.to_thread.run_sync(store.close)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(heed, signals, stopping)
+            await serve_until(stopping, args)
+            nursery.cancel_scope.cancel()
+
+
+async def heed(signals: AsyncIterator[int], stopping: trio.Event) -> None:
+    """Let the first signal begin the end, which does not take long even where it comes in the middle of the start."""
+    async for number in signals:
+        log.info("stopping on %s", signal.Signals(number).name)
+        end_in_time()
+        stopping.set()
+        break
+
+
+async def serve_until(stopping: trio.Event, args: argparse.Namespace) -> None:
+    """Serve until it is set."""
+    options = StorageOptions(args.object_store, args.take_over, args.cache_dir, args.cache_size)
+    store = await trio.to_thread.run_sync(Store, args.root, options)
+    server = Server(args.listen)
+    try:
+        server.add(core_services(store, lambda: server.address))
+        async with AsyncExitStack() as stack:
+            nursery = await stack.enter_async_context(trio.open_nursery())
+            pipelines = None
+            if not args.no_pipelines:
+                service = importlib.import_module("ppsd.service").Service
+                pipelines = service(Bridge(nursery), args.root / "scratch", launcher=args.launcher)
+                server.add(pipelines.handlers)
+            server.start()
+            stack.callback(nursery.cancel_scope.cancel)
+            if args.mount:
+                await stack.enter_async_context(repository_mount(args.mount, server.address))
+            if pipelines is not None:
+                await stack.enter_async_context(pipelines.run(server.address))
+            print(f"pfsd: serving {args.root} at {server.address}", flush=True)  # noqa: T201
+            await stopping.wait()
+    finally:
+        await trio.to_thread.run_sync(server.stop)
+        await trio.to_thread.run_sync(close, store)
+
+
+def close(store: Store) -> None:
+    """Close the store, once nobody uses it; where somebody goes on, leave it as a crash may leave it at any time.
+
+    Then the process has to end without Python's own way, which would wait for threads.
+    """
+    deadline = time.monotonic() + CLOSE_SECONDS
+    while threads.running() and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    if threads.running():
+        log.warning("%d calls were still computing: the next start takes up what they left", threads.running())
+        end_now(0)
+    store.close()
 
 
 if __name__ == "__main__":

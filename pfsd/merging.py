@@ -102,7 +102,10 @@ class _Merging:
             return (first[0][1] if first else None), None
         here = (*path, name.name.decode()) if name.name else path
         if not name.agrees():
-            raise StateError(f"{join(here)} is a file in the output of one datum and a directory in that of another")
+            a_file, a_directory = (_told(name.first(is_dir)) for is_dir in (False, True))
+            raise StateError(
+                f"{join(here)} is a file in the output of datum {a_file} and a directory in that of datum {a_directory}"
+            )
         if isinstance(entries.decode(first[0][1]), FileEntry):
             return entries.encode(self._joined(name.contributions())), None
         changed: Iterable[Change]
@@ -162,6 +165,11 @@ class _Name:
             kinds.add(entries.decode(kept).is_dir)
         return len(kinds) < 2
 
+    def first(self, is_dir: bool) -> str:
+        """The order of the first tree that has a directory, or a file, under the name; there is one."""
+        keys = (key for key, value in self.contributions() if entries.decode(value).is_dir == is_dir)
+        return next(keys)[len(self.name) + 1 :].decode()
+
     def merged_before(self) -> DirEntry:
         """The directory that the old merge had under the name."""
         value = tree.get(self.nodes, self.old.top.root, self.name)
@@ -191,6 +199,11 @@ class _Writer:
 
 def _name(change: Change) -> bytes:
     return change[0].partition(b"\0")[0]
+
+
+def _told(order: str) -> str:
+    """An order for people: the paths that it is made of."""
+    return order.rstrip("\0").replace("\0", ", ")
 
 
 def _directory_of(value: bytes) -> DirEntry:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 
+from pfsd import cancelling
 from pfsd.errors import CorruptError
 from pfsd.kv import Database
 from pfsd.references import References
@@ -42,6 +43,7 @@ class DatabaseNodes:
         self._cache: OrderedDict[bytes, Node] = OrderedDict()
 
     def get(self, node_hash: bytes) -> Node:
+        cancelling.check()
         with self._lock:
             node = self._cache.get(node_hash)
             if node is not None:

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from pfsd import content, entries, treeobjects
-from pfsd.chunkstore import Location
 from pfsd.entries import Chunk, FileEntry
 from pfsd.errors import InvalidError, NotFoundError
+from pfsd.packs import Location
 from pfsd.references import as_operation
 from pfsd.root import Root
 from pfsd.tree import HASH_BYTES

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import pathlib
+import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Protocol, cast
 
-from pfsd.errors import CorruptError
+from pfsd.disk import disk_error, fsync_directory, make_directory, read_error
+from pfsd.errors import CorruptError, UnavailableError
+from pfsd.packs import sealed_name
+
+log = logging.getLogger(__name__)
 
 OPEN_FILES = 128
 SIGNED_SECONDS = 3600
@@ -93,13 +99,8 @@ def open_object(store: ObjectStore, name: str) -> BinaryIO:
     return cast(BinaryIO, io.BufferedReader(_ObjectFile(store, name), READ_BYTES))
 
 
-def fsync_directory(path: pathlib.Path) -> None:
-    """Make the names in a directory durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+MOVING = "moving"
+"""The name of a pack on its way from or to a remote store, beside those that are here."""
 
 
 class LocalObjectStore:
@@ -108,20 +109,39 @@ class LocalObjectStore:
     is_remote = False
 
     def __init__(self, directory: pathlib.Path) -> None:
+        """Open or create, durably; raises DiskError where that can't be. Names in the log what is none of its own."""
         self._directory = directory
-        self._directory.mkdir(parents=True, exist_ok=True)
+        try:
+            make_directory(directory / "packs")
+        except OSError as error:
+            raise disk_error(error, f"the directory {directory / 'packs'} can't be made") from error
         self.url = directory.resolve().as_uri()
         self._lock = threading.Lock()
         self._files: OrderedDict[str, int] = OrderedDict()
+        self._synced: set[pathlib.Path] = set()
+        """Directories whose names are durable."""
+        self._is_closed = False
+        for path in directory.iterdir():
+            if path.name not in ("packs", MOVING):
+                log.warning("%s is none of ours: it is left alone", path)
+        for name in self.names("packs"):
+            sealed_name(name)
 
     def put_file(self, name: str, source: pathlib.Path) -> None:
         target = self._directory / name
-        made = not target.parent.exists()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(source, target)  # the source lies in the same root, so this is one atomic step
-        fsync_directory(target.parent)
-        if made:
-            fsync_directory(target.parent.parent)
+        if target.parent not in self._synced:
+            make_directory(target.parent)
+            self._synced.add(target.parent)
+        try:
+            os.replace(source, target)  # the source lies in the same root, so this is one atomic step
+        except FileNotFoundError:  # a former attempt got so far
+            if not target.exists():
+                raise
+        try:
+            fsync_directory(target.parent)
+        except OSError:
+            os.replace(target, source)  # a second sync would tell of nothing: it has to be done anew
+            raise
 
     def read(self, name: str, offset: int, size: int) -> bytes:
         data = self.read_fresh(name, offset, size)
@@ -130,18 +150,26 @@ class LocalObjectStore:
         return data
 
     def read_fresh(self, name: str, offset: int, size: int) -> bytes:
-        with self._lock:  # pread of cached data is short; the lock keeps the descriptor from being closed
-            fd = self._files.get(name)
-            if fd is None:
-                try:
-                    fd = os.open(self._directory / name, os.O_RDONLY | os.O_CLOEXEC)
-                except FileNotFoundError:
-                    raise CorruptError(f"object {name} is missing from {self._directory}") from None
-                self._files[name] = fd
-                if len(self._files) > OPEN_FILES:
-                    os.close(self._files.popitem(last=False)[1])
-            self._files.move_to_end(name)
-            return os.pread(fd, size, offset)
+        try:
+            with self._lock:  # pread of cached data is short; the lock keeps the descriptor from being closed
+                return os.pread(self._opened(name), size, offset)
+        except FileNotFoundError:
+            raise CorruptError(f"object {name} is missing from {self._directory}") from None
+        except OSError as error:
+            raise read_error(error, f"object {name} in {self._directory} can't be read") from error
+
+    def _opened(self, name: str) -> int:
+        """The descriptor of an object. Called under the lock."""
+        if self._is_closed:
+            raise UnavailableError("pfsd is being stopped: try again when it serves again")
+        fd = self._files.get(name)
+        if fd is None:
+            fd = os.open(self._directory / name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO blocks else
+            self._files[name] = fd
+            if len(self._files) > OPEN_FILES:
+                os.close(self._files.popitem(last=False)[1])
+        self._files.move_to_end(name)
+        return fd
 
     def forget(self, name: str, offset: int, size: int) -> bool:
         return False
@@ -154,6 +182,8 @@ class LocalObjectStore:
             return (self._directory / name).stat().st_size
         except FileNotFoundError:
             raise CorruptError(f"object {name} is missing from {self._directory}") from None
+        except OSError as error:
+            raise read_error(error, f"object {name} in {self._directory} can't be read") from error
 
     def has(self, name: str, size: int) -> bool:
         """Whether there is an object of this size."""
@@ -162,17 +192,27 @@ class LocalObjectStore:
 
     def names(self, prefix: str) -> Iterator[str]:
         for path in sorted((self._directory / prefix).rglob("*")):
-            if path.is_file():
+            try:
+                mode = path.lstat().st_mode
+            except FileNotFoundError:  # removed just now
+                continue
+            if stat.S_ISREG(mode):
                 yield str(path.relative_to(self._directory))
+            elif not stat.S_ISDIR(mode):
+                log.warning("%s is no file: it is left alone", path)
 
     def delete(self, name: str) -> None:
         with self._lock:
             fd = self._files.pop(name, None)
             if fd is not None:
                 os.close(fd)
-        (self._directory / name).unlink(missing_ok=True)
+        try:
+            (self._directory / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise disk_error(error, f"object {name} in {self._directory} can't be removed") from error
 
     def close(self) -> None:
         with self._lock:
+            self._is_closed = True
             while self._files:
                 os.close(self._files.popitem()[1])

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 from pfsd.blockcache import DEFAULT_BYTES, BlockCache
 from pfsd.cachedstore import CachedStore
+from pfsd.disk import fsync_directory
 from pfsd.errors import InvalidError, RefusedError, StateError, UnavailableError
-from pfsd.objectstore import LocalObjectStore, ObjectStore, fsync_directory
+from pfsd.objectstore import LocalObjectStore, ObjectStore
+from pfsd.packs import is_pack
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +57,13 @@ def open_store(directory: pathlib.Path, owner: str, options: StorageOptions) -> 
         return LocalObjectStore(directory / "objects")
     if not wanted.startswith("s3://"):
         raise InvalidError(f"the object store {wanted} is not known to this version: write s3://BUCKET/PREFIX")
-    if not known and any(path.is_file() for path in (directory / "objects").rglob("*")):
+    if not known and any(is_pack(path) for path in (directory / "objects" / "packs").glob("??/*")):
         raise StateError(
             f"the root {directory} has its packs in {directory / 'objects'}: "
             f"pachctl migrate --root {directory} --object-store {wanted} moves them"
         )
     cache = BlockCache(options.cache_directory or directory / "cache", options.cache_bytes)
+    cache.files.name_strangers()
     from pfsd.s3store import S3ObjectStore
 
     store = S3ObjectStore(wanted)

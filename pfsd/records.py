@@ -75,6 +75,15 @@ class Commit:
         return not self.finished
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot(Commit):
+    """An open commit as it was at one moment, to be read without its lock: `root` is all that it held."""
+
+    @property
+    def is_open(self) -> bool:
+        return False
+
+
 def dump(record: Repo | Commit) -> bytes:
     """The stored form of a record; fields that have their default are left out."""
     fields = {
@@ -102,10 +111,18 @@ def load_commit(data: bytes) -> Commit:
     return _make(Commit, fields)
 
 
+def parent_of(data: bytes) -> str | None:
+    """The parent of a commit, of whose stored form nothing else is looked at; raises CorruptError."""
+    parent = _fields(data).get("parent")
+    if parent is not None and not isinstance(parent, str):
+        raise CorruptError("a record in the metadata is damaged: a commit's parent is no name")
+    return parent
+
+
 def _fields(data: bytes) -> dict[str, Any]:
     try:
         fields = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptError(f"a record in the metadata is damaged: {error}") from error
     if not isinstance(fields, dict):
         raise CorruptError("a record in the metadata is damaged: it is not an object")

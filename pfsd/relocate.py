@@ -6,13 +6,14 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from pfsd import root
 from pfsd.errors import CorruptError, FormatError, InvalidError, StateError
-from pfsd.objectstore import READ_BYTES, LocalObjectStore, open_object
+from pfsd.objectstore import MOVING, READ_BYTES, LocalObjectStore, open_object
 from pfsd.openstore import forget_url, record_url, recorded_url
+from pfsd.packs import sealed_name
 
 if TYPE_CHECKING:
     from pfsd.s3store import S3ObjectStore
@@ -62,22 +63,28 @@ def _stores(directory: pathlib.Path, url: str, owner: str) -> Iterator[tuple[S3O
 
 
 def _move(directory: pathlib.Path, url: str, owner: str) -> int:
-    moving = directory / "objects" / "moving"
+    moving = directory / "objects" / MOVING
     with _stores(directory, url, owner) as (store, local):
-        names = list(local.names("packs"))
+        names = [name for name in local.names("packs") if sealed_name(name)]
         for name in names:
             moving.unlink(missing_ok=True)
             os.link(directory / "objects" / name, moving)  # the pack itself stays until all are there
             store.put_file(name, moving)
         record_url(directory, url)
-    shutil.rmtree(directory / "objects")
+    for name in names:
+        (directory / "objects" / name).unlink(missing_ok=True)
+    moving.unlink(missing_ok=True)
+    packs = directory / "objects" / "packs"
+    for place in (*packs.glob("??"), packs, packs.parent):
+        with suppress(OSError):  # what is not ours stays, and a place that holds it
+            place.rmdir()
     return len(names)
 
 
 def _move_back(directory: pathlib.Path, url: str, owner: str) -> int:
-    moving = directory / "objects" / "moving"
+    moving = directory / "objects" / MOVING
     with _stores(directory, url, owner) as (store, local):
-        names = list(store.names("packs"))
+        names = [name for name in store.names("packs") if sealed_name(name)]
         for name in names:
             size = store.size(name)
             if not local.has(name, size):

@@ -6,8 +6,10 @@ import dataclasses
 import time
 from collections.abc import Sequence
 
-from pfsd import paths, records
+from pfsd import derivations, paths, records
+from pfsd.areas import Areas
 from pfsd.errors import AlreadyExistsError, InvalidError, NotFoundError, StateError
+from pfsd.kv import Batch
 from pfsd.records import Repo
 from pfsd.root import Root
 
@@ -18,6 +20,8 @@ class Repos:
     def __init__(self, root: Root) -> None:
         self._root = root
         self._db = root.db
+        self.areas = Areas()
+        """Where the open commits of all repos are written to."""
 
     def create(self, name: str, provenance: Sequence[str] = (), description: str = "", *, update: bool = False) -> None:
         """Make a repo; with `update`, replace the description and provenance of one that exists.
@@ -40,10 +44,12 @@ class Repos:
             if old is not None:
                 self._renew_descendants(changed)
             batch = self._db.batch()
+            if old is None:
+                self._forget_maker(batch, name)
             for repo in changed.values():
                 batch.put("repos", repo.name.encode(), records.dump(repo))
             self._db.write(batch, sync=True)
-        self._root.changes.announce(name)
+        self._root.changes.announce(name, moved=True)
 
     def find(self, name: str) -> Repo | None:
         """The repo, or None."""
@@ -66,29 +72,46 @@ class Repos:
         return sorted(chosen, key=lambda repo: repo.created, reverse=True)
 
     def delete(self, name: str, *, force: bool = False) -> None:
-        """Remove a repo with all its commits; raises StateError when others come from it, unless `force`."""
+        """Remove a repo with all its commits.
+
+        Raises StateError when somebody computes or reads it, or others come from it, unless `force`.
+        """
         with self._root.lock:
             self.get(name)
+            makers = derivations.users(self._db, name)
+            if makers and not force:
+                raise StateError(
+                    f"repo {name} is {' and '.join(makers)}: delete that first, or the repo with force, "
+                    "which leaves it standing still"
+                )
             users = [repo.name for repo in self.list() if name in repo.ancestors]
             if users and not force:
                 raise StateError(
                     f"repo {name} is the provenance of {', '.join(sorted(users))}: delete those first, or use force"
                 )
             self._delete(name)
-        self._root.changes.announce(name)
+        self._root.changes.announce(name, moved=True)
 
-    def delete_all(self) -> None:
-        """Remove every repo."""
+    def delete_all(self, *, force: bool = False) -> None:
+        """Remove every repo; raises StateError when somebody computes one, unless `force`."""
         with self._root.lock:
+            makers = sorted({one.by for one in derivations.every(self._db).values() if one.by})
+            if makers and not force:
+                raise StateError(
+                    f"{' and '.join(makers)} would stand still: delete that first, delete everything (delete-all), "
+                    "or the repos with force"
+                )
             names = [repo.name for repo in self.list()]
             for name in names:
                 self._delete(name)
-        self._root.changes.announce(*names)
+        self._root.changes.announce(*names, moved=True)
 
     def _delete(self, name: str) -> None:
         batch = self._db.batch()
         prefix = name.encode() + b"\0"
-        for _, commit_id in self._db.scan("history", prefix):
+        ids = [commit_id for _, commit_id in self._db.scan("history", prefix)]
+        self.areas.close(commit_id.hex() for commit_id in ids)  # a put that goes on stages nothing any more
+        for commit_id in ids:
             data = self._db.get("commits", commit_id)
             if data is not None:
                 for source in records.load_commit(data).provenance:
@@ -99,7 +122,20 @@ class Repos:
         batch.delete_prefix("history", prefix)
         batch.delete_prefix("branches", prefix)
         batch.delete("repos", name.encode())
+        self._forget_maker(batch, name)
         self._db.write(batch, sync=True)
+        if self.areas.close(commit_id.hex() for commit_id in ids):  # made before the records were gone
+            batch = self._db.batch()
+            for commit_id in ids:
+                batch.delete_prefix("staging", commit_id)
+            self._db.write(batch)
+
+    def _forget_maker(self, batch: Batch, name: str) -> None:
+        """Drop what is said of how a repo of this name came about, where its maker has left."""
+        key = derivations.key(name).encode()
+        kept = self._db.get("records", key)
+        if kept is not None and not derivations.load(kept).by:
+            batch.delete("records", key)
 
     def _close(self, parents: Sequence[str]) -> tuple[str, ...]:
         """The parents with all their ancestors."""

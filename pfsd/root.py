@@ -11,12 +11,14 @@ import uuid
 from dataclasses import dataclass
 
 from pfsd.chunkstore import ChunkStore
-from pfsd.errors import CorruptError, FormatError, FullError, InvalidError, StateError
+from pfsd.disk import disk_error, fsync_directory, make_directory
+from pfsd.errors import CorruptError, FormatError, InvalidError, StateError
 from pfsd.events import Changes
 from pfsd.kv import Database
 from pfsd.nodestore import DatabaseNodes
-from pfsd.objectstore import fsync_directory
 from pfsd.openstore import DEFAULTS, OBJECTS, StorageOptions, open_store
+from pfsd.packs import is_pack
+from pfsd.records import load_repo
 from pfsd.references import References
 from pfsd.sessions import Sessions
 
@@ -42,14 +44,12 @@ class Root:
         Raises what `pfsd.openstore.open_store` raises, too.
         """
         self.directory = directory
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InvalidError(f"the root {directory} can't be made: {error.strerror}") from error
+        _make(directory)
         self._lock_fd = lock(directory)
         with contextlib.ExitStack() as undo:
             undo.callback(os.close, self._lock_fd)
             self.id = _identify(directory)
+            _make(directory / "meta")
             self.db = Database(directory / "meta")
             undo.callback(self.db.close)
             if self.db.get("meta", b"store") is None:
@@ -63,20 +63,33 @@ class Root:
             self.chunks = ChunkStore(self.db, self.objects, self.spool, self.references)
             undo.pop_all()
         self.sessions = Sessions()
-        self.changes = Changes(self.sessions.changed)
+        self.changes = Changes(self.sessions.changed, self._ancestors)
         self.lock = threading.RLock()
         """Held while repo, commit and branch records are read and changed. Taken after a staging area's lock."""
 
+    def _ancestors(self, repo: str) -> tuple[str, ...]:
+        data = self.db.get("repos", repo.encode())
+        return () if data is None else load_repo(data).ancestors
+
     def close(self) -> None:
         """Make everything durable and give the directory up."""
-        self.chunks.close()
-        self.db.close()
-        os.close(self._lock_fd)
+        with contextlib.ExitStack() as last:  # the last is closed first
+            last.callback(os.close, self._lock_fd)
+            last.callback(self.db.close)
+            last.callback(self.chunks.close)
+
+
+def _make(directory: pathlib.Path) -> None:
+    try:
+        make_directory(directory)
+    except OSError as error:
+        raise InvalidError(f"the root {directory} can't be made: {error.strerror}") from error
 
 
 def _check_new(directory: pathlib.Path) -> None:
     """Raise CorruptError when a root without metadata holds packs: then its metadata was lost."""
-    kept = any(path.is_file() for part in ("spool", "objects") for path in (directory / part).rglob("*"))
+    packs = (path for part in ("spool", "objects/packs/??") for path in directory.glob(f"{part}/*"))
+    kept = any(is_pack(path) for path in packs)
     if kept or (directory / OBJECTS).exists():
         raise CorruptError(
             f"the metadata in {directory / 'meta'} has lost its rows: run pachctl fsck --root {directory}"
@@ -113,17 +126,17 @@ def read_identity(directory: pathlib.Path) -> Identity:
 
 
 def write_identity(directory: pathlib.Path, identity: Identity) -> None:
-    """Replace FORMAT, durably and as one step; raises FullError."""
+    """Replace FORMAT, durably and as one step; raises FullError, DiskError."""
     new = directory / "FORMAT.new"
     try:
         with new.open("w") as file:
             file.write(f"pfsd {identity.version} {identity.store}\n")
             file.flush()
             os.fsync(file.fileno())
+        new.rename(directory / "FORMAT")
+        fsync_directory(directory)
     except OSError as error:
-        raise FullError(f"the root {directory} can't be written: {error.strerror}") from error
-    new.rename(directory / "FORMAT")
-    fsync_directory(directory)
+        raise disk_error(error, f"the root {directory} can't be written") from error
 
 
 def write_identity_rows(database: Database, identity: Identity) -> None:

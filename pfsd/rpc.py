@@ -8,6 +8,9 @@ from typing import Any
 import grpc
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError
+
+from pfsd.errors import InvalidError
 
 MAX_MESSAGE_BYTES = 1 << 30
 """Largest message accepted: a list of a million files comes back to a 1.5 client in one message."""
@@ -46,8 +49,8 @@ class Stub:
 def handler(service: ServiceDescriptor, implementation: object, wrap: Wrap) -> grpc.GenericRpcHandler[Any, Any]:
     """A generic handler that serves `service` with the methods of `implementation`.
 
-    `wrap(method, function)` returns what the server calls; methods that `implementation` lacks answer
-    UNIMPLEMENTED.
+    `wrap(method, function)` returns what the server calls, with requests as they came: it is to `decode` them, because
+    grpc answers INTERNAL for what it can't decode. Methods that `implementation` lacks answer UNIMPLEMENTED.
     """
     methods = {}
     for method in service.methods:
@@ -57,10 +60,17 @@ def handler(service: ServiceDescriptor, implementation: object, wrap: Wrap) -> g
         make = getattr(grpc, _kind("stream" if method.client_streaming else "unary", method) + "_rpc_method_handler")
         methods[method.name] = make(
             wrap(method, function),
-            request_deserializer=message_factory.GetMessageClass(method.input_type).FromString,
             response_serializer=_serialize,
         )
     return grpc.method_handlers_generic_handler(service.full_name, methods)
+
+
+def decode(method: MethodDescriptor, data: bytes) -> Any:
+    """The request of `method` that came as `data`; raises InvalidError for what is none."""
+    try:
+        return message_factory.GetMessageClass(method.input_type).FromString(data)
+    except DecodeError as error:
+        raise InvalidError(f"the request of {method.full_name} is no {method.input_type.full_name}: {error}") from None
 
 
 def _kind(request: str, method: MethodDescriptor) -> str:
@@ -68,5 +78,7 @@ def _kind(request: str, method: MethodDescriptor) -> str:
 
 
 def _serialize(message: Any) -> bytes:
+    if isinstance(message, bytes):  # a large one was serialized before, outside of the server's loop
+        return message
     data: bytes = message.SerializeToString()
     return data

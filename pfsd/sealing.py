@@ -7,9 +7,11 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from pfsd.errors import PfsError, UnavailableError
+from pfsd.errors import PfsError, StateError, UnavailableError
 from pfsd.persistence import pauses
 
 log = logging.getLogger(__name__)
@@ -18,12 +20,31 @@ T = TypeVar("T")
 
 ROOM_SECONDS = 120.0
 """For which a writer waits when too much is on its way."""
+ROOM_BESIDE = 32
+"""Items beyond `depth` that writers may add without waiting."""
 SAY_SECONDS = 10.0
 """How often the log says of one pack that it still can't be stored."""
 
 
+@dataclass(eq=False, slots=True)
+class _Job(Generic[T]):
+    """An item on its way."""
+
+    item: T
+    future: Future[None]
+    """Of the attempt under way, or of the next one."""
+    said: float = -SAY_SECONDS
+    """When the log told of it last, by the monotonic clock."""
+    following: Callable[[PfsError], float] = field(default_factory=pauses)
+    """How long to wait after each attempt."""
+
+
 class Sealing(Generic[T]):
-    """Runs `seal(item)` in threads, again while it raises UnavailableError. Safe to use from many threads."""
+    """Runs `seal(item)` in threads until it returns. Safe to use from many threads.
+
+    While it raises UnavailableError, what is outside is waited for. Any other error is told to whoever waits, and
+    logged, and the item is tried again.
+    """
 
     def __init__(self, seal: Callable[[T], None], *, threads: int, depth: int) -> None:
         """With `depth` items on their way, writers have to wait."""
@@ -32,79 +53,118 @@ class Sealing(Generic[T]):
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="seal")
         self._changed = threading.Condition()
         self._closing = threading.Event()
-        self._pending: set[Future[None]] = set()
-        self._trouble: UnavailableError | None = None
+        self._pending: set[_Job[T]] = set()
+        self._trouble: PfsError | None = None
 
     @property
-    def trouble(self) -> UnavailableError | None:
+    def trouble(self) -> PfsError | None:
         """Why nothing gets through at present; None while all is well."""
         return self._trouble
 
     def submit(self, item: T) -> Future[None]:
-        """Seal an item; the future is done once it is, holds the error that was its end, or is cancelled by `close`."""
-        future: Future[None] = Future()
+        """Seal an item; the future is done once it is, holds the PfsError of an attempt that failed for another reason
+        than that something outside does not answer, or is cancelled by `close`.
+        """
+        job = _Job(item, Future())
         with self._changed:
-            self._pending.add(future)
-        self._pool.submit(self._run, item, future)
+            if self._closing.is_set():
+                job.future.cancel()
+                return job.future
+            self._pending.add(job)
+            future = job.future
+            self._pool.submit(self._run, job)
         return future
 
     def pending(self) -> list[Future[None]]:
         """What is on its way."""
         with self._changed:
-            return list(self._pending)
+            return [job.future for job in self._pending]
+
+    @property
+    def has_room(self) -> bool:
+        """Whether less than `depth` items are on their way."""
+        return len(self._pending) < self._depth
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether waiting is of no use to writers: it is closed, or not the outside but a full disk is in the way."""
+        trouble = self._trouble
+        return self._closing.is_set() or not (trouble is None or isinstance(trouble, UnavailableError))
+
+    def no_room(self) -> PfsError:
+        """Why nothing is taken."""
+        if self._closing.is_set():
+            return UnavailableError("no more is taken: pfsd is being stopped")
+        trouble = self._trouble
+        kind = UnavailableError if trouble is None else type(trouble)
+        return kind(
+            f"{len(self._pending)} packs wait to be stored, and no more are taken until they are: "
+            f"{trouble or 'the object store is slow'}"
+        )
 
     def wait_for_room(self) -> None:
-        """Return once less than `depth` items are on their way; raises UnavailableError after ROOM_SECONDS."""
-        if len(self._pending) < self._depth:
+        """Return once less than `depth` + ROOM_BESIDE items are on their way.
+
+        So a thread waits for room only where many have begun to write since they saw that there `has_room`. Raises
+        `no_room` after ROOM_SECONDS, and at once where it is closed or it would have to wait while it `is_stuck`.
+        """
+        most = self._depth + ROOM_BESIDE
+        if len(self._pending) < most and not self._closing.is_set():
             return
         with self._changed:
-            if not self._changed.wait_for(lambda: len(self._pending) < self._depth, ROOM_SECONDS):
-                raise UnavailableError(
-                    f"{len(self._pending)} packs wait to be stored, and no more are taken until they are: "
-                    f"{self._trouble or 'the object store is slow'}"
-                )
+            self._changed.wait_for(lambda: len(self._pending) < most or self.is_stuck, ROOM_SECONDS)
+            if self._closing.is_set() or len(self._pending) >= most:
+                raise self.no_room()
 
     def close(self) -> None:
         """End; what is being sealed and does not get through stays as it is."""
-        self._closing.set()
+        with self._changed:
+            self._closing.set()
+            self._changed.notify_all()
         self._pool.shutdown(cancel_futures=True)
         with self._changed:
             left, self._pending = self._pending, set()
-            self._changed.notify_all()
-        for future in left:
-            future.cancel()
+        for job in left:
+            job.future.cancel()
 
-    def _run(self, item: T, future: Future[None]) -> None:
+    def _run(self, job: _Job[T]) -> None:
+        """One attempt; the next one, where it failed, comes after all others that wait by then."""
         try:
-            self._until_sealed(item)
-        except (OSError, PfsError) as error:  # the next start, or the next flush, meets the same and says so
-            log.error("a pack can't be sealed: %s", error)
-            self._end(future)
-            future.set_exception(error)
+            self._seal(job.item)
+        except UnavailableError as error:
+            self._trouble = error
+            self._say(job, error)
+            pause = job.following(error)
+        except Exception as error:  # noqa: BLE001 (whatever it is, nobody may wait for what does not come)
+            pause = job.following(self._fail(job, error))
         else:
-            self._end(future)
-            future.set_result(None)
+            self._trouble = None
+            with self._changed:
+                self._pending.discard(job)
+                self._changed.notify_all()
+            job.future.set_result(None)
+            return
+        if not self._closing.wait(pause):
+            with suppress(RuntimeError):  # closed just now
+                self._pool.submit(self._run, job)
 
-    def _until_sealed(self, item: T) -> None:
-        following = pauses()
-        pause = said = 0.0
-        while True:
-            try:
-                self._seal(item)
-            except UnavailableError as error:
-                self._trouble = error
-                pause = following(error)
-                if self._closing.is_set():
-                    raise
-                if time.monotonic() - said >= SAY_SECONDS:
-                    log.warning("a pack waits to be stored: %s", error)
-                    said = time.monotonic()
-            else:
-                self._trouble = None
-                return
-            self._closing.wait(pause)
-
-    def _end(self, future: Future[None]) -> None:
+    def _fail(self, job: _Job[T], error: Exception) -> PfsError:
+        """An attempt has failed: let those who wait know, and whoever waits from now on wait for the next one."""
+        trouble: PfsError
+        if isinstance(error, PfsError):
+            trouble = error
+            self._say(job, error)
+        else:
+            log.error("sealing a pack failed", exc_info=error)
+            trouble = StateError(f"a pack can't be stored, because of a defect in pfsd: {error!r}; see its log")
         with self._changed:
-            self._pending.discard(future)
+            failed, job.future = job.future, Future()
+            self._trouble = trouble
             self._changed.notify_all()
+        failed.set_exception(trouble)
+        return trouble
+
+    def _say(self, job: _Job[T], error: PfsError) -> None:
+        if time.monotonic() - job.said >= SAY_SECONDS:
+            log.warning("a pack waits to be stored: %s", error)
+            job.said = time.monotonic()

@@ -26,9 +26,11 @@ OPTIONS = [
     *rpc.CHANNEL_OPTIONS,
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),  # no limit: calls that wait are to be heard of too
     ("grpc.http2.min_ping_interval_without_data_ms", 1000),
     ("grpc.keepalive_time_ms", 10000),
     ("grpc.keepalive_timeout_ms", 10000),
+    ("grpc.http2.ping_timeout_ms", 10000),  # a minute otherwise, whatever the line above says
 ]
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
-from pfsd.errors import InvalidError
+from pfsd.errors import InvalidError, shown
+
+MAX_BYTES = 1 << 62
+"""The largest size that may be written."""
 
 MAX_FILE_BYTES = 1 << 40
 """How large a file can be that is written through a mount, or that has holes.
@@ -19,8 +22,11 @@ def parse(text: str) -> int:
     """Bytes of `10G`, `512M`, `1.5T` or a plain number; raises ValueError."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     if found is None:
-        raise ValueError(f"{text!r} is not a size: write a number and K, M, G or T, as in 20G")
-    return int(float(found[1]) * _UNITS[found[2].upper()])
+        raise ValueError(f"{shown(text)} is not a size: write a number and K, M, G or T, as in 20G")
+    size = float(found[1]) * _UNITS[found[2].upper()]
+    if size > MAX_BYTES:
+        raise ValueError(f"{shown(text)} is more than there is anywhere")
+    return int(size)
 
 
 def check_file_size(size: int, name: str) -> None:

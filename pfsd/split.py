@@ -1,13 +1,20 @@
-"""Splitting what is put into many small files: by line, or by JSON value."""
+"""Splitting what is put into many small files: by line, or by JSON value.
+
+Takes time that grows with the bytes, and holds none of them: a value of any size goes on to its file as it comes.
+"""
 
 from __future__ import annotations
 
-import codecs
 import enum
-import json
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
 
+from pfsd import _scan
 from pfsd.errors import InvalidError
+
+_SHOWN = 40
+"""Bytes of broken JSON that an error shows."""
 
 
 class Delimiter(enum.Enum):
@@ -18,6 +25,25 @@ class Delimiter(enum.Enum):
     LINE = 2
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Bytes of a file, which come after those of the part before."""
+
+    data: bytes
+    ends_file: bool
+    """Whether the next part, if there is one, begins another file."""
+
+
+class _Datums(Protocol):
+    """Finds datums in a stream."""
+
+    def write(self, data: bytes) -> Iterator[tuple[bytes, bool]]:
+        """Take bytes in; yields parts of datums, each with whether its datum ends there."""
+
+    def finish(self) -> Iterator[tuple[bytes, bool]]:
+        """Yield what of the last datum could not be told before."""
+
+
 class Splitter:
     """Cuts a stream of bytes into datums and gathers those into files.
 
@@ -26,111 +52,88 @@ class Splitter:
     """
 
     def __init__(self, delimiter: Delimiter, target_datums: int, target_bytes: int) -> None:
-        self._datums = _Lines() if delimiter is Delimiter.LINE else _JsonValues()
+        self._datums: _Datums = _Lines() if delimiter is Delimiter.LINE else _JsonValues()
         self._target_datums = target_datums or (0 if target_bytes else 1)
         self._target_bytes = target_bytes
-        self._file = bytearray()
+        self._size = 0
         self._count = 0
 
-    def write(self, data: bytes) -> Iterator[bytes]:
-        """Take bytes in; yields the files that they complete. Raises InvalidError for broken JSON."""
-        for datum in self._datums.write(data):
-            yield from self._add(datum)
+    def write(self, data: bytes) -> Iterator[Part]:
+        """Take bytes in; yields parts of files. Raises InvalidError for broken JSON."""
+        for piece, ends in self._datums.write(data):
+            yield self._part(piece, ends)
 
-    def finish(self) -> Iterator[bytes]:
-        """Yield what is left; raises InvalidError when the JSON ends in the middle of a value."""
-        for datum in self._datums.finish():
-            yield from self._add(datum)
-        if self._count:
-            yield bytes(self._file)
+    def finish(self) -> Iterator[Part]:
+        """Yield what is left, where anything is; raises InvalidError when the JSON ends in the middle of a value."""
+        for piece, ends in self._datums.finish():
+            yield self._part(piece, ends)
+        if self._count or self._size:
+            yield Part(b"", ends_file=True)
 
-    def _add(self, datum: bytes) -> Iterator[bytes]:
-        self._file += datum
-        self._count += 1
+    def _part(self, piece: bytes, ends: bool) -> Part:
+        self._size += len(piece)
+        self._count += ends
         full = self._target_datums and self._count >= self._target_datums
-        if full or (self._target_bytes and len(self._file) >= self._target_bytes):
-            yield bytes(self._file)
-            self._file.clear()
-            self._count = 0
+        if not ends or not (full or (self._target_bytes and self._size >= self._target_bytes)):
+            return Part(piece, ends_file=False)
+        self._size = self._count = 0
+        return Part(piece, ends_file=True)
 
 
 class _Lines:
-    def __init__(self) -> None:
-        self._rest = b""
+    """Lines, each with its newline; the last one may have none."""
 
-    def write(self, data: bytes) -> Iterator[bytes]:
-        *lines, rest = data.split(b"\n")
-        if lines:
-            lines[0] = self._rest + lines[0]
-            self._rest = rest
-            yield from (line + b"\n" for line in lines)
-        else:
-            self._rest += rest
+    def write(self, data: bytes) -> Iterator[tuple[bytes, bool]]:
+        start = 0
+        while end := data.find(b"\n", start) + 1:
+            yield data[start:end], True
+            start = end
+        if start < len(data):
+            yield data[start:], False
 
-    def finish(self) -> Iterator[bytes]:
-        if self._rest:
-            yield self._rest
+    def finish(self) -> Iterator[tuple[bytes, bool]]:
+        return iter(())
 
 
 class _JsonValues:
-    """Finds the ends of JSON values by scanning for brackets and quotes, then has `json` check each."""
+    """JSON texts as RFC 8259 has them, one after the other, as they were written, without the white space between them.
+
+    Numbers have any size. Strings have to be UTF-8; an escape may be half of a surrogate pair, as the grammar allows.
+    Arrays and objects are nested at most `_scan.JSON_MAX_DEPTH` deep.
+    """
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._at = 0
-        self._depth = 0
-        self._in_string = False
-        self._escaped = False
-        self._scalar = False
+        self._state = bytearray(_scan.JSON_STATE_BYTES)
+        self._seen = 0
+        """Bytes of the stream before those at hand."""
+        self._within = False
+        """Whether a text has begun and not ended."""
 
-    def write(self, data: bytes) -> Iterator[bytes]:
-        self._buffer += data
-        yield from self._scan()
+    def write(self, data: bytes) -> Iterator[tuple[bytes, bool]]:
+        at = 0
+        while at < len(data):
+            try:
+                begin, at, whole = _scan.scan_json(self._state, data, at)
+            except ValueError as error:
+                raise self._broken(data, *error.args) from None
+            self._within = not whole and (self._within or begin < at)
+            if begin < at or whole:
+                yield data[begin:at], whole
+        self._seen += len(data)
 
-    def finish(self) -> Iterator[bytes]:
-        if self._buffer.strip():
-            yield self._checked(bytes(self._buffer).strip())
-
-    def _scan(self) -> Iterator[bytes]:
-        start = 0
-        buffer = self._buffer
-        at = self._at
-        while at < len(buffer):
-            char = buffer[at]
-            at += 1
-            ended = False
-            if self._in_string:
-                if self._escaped:
-                    self._escaped = False
-                elif char == 0x5C:
-                    self._escaped = True
-                elif char == 0x22:
-                    self._in_string = False
-                    ended = self._depth == 0
-            elif char == 0x22 and not self._scalar:
-                self._in_string = True
-            elif char in b"[{" and not self._scalar:
-                self._depth += 1
-            elif char in b"]}" and not self._scalar:
-                self._depth -= 1
-                ended = self._depth <= 0
-            elif self._depth == 0:
-                if char in b" \t\r\n":
-                    ended = self._scalar
-                elif self._scalar and char in b'"[{':
-                    ended = True
-                    at -= 1
-                else:
-                    self._scalar = True
-            if ended:
-                yield self._checked(bytes(buffer[start:at]).strip())
-                start, self._depth, self._scalar = at, 0, False
-        del buffer[:start]
-        self._at = at - start
-
-    def _checked(self, value: bytes) -> bytes:
+    def finish(self) -> Iterator[tuple[bytes, bool]]:
+        if not self._within:
+            return
         try:
-            json.loads(codecs.decode(value, "utf-8"))
+            _, _, whole = _scan.scan_json(self._state, b" ", 0)  # which ends a number
         except ValueError as error:
-            raise InvalidError(f"broken JSON at {value[:40]!r}: {error}") from error
-        return value
+            raise self._broken(b"", *error.args) from None
+        if not whole:
+            raise InvalidError(f"broken JSON: it ends in the middle of a value, after {self._seen} bytes")
+        yield b"", True
+
+    def _broken(self, data: bytes, what: str, at: int) -> InvalidError:
+        shown = bytes(data[max(0, at - _SHOWN // 2) : at + _SHOWN // 2])
+        where = f" ({shown!r})" if shown else ""
+        depth = f" than {_scan.JSON_MAX_DEPTH} levels" if "deeply" in what else ""
+        return InvalidError(f"broken JSON at byte {self._seen + at}{where}: {what}{depth}")

@@ -25,7 +25,7 @@ from pfsd._core import MIN_CHUNK
 from pfsd.chunkstore import ChunkStore
 from pfsd.content import Piece
 from pfsd.entries import DirEntry, Entry, FileEntry
-from pfsd.errors import CorruptError, IsADirectoryPfsError, NotADirectoryPfsError
+from pfsd.errors import CorruptError, IsADirectoryPfsError, NotADirectoryPfsError, NotFoundError
 from pfsd.kv import Batch, Database
 from pfsd.nodestore import DatabaseNodes, GatheredNodes
 from pfsd.paths import Path, join
@@ -99,6 +99,8 @@ class Staging:
         self._changed = changed
         self._clean: bool | None = None
         """What `is_clean` tells, where it is known."""
+        self._writing = threading.Lock()
+        self._gone = False
         self.lock = threading.RLock()
 
     @property
@@ -115,7 +117,9 @@ class Staging:
         self._forget()
 
     def apply(self, writes: Iterable[Write]) -> None:
-        """Stage writes, all or none. Raises IsADirectoryPfsError, NotADirectoryPfsError where a path is in the way."""
+        """Stage writes, all or none. Raises IsADirectoryPfsError, NotADirectoryPfsError where a path is in the way,
+        NotFoundError after `close`.
+        """
         self._chunks.spill()  # a row may not outlive the chunks that it names
         overlay = _Overlay(self._db, self._area)
         iterator = iter(writes)
@@ -127,7 +131,10 @@ class Staging:
                         self._remove(overlay, write.path)
                     else:
                         self._apply(overlay, write)
-            self._db.write(overlay.batch)
+            with self._writing:
+                if self._gone:
+                    raise NotFoundError("the commit was deleted while it was written to")
+                self._db.write(overlay.batch)
             self._clean = None  # only now: who makes the writes may ask while they are taken
             if self._changed is not None:
                 self._changed()
@@ -137,6 +144,11 @@ class Staging:
         except BaseException:
             self._forget()  # it may tell of rows that were not written
             raise
+
+    def close(self) -> None:
+        """From now on nothing is staged here: `apply` raises NotFoundError. Needs no lock, and waits for no fold."""
+        with self._writing:
+            self._gone = True
 
     def kind(self, path: Path) -> Kind:
         """What is at a path now."""

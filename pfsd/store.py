@@ -55,7 +55,7 @@ class Store:
 
     def delete_all(self) -> None:
         """Remove every repo, object and tag."""
-        self.repos.delete_all()
+        self.repos.delete_all(force=True)
         batch = self.root.db.batch()
         for family in ("tags", "objects"):
             for key, _ in self.root.db.scan(family, b""):

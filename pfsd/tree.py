@@ -1,10 +1,16 @@
 """History-independent search trees of content-addressed nodes ("prolly trees").
 
 A tree maps byte-string keys to byte-string values. Its shape, and so the hash of its root, depends only on
-the pairs in it, never on the order in which they came: a key ends a node of level L when the key's rank is
-above L, and the rank comes from the key's own hash (`pfsd._core.rank`, geometric with p = 1/128). So equal
-trees have equal roots, a change rewrites one node per level, and two trees are compared by skipping nodes
+the pairs in it, never on the order in which they came: a key ends a *run* of level L when the key's rank is
+above L, and the rank comes from the key's own hash (`pfsd._core.rank`, geometric with p = 1/128). A run is a node. So
+equal trees have equal roots, a change rewrites one node per level, and two trees are compared by skipping nodes
 of equal hash.
+
+Names can be chosen so that none ends a run. So a run that weighs more than `NODE_WEIGHT` (each key weighs its bytes, at
+least 256, so 4,096 keys of up to that length) is cut into nodes where its keys differ: between two neighbours of
+which the keys of the run that begin with all the bits that these two have in common weigh more than that. No choice
+of names makes a node heavier than `NODE_WEIGHT` or what one key weighs, and who changes a key has to look no further
+than that to both sides. Of names that nobody chose so, one run in 10 ** 13 is that long.
 
 A node's bytes (all integers unsigned LEB128 unless said otherwise):
 
@@ -30,6 +36,9 @@ from pfsd.errors import CorruptError
 
 NODE_CONTEXT = "pfsd 2026-11 tree node v1"
 HASH_BYTES = 32
+
+NODE_WEIGHT = 1 << 20
+"""What the keys of a node may weigh together (`pfsd._core.weigh`). Part of the format."""
 
 Pair = tuple[bytes, bytes]
 Mutation = tuple[bytes, bytes | None]
@@ -91,9 +100,12 @@ def encode_node(node: Node) -> bytes:
 def decode_node(data: bytes) -> Node:
     """The node of these bytes; raises CorruptError when they are not one."""
     try:
-        return Node(*_core.decode_node(data))
+        node = Node(*_core.decode_node(data))
     except ValueError as error:
         raise CorruptError(str(error)) from None
+    if node.level and (not node.keys or min(map(len, node.values)) <= HASH_BYTES):
+        raise CorruptError("a tree node lacks the nodes below it")
+    return node
 
 
 def node_hash(data: bytes) -> bytes:
@@ -112,10 +124,13 @@ def load(nodes: NodeReader, root: bytes) -> Node:
 
 
 def decode_summary(value: bytes) -> Summary:
-    """The sums in a value above level 0."""
-    a, at = varint.decode(value, HASH_BYTES)
-    b, at = varint.decode(value, at)
-    c, at = varint.decode(value, at)
+    """The sums in a value above level 0; raises CorruptError."""
+    try:
+        a, at = varint.decode(value, HASH_BYTES)
+        b, at = varint.decode(value, at)
+        c, at = varint.decode(value, at)
+    except IndexError:
+        raise CorruptError("a tree node's sums can't be decoded") from None
     return a, b, c
 
 
@@ -226,6 +241,24 @@ class _Cursor:
                 return
             node = self.nodes.get(node.child(len(node.keys) - 1))
 
+    def previous_key(self) -> bytes | None:
+        """The last key of the node before, of the same level; None in the first one."""
+        for node, index in reversed(self.stack[:-1]):
+            if index:
+                return node.keys[index - 1]
+        return None
+
+    def previous_node(self) -> None:
+        """Go to the node before, of the same level, which is there."""
+        level = self.stack.pop()[0].level
+        while self.stack[-1][1] == 0:
+            self.stack.pop()
+        node, index = self.stack.pop()
+        self.stack.append((node, index - 1))
+        while node.level > level:
+            node = self.nodes.get(self.stack[-1][0].child(self.stack[-1][1]))
+            self.stack.append((node, len(node.keys) - 1))
+
     def next_node(self) -> None:
         """Go to the first pair of the next node of the same level."""
         level = self.stack.pop()[0].level
@@ -328,7 +361,13 @@ class _Level:
         self._at = 0
         self._keys: list[bytes] = []
         self._values: list[bytes] = []
-        """The pairs after the last node written, of which the first `_scanned` end no node."""
+        """The pairs after the last node written, of which the first `_scanned` end no run."""
+        self._open = False
+        """Whether the pairs at hand begin within a run, of which what is before them stays as it is."""
+        self._taken: dict[bytes, Node] = {}
+        """Nodes of the old tree whose pairs are at hand, by their last keys."""
+        self._ends: list[int] = []
+        """Where among the pairs at hand nodes of the old tree ended."""
         self._scanned = 0
         self._above: dict[bytes, bytes | None] = {}
 
@@ -345,6 +384,7 @@ class _Level:
                     self._base.seek(run[at][0], self.level)
                     if self._base.done:
                         self._base.seek_last(self.level)
+                    self._step_back(self._base)
                     self._take(self._base)
                 at = self._merge(self._base, run, at)
             self._cut()
@@ -354,20 +394,42 @@ class _Level:
     def finish(self) -> list[Mutation]:
         """Write what is left; returns the mutations of the level above."""
         if self._base is not None:
+            beyond = 0  # weight of what comes after the last mutation
             while self._old is not None:
+                beyond += _core.weigh(self._old.keys, self._at)
                 self._keys += self._old.keys[self._at :]
                 self._values += self._old.values[self._at :]
+                self._end_old(self._old)
                 self._cut()
                 if self._base.done:
                     break
+                if self._keys and beyond > NODE_WEIGHT:  # the rest of this run stays as it is
+                    self._write_run(0, len(self._keys), open_right=True)
+                    self._keys, self._values = [], []
                 self._advance(self._base)
         if self._keys:
-            self._write(self._keys, self._values)
+            self._write_run(0, len(self._keys))
         return sorted(self._above.items())
+
+    def _step_back(self, base: _Cursor) -> None:
+        """Go back within a run that is cut into nodes, as far as a change at the present node may change its cuts."""
+        weight = 0
+        while (before := base.previous_key()) is not None and _core.rank(before) <= self.level:
+            if weight > NODE_WEIGHT:
+                self._open = True
+                return
+            base.previous_node()
+            weight += _core.weigh(base.node.keys, 0)
+
+    def _end_old(self, old: Node) -> None:
+        """Note that the pairs at hand reach to the end of an old node."""
+        if self._keys and self._keys[-1] == old.keys[-1]:
+            self._ends.append(len(self._keys))
 
     def _take(self, base: _Cursor) -> None:
         self._old, self._at = base.node, 0
         self._above[self._old.keys[-1]] = None
+        self._taken[self._old.keys[-1]] = self._old
         base.next_node()
 
     def _advance(self, base: _Cursor) -> None:
@@ -392,6 +454,7 @@ class _Level:
             if key > last_key and not base.done:
                 keys += old_keys[index:]
                 values += old_values[index:]
+                self._end_old(self._old)
                 break
             found = bisect_left(old_keys, key, index)
             if found > index:
@@ -408,16 +471,32 @@ class _Level:
         return at
 
     def _cut(self) -> None:
-        """Write the nodes that the pairs at hand complete."""
+        """Write the runs that the pairs at hand complete."""
         start = 0
         while end := _core.next_boundary(self._keys, max(start, self._scanned), self.level):
-            self._write(self._keys[start:end], self._values[start:end])
+            self._write_run(start, end)
+            self._open = False
             start = end
         if start:
             del self._keys[:start], self._values[:start]
+            self._ends = [end - start for end in self._ends if end > start]
         self._scanned = len(self._keys)
 
+    def _write_run(self, start: int, end: int, *, open_right: bool = False) -> None:
+        """Write some of the pairs at hand, a run or with `open_right` the beginning of one, as one node or several."""
+        keys, values = self._keys[start:end], self._values[start:end]
+        ends = [at - start for at in self._ends if start < at] if self._open or open_right else []
+        first = 0
+        for cut in _core.divide(keys, len(keys), NODE_WEIGHT, self._open, open_right, ends):
+            self._write(keys[first:cut], values[first:cut])
+            first = cut
+        self._taken.clear()
+
     def _write(self, keys: list[bytes], values: list[bytes]) -> None:
+        old = self._taken.get(keys[-1])
+        if old is not None and old.keys == keys and old.values == values:
+            del self._above[keys[-1]]
+            return
         node = Node(self.level, keys, values)
         data = encode_node(node)
         name = node_hash(data)

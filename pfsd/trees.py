@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pfsd import dirs, entries, merging, paths, tree, treeobjects
+from pfsd.cancelling import GivenUpError
 from pfsd.commits import Commits
 from pfsd.entries import DirEntry, Entry
 from pfsd.errors import InvalidError, NotFoundError
@@ -58,6 +59,7 @@ class TreeUpload:
         self._path: Path = ()
         self._sink: FileSink | None = None
         self._bytes = 0
+        self._abandoned = False
 
     @noted
     def write(self, path: str, data: bytes) -> None:
@@ -92,7 +94,7 @@ class TreeUpload:
         """Store the tree and let `tag` name its object; raises what a path in the way of another raises."""
         self._end()
         with self._staging.lock:
-            self._staging.apply(self._writes)
+            self._stage()
             root = self._staging.fold()
             object_hash = treeobjects.put(self._root.chunks, root)
             self._root.chunks.flush()
@@ -103,10 +105,12 @@ class TreeUpload:
         return StoredTree(object_hash, entries.dir_entry(self._root.nodes, root), self._bytes)
 
     def abandon(self) -> None:
-        """Drop what was staged."""
-        batch = self._root.db.batch()
-        self._staging.discard(batch)
-        self._root.db.write(batch)
+        """Drop what was staged, also by a thread that is still at it: nothing more can be written then."""
+        with self._staging.lock:
+            self._abandoned = True
+            batch = self._root.db.batch()
+            self._staging.discard(batch)
+            self._root.db.write(batch)
 
     def _end(self) -> None:
         if self._sink is not None:
@@ -117,8 +121,14 @@ class TreeUpload:
         self._writes.append(write)
         if len(self._writes) >= STAGED_AT_ONCE:
             with self._staging.lock:
-                self._staging.apply(self._writes)
-            self._writes = []
+                self._stage()
+
+    def _stage(self) -> None:
+        """Let what was added become rows. The caller holds the staging lock."""
+        if self._abandoned:
+            raise GivenUpError("this tree was given up")
+        self._staging.apply(self._writes)
+        self._writes = []
 
 
 class Trees:

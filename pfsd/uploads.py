@@ -22,7 +22,7 @@ from pfsd.paths import Path, join
 from pfsd.records import Commit
 from pfsd.references import noted
 from pfsd.root import Root
-from pfsd.split import Delimiter, Splitter
+from pfsd.split import Delimiter, Part, Splitter
 from pfsd.staging import Staging, Write
 
 INLINE_BYTES = 4096
@@ -157,7 +157,7 @@ class BulkUpload:
         """How many are staged."""
         self._root = root
         self._commits = commits
-        self._commit = commit
+        self.commit = commit
         self._writes: list[Write] = []
         self._sink: FileSink | FilePatch | None = None
         self._path: Path = ()
@@ -198,9 +198,9 @@ class BulkUpload:
             raise InvalidError(f"{join(self._path)} can only be patched with overwrite")
         if size > base.size:
             sizes.check_file_size(size, join(self._path))
-        staging = self._commits.open_staging(self._commit)
+        staging = self._commits.open_staging(self.commit)
         with staging.lock:
-            top = self._commits.tree(self._commit)
+            top = self._commits.tree(self.commit)
             self.operation.pin(top.root)
         if dirs.lookup(self._root.nodes, top, self._path) != base:  # else all of it is pinned
             hold(self._root, base, self._path)
@@ -235,10 +235,26 @@ class BulkUpload:
 
         Stages none of them when it raises: IsADirectoryPfsError, NotADirectoryPfsError, StateError.
         """
-        staging = self._commits.open_staging(self._commit)
+        staging = self._commits.open_staging(self.commit)
         with staging.lock:
-            self._commits.open_staging(self._commit)
-            staging.apply(self._writes)
+            self._stage(staging)
+
+    @noted
+    def stage_at_once(self) -> bool:
+        """Do what `stage` does, unless another writer is at work; returns whether it is done."""
+        staging = self._commits.open_staging(self.commit)
+        if not staging.lock.acquire(blocking=False):
+            return False
+        try:
+            self._stage(staging)
+        finally:
+            staging.lock.release()
+        return True
+
+    def _stage(self, staging: Staging) -> None:
+        """Stage what was added. The caller holds the staging lock."""
+        self._commits.open_staging(self.commit)
+        staging.apply(self._writes)
         self.files += len(self._writes)
         self._writes = []
         if self._sink is None:  # what was noted has rows now
@@ -394,6 +410,7 @@ class _SplitSink:
         self._path = path
         self._splitter = splitter
         self._steps = steps
+        self._sink: FileSink | None = None
 
     def write(self, data: bytes) -> None:
         self._store(self._splitter.write(data))
@@ -401,11 +418,14 @@ class _SplitSink:
     def finish(self) -> None:
         self._store(self._splitter.finish())
 
-    def _store(self, files: Iterator[bytes]) -> None:
-        for data in files:
-            sink = FileSink(self._root, self._path)
-            sink.write(data)
-            self._steps.add(_Step(self._path, sink.finish(), is_numbered=True))
+    def _store(self, parts: Iterator[Part]) -> None:
+        for part in parts:
+            if self._sink is None:
+                self._sink = FileSink(self._root, self._path)
+            self._sink.write(part.data)
+            if part.ends_file:
+                self._steps.add(_Step(self._path, self._sink.finish(), is_numbered=True))
+                self._sink = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pfsd.errors import CorruptError
+
+_LAST_SHIFT = 63
+
 
 def encode(value: int) -> bytes:
     """The bytes of `value`, which is not negative."""
@@ -16,7 +20,10 @@ def encode(value: int) -> bytes:
 
 
 def decode(data: bytes, at: int) -> tuple[int, int]:
-    """The integer that begins at `at`, and where it ends; raises IndexError when the data ends first."""
+    """The integer that begins at `at`, and where it ends.
+
+    Raises IndexError when the data ends first, CorruptError for one of more than 64 bits.
+    """
     byte = data[at]
     at += 1
     if byte < 0x80:
@@ -26,6 +33,8 @@ def decode(data: bytes, at: int) -> tuple[int, int]:
         byte = data[at]
         at += 1
         value |= (byte & 0x7F) << shift
-        if byte < 0x80:
+        if byte < 0x80 and value < 1 << 64:
             return value, at
         shift += 7
+        if shift > _LAST_SHIFT:
+            raise CorruptError("an integer has more than 64 bits")

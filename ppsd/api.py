@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
@@ -12,6 +12,8 @@ from google.protobuf.empty_pb2 import Empty
 from pachproto import pps_pb2, ppsd_pb2
 from pfsd.bridge import Bridge, Send
 from pfsd.errors import InvalidError, NotFoundError
+from pfsd.services.convert import packed
+from pfsd.services.threads import WALK, in_thread
 from ppsd import convert, requests
 from ppsd.datums import Datum
 from ppsd.engine import Engine
@@ -105,10 +107,11 @@ class PipelineService:
         await self._bridge.in_trio(self._engine.delete_job, _id(request.job))
         return Empty()
 
-    async def ListJob(self, request: pps_pb2.ListJobRequest, _context: Any) -> pps_pb2.JobInfos:
+    async def ListJob(self, request: pps_pb2.ListJobRequest, _context: Any) -> bytes:
         inputs = [from_commit(commit) for commit in request.input_commit]
         jobs = await self._bridge.in_trio(self._engine.jobs, request.pipeline.name, inputs)
-        return pps_pb2.JobInfos(job_info=[convert.job_info(job, [], 0) for job in jobs])
+        infos = (convert.job_info(job, [], 0) for job in jobs)
+        return await in_thread(WALK, packed, pps_pb2.JobInfos, "job_info", infos)
 
     async def _inspect_job(self, job_id: str, wait: bool) -> pps_pb2.JobInfo:
         job: JobRecord = await self._engine.job(job_id, wait)
@@ -116,8 +119,9 @@ class PipelineService:
 
     # --- datums ------------------------------------------------------------------------------------------
 
-    async def ListDatum(self, request: pps_pb2.ListDatumRequest, _context: Any) -> pps_pb2.DatumInfos:
-        return pps_pb2.DatumInfos(datum_info=await self._bridge.in_trio(self._datums, _id(request.job)))
+    async def ListDatum(self, request: pps_pb2.ListDatumRequest, _context: Any) -> bytes:
+        infos = await self._bridge.in_trio(self._datums, _id(request.job))
+        return await in_thread(WALK, packed, pps_pb2.DatumInfos, "datum_info", infos)
 
     async def InspectDatum(self, request: pps_pb2.InspectDatumRequest, _context: Any) -> pps_pb2.DatumInfo:
         job_id, datum_id = _id(request.datum.job), request.datum.id
@@ -125,14 +129,14 @@ class PipelineService:
             return info
         raise NotFoundError(f"job {job_id} has no datum {datum_id!r}: list-datum shows those that it has")
 
-    async def _datums(self, job_id: str, datum_id: str = "") -> list[pps_pb2.DatumInfo]:
-        """The datums of a job, or the one of an id."""
+    async def _datums(self, job_id: str, datum_id: str = "") -> Iterator[pps_pb2.DatumInfo]:
+        """The datums of a job, or the one of an id. The messages are made as they are asked for."""
         found = await self._engine.datums(job_id)
         if datum_id:
             found = [(datum, state) for datum, state in found if datum.id == datum_id]
         job = await self._engine.job(job_id, False)
         costs = await self._engine.datum_stats(job_id, [datum for datum, _ in found])
-        return [convert.datum_info(job, datum, state, costs.get(datum.id)) for datum, state in found]
+        return (convert.datum_info(job, datum, state, costs.get(datum.id)) for datum, state in found)
 
     async def RestartDatum(self, request: pps_pb2.RestartDatumRequest, _context: Any) -> Empty:
         filters = list(request.data_filters)

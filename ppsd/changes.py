@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import trio
 
-from pfsd.errors import AlreadyExistsError, InvalidError, NotFoundError, PfsError, StateError
+from pfsd.errors import AlreadyExistsError, InvalidError, NotFoundError, StateError
 from ppsd import cron, datums, inputs, records, spec
 from ppsd.cron import CronRepos
 from ppsd.filesystem import CommitRef, CommitState, FileSystem
@@ -82,7 +82,7 @@ class Changes:
                 cursors = tuple(source.from_commit for source in inputs.sources(wanted.input))
                 try:
                     await self._registry.put_pipeline(record, ProgressRecord(cursors=cursors))
-                except PfsError:
+                except Exception:
                     if made:
                         await self._files.delete_repo(name)
                     raise
@@ -148,7 +148,7 @@ class Changes:
             old = pipeline.record
             wanted = await self._resolved(wanted)
             async with self._cron_repos.made(wanted):
-                await self._put_repo(wanted, exists=True)
+                await self._put_repo(wanted, await self._files.repo_exists(wanted.name))
             keeps_salt = not reprocess and spec.same_computation(old.spec, wanted)
             record = replace(old, spec=wanted, version=old.version + 1)
             same_sources = inputs.sources(old.spec.input) == inputs.sources(wanted.input)
@@ -178,7 +178,7 @@ class Changes:
             counts = (await self._registry.progress(record.name)).counts
             progress = ProgressRecord(cursors=cursors, counts=counts)
             await self._registry.put_pipeline(record, progress, forget_inputs=True)
-        except PfsError:
+        except Exception:
             self._start(old)
             raise
         return await self._finish_update(self._make(record))
@@ -200,8 +200,15 @@ class Changes:
 
     async def _finish_update(self, pipeline: Pipeline) -> Pipeline:
         """Do what is left of an update that is recorded, and let the new version run."""
+        self._pipelines[pipeline.name] = pipeline
+        try:
+            return await self._carry_out_update(pipeline)
+        except Exception as error:
+            pipeline.fail(f"its update is not finished, update it again: {error}")
+            raise
+
+    async def _carry_out_update(self, pipeline: Pipeline) -> Pipeline:
         record = pipeline.record
-        self._pipelines[record.name] = pipeline
         left = record.succession
         if left is not None:
             await self._launcher.stop(record.name)
@@ -273,6 +280,8 @@ class Changes:
     async def _check_repos_unused(self, doomed: list[Pipeline]) -> None:
         names = {pipeline.name for pipeline in doomed}
         for pipeline in doomed:
+            if not await self._files.repo_exists(pipeline.name):
+                continue
             users = set(await self._files.repos_below(pipeline.name)) - names
             if users:
                 raise StateError(
@@ -287,6 +296,7 @@ class Changes:
         await self._launcher.stop(record.name)
         pipeline.progress = await self._registry.progress(record.name)
         await pipeline.kill_open_jobs(f"pipeline {record.name} was deleted")
+        await self._registry.put_pipeline(record)  # a job may have begun, and said so, after it was recorded first
         former = [record.succession.old_salt] if record.succession and record.succession.old_salt else []
         for salt in (record.salt, *former):
             await self._files.delete_tag_prefix(datums.tag_prefix(salt))

@@ -2,8 +2,9 @@
 
 Understands dataclasses of str, int, float, bool, bytes (hex), enums (their names), optional fields, unions of
 dataclasses (told apart by their fields), tuples of one type or of fixed types, nested to any depth. Fields that are
-missing take their defaults, so that older records can be read; what else an older form had different, the class method
-`upgraded` of a record changes: it gets the plain fields, and the version of their form.
+missing take their defaults, so that older records can be read; where those would not be what was meant before a field
+was there, the class method `completed` of a dataclass adds it to the plain fields. What else an older form had
+different, the class method `upgraded` of a record changes: it gets the plain fields, and the version of their form.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def load(kind: type[T], data: bytes, version: int) -> T:
         if upgraded is not None and written < version:
             fields = upgraded(fields, written)
         return typing.cast(T, _build(kind, fields))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
         raise CorruptError(f"a {kind.__name__} can't be decoded: {error}") from None
 
 
@@ -67,6 +68,9 @@ def _build(kind: Any, value: Any) -> Any:
     """`value`, plain JSON, as an instance of `kind`."""
     if dataclasses.is_dataclass(kind):
         hints = _hints(typing.cast(type, kind))
+        completed = getattr(kind, "completed", None)
+        if completed is not None:
+            value = completed(value)
         return typing.cast(Any, kind)(**{name: _build(hints[name], item) for name, item in value.items()})
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):

@@ -59,6 +59,8 @@ class Computer:
         self._messages = Messages()
         self._scratch = scratch
         self._times: dict[tuple[str, str], int] = {}
+        self._told = ""
+        """The job whose log has what the place lacks."""
 
     def expect(self, coming: Iterable[bytes]) -> None:
         """Begin to fetch what is likely to be shown soon: the small files among these entries, in one call for all."""
@@ -77,9 +79,11 @@ class Computer:
         Raises UnavailableError when it is not the datum's fault: the daemon, or this worker, is broken.
         """
         began = time.monotonic_ns()
+        if self._place.refused and self._told != assignment.job_id:
+            self._told = assignment.job_id
+            log.say(f"user code is not kept apart from this machine as it should be: {self._place.refused}")
         scratch = Path(self._scratch)
-        if not empty_at_once(scratch):
-            await trio.to_thread.run_sync(empty_directory, scratch)
+        await _empty(scratch)
         shown_inputs = [await self._job_input(one) for one in assignment.inputs]
         restored = 0
         if assignment.former_tag:
@@ -109,6 +113,8 @@ class Computer:
             error = str(failure)
         finally:
             await self._view.show([])
+            if self._place.temporary is not None:
+                await _empty(self._place.temporary)
         # Eager inputs count as a whole: what the kernel had of them already can't be told from what was read.
         read = eager + self._view.pipes.streamed
         stats = Stats(shown - began, ran - shown, time.monotonic_ns() - ran, read, stored.bytes_written)
@@ -212,6 +218,11 @@ def complaint(finished: Finished, transform: pps_pb2.Transform) -> str:
     if finished.exit_code == 0 or finished.exit_code in transform.accept_return_code:
         return ""
     return f"command {name!r} ended with exit status {finished.exit_code}"
+
+
+async def _empty(directory: Path) -> None:
+    if not empty_at_once(directory):
+        await trio.to_thread.run_sync(empty_directory, directory)
 
 
 def empty_directory(directory: Path) -> None:

@@ -102,6 +102,7 @@ def job_info(job: JobRecord, sessions: list[Session], queue_size: int) -> pps_pb
         incremental=spec.incremental,
         enable_stats=spec.enable_stats,
         batch=spec.batch,
+        reason=job.reason,
     )
     _add_optional(info, spec)
     if job.output is not None:
@@ -143,14 +144,14 @@ def _data(files: tuple[tuple[str, bytes], ...]) -> list[pps_pb2.InputFile]:
 
 
 def log_message(pipeline: str, line: LogLine) -> pps_pb2.LogMessage:
-    """A line of a pipeline's log."""
+    """A line of a pipeline's log; the message ends in a newline, because clients of 1.5 add none."""
     return pps_pb2.LogMessage(
         pipeline_name=pipeline,
         job_id=line.job_id,
         worker_id=line.worker_id,
         data=_data(line.data),
         ts=timestamp(line.time_ns),
-        message=line.message,
+        message=f"{line.message}\n",
         user=line.user,
         master=line.master,
     )

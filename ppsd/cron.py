@@ -16,7 +16,7 @@ from dataclasses import replace
 import trio
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from pfsd.errors import AlreadyExistsError, NotFoundError, PfsError
+from pfsd.errors import AlreadyExistsError, NotFoundError
 from ppsd import inputs, schedules
 from ppsd.filesystem import CommitRef, CommitState, FileSystem
 from ppsd.inputs import DEFAULT_BRANCH, AtomSpec
@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 TIME_FILE = "time"
 MAX_MISSED = 1000
 """So many missed ticks at most are made up for: the last ones."""
+_MOST_TOLD = 100
+"""Bytes of a time."""
 _LONGEST_SLEEP_SECONDS = 60.0
 """The clock may be set while nobody looks."""
 
@@ -64,13 +66,11 @@ class Clock:
             head = await self._head()
         if head is None:
             return 0
-        told = Timestamp()
         try:
-            data = await self._files.read_file(head.ref, TIME_FILE)
-            told.FromJsonString(data.decode().strip().strip('"'))
-        except (ValueError, NotFoundError):  # it is not the clock's own
-            return head.finished_ns
-        return told.ToNanoseconds()
+            told = told_time(await self._files.read_file(head.ref, TIME_FILE))
+        except NotFoundError:
+            told = None
+        return head.finished_ns if told is None else told  # without a time it is not the clock's own
 
     async def _head(self) -> CommitState | None:
         try:
@@ -85,6 +85,17 @@ class Clock:
         made = CommitRef(self._repo, started)
         await self._files.put_file(made, TIME_FILE, f'"{told.ToJsonString()}"'.encode())
         await self._files.finish_commit(made)
+
+
+def told_time(data: bytes) -> int | None:
+    """The nanoseconds since the epoch that the content of `TIME_FILE` tells, or None where it tells none."""
+    told = Timestamp()
+    try:
+        told.FromJsonString(data[:_MOST_TOLD].decode().strip().strip('"'))
+        found = told.ToNanoseconds()
+    except (ValueError, OverflowError):
+        return None
+    return found if 0 <= found <= schedules.LAST_NS else None
 
 
 async def _sleep_until(time_ns: int) -> None:
@@ -119,7 +130,7 @@ class CronRepos:
 
     @asynccontextmanager
     async def made(self, spec: PipelineSpec) -> AsyncIterator[None]:
-        """Make the repos of a pipeline's cron inputs; when the body raises PfsError, those that were not there go.
+        """Make the repos of a pipeline's cron inputs; when the body fails, those that were not there go.
 
         Raises AlreadyExistsError for a repo that is another pipeline's clock, or holds other data.
         """
@@ -130,7 +141,7 @@ class CronRepos:
             await self._files.create_repo(repo, (), f"Ticks of pipeline {spec.name}.", False)
         try:
             yield
-        except PfsError:
+        except Exception:
             await self._remove(absent)
             raise
 

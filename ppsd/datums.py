@@ -95,8 +95,6 @@ def needs_kept(spec: InputSpec, changed: Sequence[bool]) -> list[bool]:
     """For each atom, whether `changes` needs to know what is the same; `changed` says whether anything is not."""
     if not any(changed):
         return [False] * len(changed)
-    if may_repeat(spec):
-        return [True] * len(changed)
     return _needs_kept(spec, iter(changed), False)
 
 
@@ -105,32 +103,27 @@ def changes(
 ) -> tuple[list[Datum], list[Datum]]:
     """The datums of an input that are gone against former commits, and those that are new, both in order.
 
-    A datum that a union has twice counts once, where it comes first. Raises InvalidError when there are more than
+    A datum that several members of a union have counts for each of them. Raises InvalidError when there are more than
     `MAX_DATUMS` now, `former` being how many there were.
     """
     part = _part(spec, iter(range(len(atoms))), atoms)
     count = former + part.count.added - part.count.removed
     if max(count, part.count.added) > MAX_DATUMS:
         raise InvalidError(f"the input makes {count} datums, and {MAX_DATUMS} are the most: use coarser globs")
-    if not may_repeat(spec):
-        return _made(salt, part.removed()), _made(salt, part.added())
-    old, new = (_unrepeated(_made(salt, [*part.kept(), *more])) for more in (part.removed(), part.added()))
-    return [one for order, one in old.items() if new.get(order) != one], [
-        one for order, one in new.items() if old.get(order) != one
-    ]
+    return _made(salt, part.removed()), _made(salt, part.added())
 
 
 def enumerate_all(salt: str, spec: InputSpec, matches: Sequence[Matches]) -> list[Datum]:
     """All datums of an input, given what the glob of each atom matches.
 
-    An atom's come in the order of their paths' bytes; the first member of a cross varies slowest. A datum that a union
-    has twice counts once. Raises InvalidError when there are more than `MAX_DATUMS`.
+    An atom's come in the order of their paths' bytes; the first member of a cross varies slowest. A datum that several
+    members of a union have comes with each of them. Raises InvalidError when there are more than `MAX_DATUMS`.
     """
     return changes(salt, spec, [AtomChange((), one) for one in matches])[1]
 
 
 def may_repeat(spec: InputSpec) -> bool:
-    """Whether a union in an input may have a datum twice: only where its members share a name."""
+    """Whether an input may have a datum several times: only where members of a union share a name."""
     if isinstance(spec, UnionSpec):
         names = [{atom.name for atom in atoms_of(member)} for member in spec.union]
         if sum(map(len, names)) > len(set().union(*names)):
@@ -142,12 +135,12 @@ def _made(salt: str, shown: Iterable[_Shown]) -> list[Datum]:
     return [make(salt, inputs, order) for order, inputs in sorted(shown, key=lambda one: one[0])]
 
 
-def _unrepeated(found: Iterable[Datum]) -> dict[str, Datum]:
-    """The datums by their order, each where it comes first."""
+def each_once(found: Iterable[Datum]) -> list[Datum]:
+    """The datums in order, each where it comes first."""
     first: dict[str, Datum] = {}
     for datum in found:
         first.setdefault(datum.id, datum)
-    return {datum.order: datum for datum in first.values()}
+    return list(first.values())
 
 
 def tag_prefix(salt: str) -> str:

@@ -68,8 +68,9 @@ async def push(commit: CommitRef, url: str, files: FileSystem) -> Pushed:
     """
     count = size = 0
     room = trio.CapacityLimiter(PARALLEL)
+    threads = trio.CapacityLimiter(PARALLEL)  # its own: an object store that is slow holds up nobody else
     place = clouds.parse(url)
-    store = await trio.to_thread.run_sync(clouds.objects, place)
+    store = await trio.to_thread.run_sync(clouds.objects, place, abandon_on_cancel=True)
     try:
         async with trio.open_nursery() as nursery, files.all_files(commit) as batches:
             async for batch in batches:
@@ -78,7 +79,7 @@ async def push(commit: CommitRef, url: str, files: FileSystem) -> Pushed:
                     await room.acquire_on_behalf_of(file.path)
                     target = place.at(f"{place.key.rstrip('/')}/{file.path}".lstrip("/"))
                     job = functools.partial(_push_one, store, target, commit, file, files)
-                    nursery.start_soon(_then_release, job, room, file.path)
+                    nursery.start_soon(_then_release, job, room, threads, file.path)
                     count += 1
                     size += file.size
     except* PfsError as group:
@@ -86,21 +87,23 @@ async def push(commit: CommitRef, url: str, files: FileSystem) -> Pushed:
     return Pushed(count, size)
 
 
-async def _then_release(job: Callable[[], object], room: trio.CapacityLimiter, borrower: str) -> None:
+async def _then_release(
+    job: Callable[[], object], room: trio.CapacityLimiter, threads: trio.CapacityLimiter, borrower: str
+) -> None:
     try:
-        await _patiently(job)
+        await _patiently(job, threads)
     finally:
         room.release_on_behalf_of(borrower)
 
 
-async def _patiently(job: Callable[[], object]) -> None:
+async def _patiently(job: Callable[[], object], threads: trio.CapacityLimiter) -> None:
     """Do a job in a thread, again where the object store did not answer, but not for ever."""
     deadline = trio.current_time() + PATIENCE_SECONDS
     following = pauses()
     while True:
         try:
             # A thread that is left behind ends by itself: all requests have their time limits.
-            await trio.to_thread.run_sync(job, abandon_on_cancel=True)
+            await trio.to_thread.run_sync(job, abandon_on_cancel=True, limiter=threads)
             return
         except EgressError as error:
             pause = following(error.reason)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import outcome
 import trio
 
 from pachproto import pps_pb2
-from pfsd.errors import InvalidError, NotFoundError, PfsError, StateError, UnavailableError, leaves
+from pfsd.apart import apart, reason_of
+from pfsd.errors import FormatError, InvalidError, NotFoundError, StateError, UnavailableError, leaves
 from ppsd import datums, inputs, spec, stats
 from ppsd.changes import Changes
 from ppsd.datums import Datum
@@ -24,7 +26,7 @@ from ppsd.heads import Lineage
 from ppsd.inputs import Source
 from ppsd.jobs import input_files
 from ppsd.launcher import Launcher
-from ppsd.logs import LogLine, Logs
+from ppsd.logs import LogLine, Logs, pieces
 from ppsd.pipelines import Pipeline
 from ppsd.pool import Line, Outcome, Session
 from ppsd.records import DatumState, JobRecord, JobState, PipelineRecord, PipelineState, Stats
@@ -39,6 +41,7 @@ LEASE = "ppsd"
 LEASE_PATIENCE_SECONDS = 10.0
 """How long a caller waits for this service to hold the lease."""
 RETRY_SECONDS = 0.5
+LONGEST_RETRY_SECONDS = 30.0
 
 
 class Engine:
@@ -57,14 +60,24 @@ class Engine:
         self._changes: Changes
 
     async def run(self, files: FileSystem, make_launcher: Callable[[trio.Nursery], Launcher]) -> None:
-        """Hold the lease and run all pipelines, for ever; begin anew when the lease or the daemon is lost."""
+        """Hold the lease and run all pipelines, for ever; begin anew when the lease or the daemon is lost.
+
+        After a defect too, with a pause that grows. Raises FormatError, which only another version can mend.
+        """
+        pause = RETRY_SECONDS
         while True:
             try:
                 async with files.hold_lease(LEASE, self._holder):
                     await self._lead(files, make_launcher)
             except* (UnavailableError, StateError) as group:
                 logger.warning("the pipelines stand still: %s", leaves(group)[0])
-            await trio.sleep(RETRY_SECONDS)
+                pause = RETRY_SECONDS
+            except* FormatError:
+                raise
+            except* Exception as group:  # noqa: BLE001 (it is told, and all begins anew)
+                reason_of(group, "the pipeline service")
+                pause = min(2 * pause, LONGEST_RETRY_SECONDS)
+            await trio.sleep(pause)
 
     async def _lead(self, files: FileSystem, make_launcher: Callable[[trio.Nursery], Launcher]) -> None:
         self._files = files
@@ -79,7 +92,8 @@ class Engine:
                 self._changes = Changes(
                     self._pipelines, files, self._registry, self._logs, self._launcher, self._pipeline, self._begin
                 )
-                nursery.start_soon(self._launcher.take_up, [one.name for one in stored if not one.stopped])
+                names = [one.name for one in stored if not one.stopped]
+                nursery.start_soon(apart, "taking up workers", None, self._launcher.take_up, names)
                 nursery.start_soon(self._logs.run)
                 for pipeline in list(self._pipelines.values()):
                     self._take_up(nursery, pipeline)
@@ -96,7 +110,8 @@ class Engine:
         """Let a pipeline of a former run go on where it was."""
         record = pipeline.record
         if record.deletion or record.succession:
-            nursery.start_soon(self._changes.finish, pipeline)
+            what = f"what was left of a change of pipeline {pipeline.name}"
+            nursery.start_soon(apart, what, pipeline.fail, self._changes.finish, pipeline)
         elif record.stopped:
             pipeline.state = PipelineState.PAUSED
         else:
@@ -125,12 +140,11 @@ class Engine:
 
     async def _run_pipeline(self, pipeline: Pipeline, launch_now: bool = False) -> None:
         """Run one pipeline; a defect that stops it leaves the others running."""
-        try:
-            await pipeline.run(launch_now)
-        except Exception as error:
-            logger.exception("pipeline %s has stopped", pipeline.name)
-            pipeline.state = PipelineState.FAILURE
-            pipeline.recent_error = f"a defect in ppsd stopped the pipeline: {error!r}; see its log"
+
+        def told(reason: str) -> None:
+            pipeline.fail(f"the pipeline has stopped, until it is stopped and started: {reason}")
+
+        await apart(f"pipeline {pipeline.name}", told, pipeline.run, launch_now)
 
     async def _watch(self) -> None:
         """Tell the pipelines that read a repo when something moved in it."""
@@ -143,6 +157,8 @@ class Engine:
                                 pipeline.notify()
             except* UnavailableError as group:
                 logger.warning("changes are not seen for the moment: %s", leaves(group)[0])
+            except* Exception as group:  # noqa: BLE001 (it is told, and all begins anew)
+                reason_of(group, "watching for changes")
             await trio.sleep(RETRY_SECONDS)
 
     # --- for the services --------------------------------------------------------------------------------
@@ -165,7 +181,7 @@ class Engine:
             nonlocal result
             try:
                 result = outcome.Value(await function(*args))
-            except PfsError as error:
+            except Exception as error:  # noqa: BLE001 (the caller is told, and nobody else)
                 result = outcome.Error(error)
             finally:
                 done.set()
@@ -232,13 +248,14 @@ class Engine:
         return await (self._registry.ended_job(job_id) if wait else self._registry.job(job_id))
 
     async def jobs(self, pipeline: str, inputs: Sequence[CommitRef]) -> list[JobRecord]:
-        """Jobs of a pipeline (empty: of all) that read all of `inputs`, newest first."""
+        """Jobs of a pipeline (empty: of all) that read all of `inputs`, newest first.
+
+        A pipeline that was deleted may have left some; one that never was has none.
+        """
         await self._ready()
         await self._registry.settled()
         wanted = [(await self._files.inspect_commit(commit)).ref for commit in inputs]
         found = await self._registry.jobs(pipeline)
-        if pipeline and not found:
-            self._find(pipeline)
         return [job for job in found if all(commit in job.inputs for commit in wanted)]
 
     async def run_pipeline(
@@ -427,7 +444,8 @@ class Engine:
             known = task is not None and task.datum.id == line.datum_id
             data = input_files(task.datum) if task is not None and known else ()
             entry = LogLine(line.time_ns, line.message, line.job_id, session.worker_id, line.datum_id, data, line.user)
-            self._logs.add(pipeline.name, entry)
+            for piece in pieces(line.message):
+                self._logs.add(pipeline.name, replace(entry, message=piece))
         await self._logs.room(pipeline.name)
 
     def settle(self, session: Session, pipeline: Pipeline, lease: int, result: Outcome) -> None:

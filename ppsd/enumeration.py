@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import trio
 
 from pfsd.errors import NotFoundError
 from ppsd import datums, inputs
 from ppsd.datums import AtomChange, Datum, Matches
-from ppsd.filesystem import CommitRef, FileSystem
+from ppsd.filesystem import CommitRef, FileSystem, Glob
 from ppsd.records import JobRecord, MergeRecord
+
+T = TypeVar("T")
+
+THREADS = 4
+"""How many datum lists are computed at a time, for all jobs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +34,18 @@ class Difference:
     """How many datums the job has."""
 
 
+_threads = trio.CapacityLimiter(THREADS)
+
+
+async def _computed(function: Callable[..., T], *args: Any) -> T:
+    """The result of a call in a thread; whoever is cancelled does not wait for it."""
+    return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=True, limiter=_threads)
+
+
 async def all_datums(job: JobRecord, files: FileSystem) -> list[Datum]:
     """All datums of a job, in order."""
     matches = await _Lists(job, files).all()
-    return await trio.to_thread.run_sync(datums.enumerate_all, job.salt, job.spec.input, matches)
+    return await _computed(datums.enumerate_all, job.salt, job.spec.input, matches)
 
 
 async def difference(job: JobRecord, former: MergeRecord | None, files: FileSystem) -> Difference:
@@ -42,9 +56,9 @@ async def difference(job: JobRecord, former: MergeRecord | None, files: FileSyst
         changes = await lists.changes(former.inputs)
     if former is None or changes is None:
         found = [AtomChange((), matches) for matches in await lists.all()]
-        _, added = await trio.to_thread.run_sync(datums.changes, job.salt, job.spec.input, found)
+        _, added = await _computed(datums.changes, job.salt, job.spec.input, found)
         return Difference("", (), added, len(added))
-    removed, added = await trio.to_thread.run_sync(datums.changes, job.salt, job.spec.input, changes, former.total)
+    removed, added = await _computed(datums.changes, job.salt, job.spec.input, changes, former.total)
     return Difference(former.tag, removed, added, former.total + len(added) - len(removed))
 
 
@@ -55,10 +69,11 @@ class _Lists:
         self._input = job.spec.input
         self._files = files
         self._wanted = [
-            (commit, atom.glob) for commit, atom in zip(job.inputs, inputs.atoms(job.spec.input), strict=True)
+            (commit, Glob(atom.glob, atom.recursive))
+            for commit, atom in zip(job.inputs, inputs.atoms(job.spec.input), strict=True)
         ]
-        self._matches: dict[tuple[CommitRef, str], Matches] = {}
-        self._changes: dict[tuple[CommitRef, CommitRef, str], AtomChange] = {}
+        self._matches: dict[tuple[CommitRef, Glob], Matches] = {}
+        self._changes: dict[tuple[CommitRef, CommitRef, Glob], AtomChange] = {}
 
     async def all(self) -> list[Matches]:
         """All matches of each atom."""
@@ -74,16 +89,16 @@ class _Lists:
         for place, (commit, glob) in enumerate(self._wanted):
             if needed[place]:
                 matches = await self._listed(commit, glob)
-                found[place] = await trio.to_thread.run_sync(_with_kept, found[place], matches)
+                found[place] = await _computed(_with_kept, found[place], matches)
         return found
 
-    async def _listed(self, commit: CommitRef, glob: str) -> Matches:
+    async def _listed(self, commit: CommitRef, glob: Glob) -> Matches:
         key = (commit, glob)
         if key not in self._matches:
             self._matches[key] = await self._files.glob_entries(commit, glob)
         return self._matches[key]
 
-    async def _changed(self, old: CommitRef, new: CommitRef, glob: str) -> AtomChange:
+    async def _changed(self, old: CommitRef, new: CommitRef, glob: Glob) -> AtomChange:
         key = (old, new, glob)
         if key not in self._changes:
             found = await self._files.glob_changes(old, new, glob)

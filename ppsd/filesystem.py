@@ -50,6 +50,15 @@ class CommitRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Glob:
+    """A pattern over the paths of a commit."""
+
+    pattern: str
+    recursive: bool = False
+    """Whether `**` stands for any number of components."""
+
+
+@dataclass(frozen=True, slots=True)
 class CommitState:
     """What is known of a commit."""
 
@@ -131,10 +140,10 @@ class FileSystem(Protocol):
     async def put_file(self, commit: CommitRef, path: str, data: bytes) -> None:
         """Make a small file's content `data`, in an open commit."""
 
-    async def glob_entries(self, commit: CommitRef, pattern: str) -> list[tuple[str, bytes]]:
+    async def glob_entries(self, commit: CommitRef, glob: Glob) -> list[tuple[str, bytes]]:
         """The paths that match in a commit, each with its tree entry."""
 
-    async def glob_changes(self, old: CommitRef, new: CommitRef, pattern: str) -> list[tuple[str, bytes, bytes]]:
+    async def glob_changes(self, old: CommitRef, new: CommitRef, glob: Glob) -> list[tuple[str, bytes, bytes]]:
         """The paths at which a pattern matches something else in a new commit than in an old one.
 
         Each with its old and its new tree entry; empty where nothing matches.
@@ -352,12 +361,14 @@ class GrpcFileSystem:
         request = pfs_pb2.PutFileRequest(file=_file(commit, path), value=data, overwrite=True)
         await call(self._api.PutFile, iter([request]))
 
-    async def glob_entries(self, commit: CommitRef, pattern: str) -> list[tuple[str, bytes]]:
-        request = pfsd_pb2.GlobRequest(commit=to_commit(commit), pattern=pattern)
+    async def glob_entries(self, commit: CommitRef, glob: Glob) -> list[tuple[str, bytes]]:
+        request = pfsd_pb2.GlobRequest(commit=to_commit(commit), pattern=glob.pattern, recursive=glob.recursive)
         return await self._messages.collect(self._store.GlobEntries(request), _matches)
 
-    async def glob_changes(self, old: CommitRef, new: CommitRef, pattern: str) -> list[tuple[str, bytes, bytes]]:
-        request = pfsd_pb2.GlobChangesRequest(old=to_commit(old), new=to_commit(new), pattern=pattern)
+    async def glob_changes(self, old: CommitRef, new: CommitRef, glob: Glob) -> list[tuple[str, bytes, bytes]]:
+        request = pfsd_pb2.GlobChangesRequest(
+            old=to_commit(old), new=to_commit(new), pattern=glob.pattern, recursive=glob.recursive
+        )
         return await self._messages.collect(self._store.GlobChanges(request), _path_changes)
 
     async def has_tags(self, tags: Sequence[str]) -> list[bool]:

@@ -51,8 +51,6 @@ class Heads:
         lineage: Callable[[Source], Lineage],
     ) -> None:
         self.made = made
-        self.absent: list[Source] = []
-        """The sources that had no branch when they were last looked at."""
         self._sources = sources
         self._cursors = list(progress.cursors) or [source.from_commit for source in sources]
         self._former = progress.heads
@@ -62,7 +60,6 @@ class Heads:
 
     async def next_sets(self) -> list[InputSet]:
         """The sets that have had no job, oldest first. Asked again, it goes on from there, unless it raised."""
-        self.absent = []
         fresh = [await self._fresh(place) for place in range(len(self._sources))]
         cursors, present, found = list(self._cursors), await self._last_used(), dict[str, InputSet]()
         events = [(commit.finished_ns, place, commit) for place, new in enumerate(fresh) for commit in new]
@@ -103,8 +100,6 @@ class Heads:
         listed = await self._history(source, cursor)
         if listed is None and cursor:  # the repo may have been deleted and made again
             listed = await self._history(source, "")
-        if listed is None:
-            self.absent.append(source)
         if listed and listed[-1].parent != cursor:
             listed = await self._since_last_set(place, listed)
         return [commit for commit in reversed(listed or []) if commit.finished]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pachproto import pps_pb2
 from pfsd import globs, paths
@@ -34,8 +34,15 @@ class AtomSpec:
     lazy: bool = False
     from_commit: str = ""
     """A commit of the repo (or a branch, until the pipeline is made): it and what came before are left out."""
+    recursive: bool = False
+    """Whether `**` in the glob stands for any number of components."""
     cron: Schedule | None = None
     """When the pipeline service itself commits to the repo: then it is a cron input."""
+
+    @classmethod
+    def completed(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        """The fields of a record from when `**` recursed without being told to: what was made then goes on so."""
+        return fields if "recursive" in fields else {**fields, "recursive": "**" in fields["glob"]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +142,7 @@ def to_wire(spec: InputSpec, commits: Sequence[str]) -> pps_pb2.Input:
                 glob=one.glob,
                 lazy=one.lazy,
                 from_commit=one.from_commit,
+                recursive=one.recursive,
             )
         )
 
@@ -219,10 +227,11 @@ def _atom(atom: pps_pb2.AtomInput, where: str) -> AtomSpec:
     if not atom.glob:
         raise InvalidError(f"{where}.glob is missing: / makes the whole repo one datum, /* each file at its top")
     try:
-        globs.compile(atom.glob)
+        globs.compile(atom.glob, recursive=atom.recursive)
     except InvalidError as error:
         raise InvalidError(f"{where}.glob is invalid: {error}") from None
-    return AtomSpec(name, atom.repo, atom.branch or DEFAULT_BRANCH, atom.glob, atom.lazy, atom.from_commit)
+    branch = atom.branch or DEFAULT_BRANCH
+    return AtomSpec(name, atom.repo, branch, atom.glob, atom.lazy, atom.from_commit, atom.recursive)
 
 
 def _cron(pipeline: str, cron: pps_pb2.CronInput, where: str) -> AtomSpec:
@@ -236,9 +245,9 @@ def _cron(pipeline: str, cron: pps_pb2.CronInput, where: str) -> AtomSpec:
     if cron.commit:
         raise InvalidError(f"{where}.commit is set by jobs: leave it out")
     schedules.check(cron.spec, f"{where}.spec")
-    start_ns = cron.start.ToNanoseconds() if cron.HasField("start") else 0
-    if start_ns < 0:
-        raise InvalidError(f"{where}.start should not lie before 1970")
+    start_ns = cron.start.seconds * schedules.SECOND_NS + cron.start.nanos if cron.HasField("start") else 0
+    if not 0 <= start_ns <= schedules.LAST_NS:
+        raise InvalidError(f"{where}.start should not lie before 1970 or in the far future")
     repo = cron.repo or f"{pipeline}_{cron.name}"
     return AtomSpec(cron.name, repo, DEFAULT_BRANCH, CRON_GLOB, cron=Schedule(cron.spec, start_ns))
 

@@ -14,10 +14,10 @@ from dataclasses import replace
 
 import trio
 
-from pfsd.errors import FullError, NotFoundError, PfsError, StateError, UnavailableError
+from pfsd.apart import known_error, reason_of
+from pfsd.errors import FullError, NotFoundError, StateError, UnavailableError
 from ppsd import datums, egress, enumeration, incremental, inputs, stats
 from ppsd.datums import Datum
-from ppsd.enumeration import Difference
 from ppsd.filesystem import CommitRef, CommitState, FileSystem
 from ppsd.logs import LogLine, Logs
 from ppsd.pool import Outcome, Pool, Session, Task
@@ -88,6 +88,8 @@ class JobRun:
             if self._stop_reason and self.job.verdict is None:
                 await self._attempt(self._start_output)  # which is then failed, so that nobody waits for it
                 await self.decide(JobState.KILLED, self._stop_reason)
+        if self.job.output is None:  # it could not be started, and will not be
+            await self._registry.update_job(self.job, taken=progress.cursors)
         with self._registry.closing(self.job):
             if self.job.verdict is None:
                 await self._attempt(self._finish)
@@ -106,8 +108,11 @@ class JobRun:
                     await step()
         except (UnavailableError, FullError):
             raise
-        except PfsError as error:
-            self._failure = str(error)
+        except Exception as error:
+            known = known_error(error)
+            if isinstance(known, UnavailableError | FullError):
+                raise known from error
+            self._failure = reason_of(error, f"job {self.job.id}") if known is None else str(known)
         if self._failure:
             await self.decide(JobState.FAILURE, self._failure)
 
@@ -136,7 +141,13 @@ class JobRun:
             merge = None
         if merge is not None:
             merge = replace(merge, stats_tag=kept)
-        progress = replace(progress, counts=progress.counted(state), merge=merge or progress.merge)
+        trouble = {JobState.SUCCESS: "", JobState.FAILURE: f"job {job.id} failed: {job.reason}"}
+        progress = replace(
+            progress,
+            counts=progress.counted(state),
+            merge=merge or progress.merge,
+            trouble=trouble.get(state, progress.trouble),
+        )
         self.job = ended(self.job, state, time.time_ns())
         await self._registry.update_job(self.job, progress)
         if state is JobState.SUCCESS:
@@ -154,8 +165,8 @@ class JobRun:
             return tag
         except (UnavailableError, FullError):
             raise
-        except PfsError as error:
-            self._say(f"the stats of job {job.id} can't be kept: {error}")
+        except Exception as error:  # noqa: BLE001 (a defect in them does not fail the job)
+            self._say(f"the stats of job {job.id} can't be kept: {reason_of(error, f'keeping stats of job {job.id}')}")
             return ""
 
     async def _finish(self) -> None:
@@ -184,7 +195,7 @@ class JobRun:
             started = await self._files.start_commit(repo, branch, parent, self.job.provenance)
             output = CommitRef(repo, started)
         self.job = replace(self.job, output=output, output_parent=parent)
-        await self._registry.update_job(self.job)
+        await self._registry.update_job(self.job, taken=self._progress.cursors)
         self._begun()
 
     async def _forget_failures(self) -> None:
@@ -246,15 +257,19 @@ class JobRun:
         found = await enumeration.difference(self.job, former, self._files)
         tags = [datums.tag(self.job.salt, datum.id) for datum in found.added]
         present = await self._files.has_tags(tags) if tags else []
-        await self._count(found, present)
-        await self._hand_out(found, present)
+        # What several members of a union have alike is computed once, and merged for each.
+        missing = (datum for datum, is_there in zip(found.added, present, strict=True) if not is_there)
+        todo = datums.each_once(missing)
+        await self._count(found.total, todo)
+        await self._hand_out(todo, found.removed)
         if self._failure:
             return
         result = datums.merge_tag(self.job.salt, former.tag if former else "")
         changes = {datum.order: "" for datum in found.removed}
         changes |= {datum.order: tag for datum, tag in zip(found.added, tags, strict=True)}
         await self._files.merge_trees(output, changes, found.base, result)
-        self._merged = MergeRecord(result, inputs.without_starts(self.job.spec.input), self.job.inputs, found.total)
+        read = inputs.without_starts(self.job.spec.input)
+        self._merged = MergeRecord(result, read, self.job.inputs, found.total, repeats=True)
 
     async def _push_output(self) -> None:
         """Push what was computed to where the spec's egress says."""
@@ -265,25 +280,23 @@ class JobRun:
         pushed = await egress.push(output, url, self._files)
         self._say(f"job {self.job.id} has pushed {pushed.files} files, {pushed.size_bytes} bytes, to {url}")
 
-    async def _count(self, found: Difference, present: Sequence[bool]) -> None:
+    async def _count(self, total: int, todo: Sequence[Datum]) -> None:
         """Record how much there is to do; once begun, what is done beyond the skipped was done by this job."""
-        done = found.total - len(present) + sum(present)
+        done = total - len(todo)
         if self.job.counted:
             self.job = replace(self.job, processed=done - self.job.skipped)
         else:
-            todo = [datum.id for datum, is_there in zip(found.added, present, strict=True) if not is_there]
-            await self._registry.put_todo(self.job, todo)
-            self.job = replace(self.job, counted=True, total=found.total, skipped=done)
+            await self._registry.put_todo(self.job, [datum.id for datum in todo])
+            self.job = replace(self.job, counted=True, total=total, skipped=done)
             commits = ", ".join(map(str, self.job.provenance))
-            self._say(f"job {self.job.id} started on {commits}: {found.total} datums, {done} already computed")
+            self._say(f"job {self.job.id} started on {commits}: {total} datums, {done} already computed")
             for sentence in self._notices:
                 self._notice(sentence)
         self.job = replace(self.job, state=JobState.RUNNING)
         await self._registry.update_job(self.job)
 
-    async def _hand_out(self, found: Difference, present: Sequence[bool]) -> None:
-        todo = [datum for datum, is_there in zip(found.added, present, strict=True) if not is_there]
-        formers = await incremental.formers(self.job, todo, found.removed, self._files)
+    async def _hand_out(self, todo: Sequence[Datum], removed: Sequence[Datum]) -> None:
+        formers = await incremental.formers(self.job, todo, removed, self._files)
         tasks = [Task(self, datum, formers.get(datum.id)) for datum in todo]
         if formers:
             self._say(f"job {self.job.id}: {len(formers)} datums go on from their former output")
@@ -319,6 +332,12 @@ class JobRun:
             self._notice(session.notice)
 
     def task_ended(self, task: Task, session: Session | None, outcome: Outcome) -> None:
+        try:
+            self._count_task(task, session, outcome)
+        except Exception as error:  # noqa: BLE001 (whose task is lost so is the job, not the worker that had it)
+            self.give_up(reason_of(error, f"job {self.job.id}"))
+
+    def _count_task(self, task: Task, session: Session | None, outcome: Outcome) -> None:
         if self._failure:
             return
         if not outcome.error:

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import sys
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import trio
 from blake3 import blake3
 
+from pfsd.apart import apart, reason_of
 from pfsd.errors import UnavailableError
 from ppsd import ports
 from ppsd.cgroups import Limits, Maker
@@ -24,7 +26,7 @@ from ppsd.spec import PipelineSpec, ServiceSpec
 
 logger = logging.getLogger(__name__)
 
-STOP_PATIENCE_SECONDS = 3.0
+STOP_PATIENCE_SECONDS = 1.5
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 10.0
 HEALTHY_SECONDS = 10.0
@@ -90,19 +92,25 @@ class LocalLauncher:
         self._secrets = secrets
         self._nursery = nursery
         self._reports = reports
-        self._groups = Maker(f"pfsd-{blake3(os.fsencode(scratch.absolute())).hexdigest(4)}-")
+        self._prefix = f"pfsd-{blake3(os.fsencode(scratch.absolute())).hexdigest(4)}-"
+        """Of the names of what this launcher makes elsewhere on the machine."""
+        self._groups = Maker(self._prefix)
         self._open_ports: dict[str, tuple[ServiceSpec, trio.CancelScope]] = {}
         self._warm = warm
         self._crews: defaultdict[str, _Crew] = defaultdict(_Crew)
         self._idle: dict[str, None] = {}
         """The pipelines that have workers and no job, the one that has had none for the longest time first."""
         self._cleared = trio.Event()
-        nursery.start_soon(self._clear)
+        nursery.start_soon(apart, "removing what former workers have left", None, self._clear)
 
     async def _clear(self) -> None:
         """Remove what the workers of a service that was killed have left."""
-        await trio.to_thread.run_sync(_remove, self._scratch)
-        self._cleared.set()
+        try:
+            await trio.to_thread.run_sync(_remove, self._scratch)
+            for left in Path(tempfile.gettempdir()).glob(f"{self._prefix}*"):
+                await trio.to_thread.run_sync(_remove, left)
+        finally:
+            self._cleared.set()
 
     async def take_up(self, pipelines: Iterable[str]) -> None:
         """Nothing: a worker ends with its service."""
@@ -121,7 +129,8 @@ class LocalLauncher:
             while len(crew.places) < count:
                 place = _Place(f"{spec.name}-{salt[:8]}-{len(crew.places)}", limits)
                 crew.places.append(place)
-                self._nursery.start_soon(self._keep, spec, salt, place)
+                what = f"keeping worker {place.worker_id}"
+                self._nursery.start_soon(apart, what, None, self._keep, spec, salt, place)
             await crew.shrink(count)
 
         self._open_port(spec)
@@ -137,7 +146,9 @@ class LocalLauncher:
             self._open_ports[spec.name] = (service, scope)
             host = self._address.rpartition(":")[0]
             complain = functools.partial(self._reports.worker_died, spec.name, hopeless=False)
-            self._nursery.start_soon(ports.serve, scope, host, service.external_port, service.internal_port, complain)
+            what = f"serving port {service.external_port}"
+            numbers = (service.external_port, service.internal_port)
+            self._nursery.start_soon(apart, what, complain, ports.serve, scope, host, *numbers, complain)
 
     def _close_port(self, pipeline: str) -> None:
         open_now = self._open_ports.pop(pipeline, None)
@@ -159,7 +170,7 @@ class LocalLauncher:
             surplus -= self.count(oldest)
             del self._idle[oldest]
             self._crews[oldest].surplus = True
-            self._nursery.start_soon(self._dismiss, oldest)
+            self._nursery.start_soon(apart, f"dismissing workers of {oldest}", None, self._dismiss, oldest)
 
     def _wanted(self, pipeline: str) -> None:
         self._idle.pop(pipeline, None)
@@ -212,7 +223,10 @@ class LocalLauncher:
                 failed_starts = 0
                 while failed_starts < HOPELESS_STARTS:
                     began = trio.current_time()
-                    reason = await self._live(spec, salt, place, scratch)
+                    try:
+                        reason = await self._live(spec, salt, place, scratch)
+                    except Exception as error:  # noqa: BLE001 (it counts as a start that failed)
+                        reason = reason_of(error, f"worker {place.worker_id}")
                     failed_starts = 0 if trio.current_time() - began > HEALTHY_SECONDS else failed_starts + 1
                     self._report(pipeline, reason, failed_starts >= HOPELESS_STARTS)
                     pause = FIRST_PAUSE_SECONDS * 2.0 ** max(0, failed_starts - 1)
@@ -228,15 +242,22 @@ class LocalLauncher:
         command = [sys.executable, "-m", "ppsd.worker"]
         command += ["--address", self._address, "--pipeline", spec.name, "--salt", salt]
         command += ["--worker-id", worker_id, "--scratch", str(scratch), "--parent", str(os.getpid())]
+        for hidden in (self._scratch, self._secrets):
+            command += ["--hide", str(hidden.absolute())]
         for secret in spec.transform.secrets:
             command += ["--secret", str(self._secrets / secret.name), secret.mount_path]
+        private = None
         try:
             await trio.to_thread.run_sync(_make_empty, scratch)
+            private = Path(tempfile.mkdtemp(prefix=self._prefix))
+            command += ["--private", str(private)]
             group = self._groups.make(worker_id, place.limits)
             for directory in group.directories:
                 command += ["--cgroup", str(directory)]
             child = Child(command)
         except (OSError, UnavailableError) as error:
+            if private is not None:
+                _remove(private)
             return f"worker {worker_id} can't be started: {error}"
         logger.info("worker %s started, process %d", worker_id, child.pid)
         status = None
@@ -247,6 +268,7 @@ class LocalLauncher:
             await child.stop(STOP_PATIENCE_SECONDS)
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(group.remove)
+                await trio.to_thread.run_sync(_remove, private)
         if status is None:
             return f"worker {worker_id} did not answer any more and was ended"
         how = f"was killed by signal {-status}" if status < 0 else f"ended with exit status {status}"

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import trio
 
-from pfsd.errors import PfsError, UnavailableError
+from pfsd.apart import reason_of
+from pfsd.errors import CorruptError, PfsError, UnavailableError
 from ppsd import codec, records
 from ppsd.filesystem import FileSystem
 from ppsd.records import FORM
@@ -133,6 +134,9 @@ class Logs:
                 except PfsError as error:
                     logger.warning("log lines of pipeline %s are not stored yet: %s", pipeline, error)
                     self._wake.set()
+                except Exception as error:  # noqa: BLE001 (the lines at fault go, all others stay)
+                    reason_of(error, f"storing log lines of pipeline {pipeline}")
+                    self._logs.pop(pipeline)
 
     async def flush(self, pipeline: str) -> None:
         """Store what was added to a log so far."""
@@ -193,8 +197,11 @@ class Logs:
         prefix = records.log_prefix(pipeline)
         found = []
         for key, data in await self._files.scan_records(prefix, after):
-            batch = codec.load(_Batch, data, FORM)
-            found.append((_Kept(int(key.removeprefix(prefix), 16), len(batch.lines), len(data)), batch))
+            try:
+                batch = codec.load(_Batch, data, FORM)
+                found.append((_Kept(int(key.removeprefix(prefix), 16), len(batch.lines), len(data)), batch))
+            except (CorruptError, ValueError) as error:
+                logger.warning("log lines %s are passed over: %s", key, error)
         return found
 
 

@@ -13,7 +13,9 @@ from pathlib import Path
 import trio
 
 from pfsd.bridge import Bridge
+from pfsd.ending import end_in_time
 from pfsd.errors import PfsError, leaves
+from pfsd.redact import log_to_stderr
 from pfsd.rpc import DEFAULT_ADDRESS
 from pfsd.server import Server
 from ppsd.forward import Forwarder
@@ -63,10 +65,7 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the service; returns its exit status: 0, or 1 after an error that stderr tells in one sentence."""
     args = parser().parse_args(argv)
-    logging.basicConfig(
-        level=logging.INFO if args.verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    log_to_stderr(logging.INFO if args.verbose else logging.WARNING)
     status = 0
     try:
         with tempfile.TemporaryDirectory(prefix="ppsd-") as temporary:
@@ -93,6 +92,7 @@ async def serve(pfsd: str, listen: str, scratch: Path, secrets: Path | None, lau
                     sys.stdout.flush()
                     async for number in signals:
                         logger.info("stopping on %s", signal.Signals(number).name)
+                        end_in_time()
                         break
                 nursery.cancel_scope.cancel()
         finally:

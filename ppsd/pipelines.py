@@ -10,7 +10,8 @@ from typing import TypeVar
 
 import trio
 
-from pfsd.errors import FullError, PfsError, UnavailableError
+from pfsd.apart import apart, known_error, reason_of
+from pfsd.errors import FullError, UnavailableError
 from ppsd import cron, inputs, spec
 from ppsd.cron import Clock
 from ppsd.filesystem import CommitRef, FileSystem
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 30.0
 """Between tries of what the file system could not do."""
+LONGEST_DEFECT_PAUSE_SECONDS = 1800.0
+"""Between tries of what meets a defect each time."""
 
 
 class Pipeline:
@@ -50,8 +53,8 @@ class Pipeline:
         lineage: Callable[[Source], Lineage],
     ) -> None:
         self.record = record
-        self.repos = frozenset(inputs.repos(record.spec.input))
-        """Those that it reads."""
+        self.repos = frozenset([record.name, *inputs.repos(record.spec.input)])
+        """Those that it writes to and reads."""
         self.progress = ProgressRecord()
         self.pool = Pool()
         self.state = PipelineState.STARTING
@@ -82,6 +85,8 @@ class Pipeline:
         """Of the clocks that tick for its cron inputs."""
         self._barren = False
         """Whether its workers said that they can't work."""
+        self._standstill = ""
+        """Why it makes no jobs for the moment; empty where it does."""
 
     @property
     def name(self) -> str:
@@ -98,9 +103,11 @@ class Pipeline:
             with self._scope:
                 async with trio.open_nursery() as self._nursery:
                     self.progress = await self._patiently(self._registry.progress, self.name)
+                    self.recent_error = self.recent_error or self.progress.trouble
                     self._start_clocks()
                     if launch_now:
-                        self._nursery.start_soon(self._prepare)
+                        what = f"preparing workers of pipeline {self.name}"
+                        self._nursery.start_soon(apart, what, self._complain, self._prepare)
                     made = await self._patiently(self._registry.input_has_job, self.record.id)
                     sources = inputs.sources(self.record.spec.input)
                     heads = self._heads = Heads(sources, self.progress, set(made), self._files, self._lineage)
@@ -137,7 +144,8 @@ class Pipeline:
         clocks = [Clock(repo, one, self._files, self._say) for repo, one in cron.crons(self.record.spec).items()]
         self._clocks = trio.CancelScope()
         if clocks and self._nursery is not None:
-            self._nursery.start_soon(self._tick, clocks, self._clocks)
+            what = f"the clock of pipeline {self.name}"
+            self._nursery.start_soon(apart, what, self.fail, self._tick, clocks, self._clocks)
 
     async def _tick(self, clocks: Sequence[Clock], scope: trio.CancelScope) -> None:
         async def run(clock: Clock) -> None:
@@ -163,9 +171,10 @@ class Pipeline:
         """Run the jobs that were asked for and one for each new set of commits; for want of both, wait for a change."""
         self._moved = trio.Event()
         await self._run_requested()
-        sets = self._later or await self._patiently(heads.next_sets)
-        self._later = []
-        await self._note_absent(heads.absent)
+        self._note_standstill(await self._patiently(self._missing_repo))
+        sets: list[InputSet] = []
+        if not self._standstill:
+            sets, self._later = self._later or await self._patiently(heads.next_sets), []
         if not sets:
             if self.state is PipelineState.STARTING:
                 self.state = PipelineState.RUNNING
@@ -202,14 +211,28 @@ class Pipeline:
             requested=requested,
         )
 
-    async def _note_absent(self, absent: Sequence[Source]) -> None:
-        """Note where an input repo is gone; that a branch is not there is usual before its first commit."""
-        for source in absent:
-            if not await self._patiently(self._files.repo_exists, source.repo):
-                self.recent_error = f"input repo {source.repo} does not exist"
+    async def _missing_repo(self) -> str:
+        """What to say of a repo without which the pipeline stands still; empty where all are there."""
+        for repo in sorted(self.repos):
+            if not await self._files.repo_exists(repo):
+                what = "output" if repo == self.name else "input"
+                return f"{what} repo {repo} was deleted: make it again, or delete the pipeline"
+        return ""
+
+    def _note_standstill(self, reason: str) -> None:
+        """Show that the pipeline stands still, or with an empty reason that it goes on."""
+        former, self._standstill = self._standstill, reason
+        if reason and reason != former:
+            self._say(f"pipeline {self.name} stands still: {reason}")
+        if reason:
+            self.state, self.recent_error = PipelineState.FAILURE, reason
+        elif former:
+            self.state = PipelineState.RUNNING
+            self.recent_error = "" if self.recent_error == former else self.recent_error
 
     async def _run_job(self, job: JobRecord, outdated: bool = False) -> None:
         """Take a job to its end; `outdated` says that another one is to follow at once."""
+        former = self.progress.trouble
         if job.spec.service is None:
             self.progress = await self._patiently(self._run_once, job.id)
         else:
@@ -221,6 +244,10 @@ class Pipeline:
                 self.progress = await self._patiently(self._run_once, job.id)
                 nursery.cancel_scope.cancel()
         self._stop_jobs.pop(job.id, None)
+        if self.progress.trouble:
+            self.recent_error = self.progress.trouble
+        elif self.recent_error == former:
+            self.recent_error = ""
 
     async def _look_for_newer(self) -> None:
         """Tell a service that runs when there are newer commits for it, or another job was asked for."""
@@ -294,19 +321,21 @@ class Pipeline:
     def summon(self) -> None:
         """Make sure that all workers are there, or on their way."""
         if self._nursery is not None:
-            self._nursery.start_soon(self._launch)
+            what = f"starting workers of pipeline {self.name}"
+            self._nursery.start_soon(apart, what, self.workers_hopeless, self._launch)
 
     def dismiss(self, worker_id: str) -> None:
         """A worker does not answer any more: end it, so that another one takes its place."""
         self._say(f"worker {worker_id} does not answer: what it had goes to another one")
         if self._nursery is not None:
-            self._nursery.start_soon(self._launcher.replace, self.name, worker_id)
+            what = f"replacing worker {worker_id}"
+            self._nursery.start_soon(apart, what, self._complain, self._launcher.replace, self.name, worker_id)
 
     async def _launch(self) -> None:
         async with self._relaunch:
             if self._barren:  # they said that they can't work: perhaps they can by now
-                await self._launcher.stop(self.name)
                 self._barren = False
+                await self._launcher.stop(self.name)
             await self._launcher.launch(self.record, await self._workers())
             if self.run_now is None:  # the job that wanted them was quicker, or there was none
                 self._launcher.release(self.name)
@@ -324,15 +353,13 @@ class Pipeline:
 
     def worker_died(self, reason: str) -> None:
         """A worker ended that should not have; the launcher starts another one."""
-        self.recent_error = reason
-        self._say(reason)
+        self._complain(reason)
 
     def workers_held_up(self, reason: str) -> None:
         """No worker can be started before something changes. Its job waits; those that are there go on."""
         if not self.pool.sessions:
             self.state = PipelineState.FAILURE
-        self.recent_error = reason
-        self._say(reason)
+        self._complain(reason)
 
     def workers_hopeless(self, reason: str) -> None:
         """The workers can't work: the pipeline fails, and so does the job that waits for them."""
@@ -345,25 +372,45 @@ class Pipeline:
         if self.run_now is not None:
             self.run_now.give_up(reason)
         if self._nursery is not None:
-            self._nursery.start_soon(self._launcher.stop, self.name)
+            what = f"stopping workers of pipeline {self.name}"
+            self._nursery.start_soon(apart, what, self._complain, self._launcher.stop, self.name)
 
     # --- trouble -----------------------------------------------------------------------------------------
 
+    def fail(self, reason: str) -> None:
+        """The pipeline does not get on any more, or only now and then: this is why."""
+        self.state = PipelineState.FAILURE
+        self._complain(reason)
+
+    def _complain(self, reason: str) -> None:
+        self.recent_error = reason
+        self._say(reason)
+
     async def _patiently(self, function: Callable[..., Awaitable[T]], *args: object) -> T:
-        """What `function` returns, called again and again while the file system is not able to serve it."""
-        pause = FIRST_PAUSE_SECONDS
+        """What `function` returns, called again and again while the file system is not able to serve it.
+
+        After a defect too: the pipeline has failed until it returns.
+        """
+        pause, longest = FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
+        failed = False
         while True:
             try:
-                return await function(*args)
-            except (UnavailableError, FullError) as error:
-                reason = str(error)
-            except PfsError as error:
-                reason = str(error)
-                pause = LONGEST_PAUSE_SECONDS  # nothing that time alone is likely to heal
+                found = await function(*args)
+                if failed:
+                    self.state = PipelineState.RUNNING
+                return found
+            except Exception as error:  # noqa: BLE001 (it is told, and tried again)
+                known = known_error(error)
+                reason = reason_of(error, f"pipeline {self.name}") if known is None else str(known)
+            if known is None:
+                failed, longest = True, LONGEST_DEFECT_PAUSE_SECONDS
+                self.fail(reason)
+            if not isinstance(known, UnavailableError | FullError):
+                pause = max(pause, LONGEST_PAUSE_SECONDS)  # nothing that time alone is likely to heal
             self.recent_error = reason
             logger.warning("pipeline %s waits %.1f s: %s", self.name, pause, reason)
             await trio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            pause = min(2 * pause, longest)
 
     def _say(self, text: str) -> None:
         logger.warning("pipeline %s: %s", self.name, text)

@@ -1,4 +1,7 @@
-"""Where a worker's user code runs: in the worker's own file system, or in a container beside it.
+"""Where a worker's user code runs: on the worker's own machine, or in a container beside it.
+
+On the worker's machine it is a stranger: it gets a plain environment, and sees neither the directories of the store and
+of the pipeline service nor any process but its own (`Runner.enclose`).
 
 Beside it means: the user's container runs `pfs-runner --socket`, shares its PID namespace with the worker's, and has at
 /pfs a slave of the directory in which the worker mounts (`--mountpoint`). What the worker mounts shows there, and goes
@@ -12,6 +15,7 @@ import signal
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import trio
 
@@ -23,6 +27,9 @@ from pfsd.errors import UnavailableError
 from ppsd.cgroups import Group
 from ppsd.runner import Runner, RunnerError
 from ppsd.worker import Options
+
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+"""What user code on this machine gets, beside HOME, TMPDIR and what its datum adds: nothing of the daemon's."""
 
 _POLL_SECONDS = 0.1
 """How often a runner is asked for that is not there yet: its container may still be on its way."""
@@ -43,7 +50,11 @@ class Place:
     """What its environment has beside what a datum adds."""
     cwd: str
     root: str
-    """Where this process finds the root directory that user code sees; empty for its own."""
+    """Where this process finds the root directory that user code sees."""
+    temporary: Path | None = None
+    """Its TMPDIR, empty when a datum begins; None where that is not this process's business."""
+    refused: str = ""
+    """What of this the system did not allow, for people to read."""
 
 
 def open_place(options: Options, view: JobView) -> AbstractAsyncContextManager[Place]:
@@ -59,7 +70,12 @@ async def _here(options: Options, view: JobView) -> AsyncIterator[Place]:
     async with _mounted(options, view, MOUNT_OPTIONS), Runner.open() as runner:
         group = Group(options.groups)
         group.add(runner.pid)
-        yield Place(runner, group, os.environ, "/", "")
+        enclosure = await runner.enclose([*map(str, options.hidden), *view.content.directories])
+        home, temporary = options.private / "home", options.private / "tmp"
+        for directory in (home, temporary):
+            directory.mkdir(exist_ok=True)
+        env = {**ENVIRONMENT, "HOME": str(home), "TMPDIR": str(temporary)}
+        yield Place(runner, group, env, "/", f"/proc/{enclosure.pid}/root", temporary, enclosure.refused)
 
 
 @asynccontextmanager
@@ -81,7 +97,9 @@ async def _beside(options: Options, view: JobView) -> AsyncIterator[Place]:
 @asynccontextmanager
 async def _mounted(options: Options, view: JobView, mount_options: frozenset[str] | set[str]) -> AsyncIterator[None]:
     where = options.mountpoint
-    async with mounted(view, where, options={"fsname=pfsd", *mount_options}), view.pipes.running(where):
+    # In a namespace of one's own, what others have there is only a copy.
+    shown_as = {"fsname=pfsd", *mount_options}
+    async with mounted(view, where, options=shown_as, over=not options.runner), view.pipes.running(where):
         await trio.to_thread.run_sync(bind, str(options.scratch), os.path.join(where, OUT))
         yield
 

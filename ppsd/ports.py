@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import trio
 
+from pfsd.apart import apart
+
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 2.0
@@ -33,7 +35,8 @@ async def serve(
                 await trio.sleep(RETRY_SECONDS)
                 continue
             logger.info("port %d of %s leads to port %d", external, host, internal)
-            await trio.serve_listeners(functools.partial(_pass_on, internal), listeners)
+            handler = functools.partial(apart, f"a connection to port {external}", None, _pass_on, internal)
+            await trio.serve_listeners(handler, listeners)
 
 
 async def _pass_on(internal: int, outer: trio.SocketStream) -> None:

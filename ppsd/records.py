@@ -17,13 +17,14 @@ Keys, through the daemon's `Records` service (values are JSON, see `ppsd.codec`)
 from __future__ import annotations
 
 import enum
+import re
 import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ppsd.datums import tag_prefix
+from ppsd.datums import may_repeat, tag_prefix
 from ppsd.filesystem import CommitRef
 from ppsd.inputs import InputSpec, without_starts
 from ppsd.spec import PipelineSpec
@@ -131,10 +132,16 @@ class MergeRecord:
     """How many datums there were."""
     stats_tag: str = ""
     """The merge of what is kept of how they went; empty where nothing is."""
+    repeats: bool = False
+    """Whether a datum that several members of a union have stands in it for each: once it did not."""
 
     def fits(self, job: JobRecord) -> bool:
         """Whether the datums of a job may be told by what differs."""
-        return self.tag.startswith(tag_prefix(job.salt)) and self.input == without_starts(job.spec.input)
+        return (
+            self.tag.startswith(tag_prefix(job.salt))
+            and self.input == without_starts(job.spec.input)
+            and (self.repeats or not may_repeat(self.input))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +156,8 @@ class ProgressRecord:
     """How many jobs came to each final state: (state, count)."""
     merge: MergeRecord | None = None
     """What the next job begins with."""
+    trouble: str = ""
+    """Which job failed, and why, if none has succeeded since."""
 
     @classmethod
     def upgraded(cls, fields: dict[str, Any], _form: int) -> dict[str, Any]:
@@ -252,11 +261,17 @@ def new_id() -> str:
     return secrets.token_hex(16)
 
 
+_JOB_ID = re.compile("[0-9a-f]{32}")
+
+
 class JobIds:
-    """Draws job ids: 32 hex digits, of which the first 12 count milliseconds since the epoch and always ascend."""
+    """Draws job ids: 32 hex digits, of which the first 12 count milliseconds since the epoch and always ascend.
+
+    `last` is the last that was drawn; what is no such id counts as none.
+    """
 
     def __init__(self, last: str = "") -> None:
-        self._last = int(last[:12], 16) if last else 0
+        self._last = int(last[:12], 16) if _JOB_ID.fullmatch(last) else 0
 
     def draw(self) -> str:
         """An id above all ids drawn before."""

@@ -5,16 +5,25 @@ Holds the open jobs in memory, so that whoever waits for a job's end is woken.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TypeVar
 
 import trio
 
-from pfsd.errors import NotFoundError, UnavailableError
-from ppsd import codec, records
+from pfsd import derivations
+from pfsd.derivations import Derivation
+from pfsd.errors import CorruptError, NotFoundError, UnavailableError
+from ppsd import codec, inputs, records
 from ppsd.filesystem import CommitRef, FileSystem
 from ppsd.records import FORM, JobRecord, JobState, PipelineRecord, ProgressRecord
+from ppsd.spec import PipelineSpec
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 TODO_BATCH = 4096
 """Datums to a record of those that a job has to compute."""
@@ -35,15 +44,34 @@ class Registry:
         self._closing: dict[str, trio.Event] = {}
 
     async def load(self) -> list[PipelineRecord]:
-        """Begin anew: read the open jobs into memory, and give all pipelines."""
+        """Begin anew: read the open jobs into memory, and give all pipelines.
+
+        What is damaged is logged and left out. Raises FormatError for what a newer version has written.
+        """
         last = await self._files.scan_records(records.JOB_IDS, limit=1, reverse=True)
         self._ids = records.JobIds(last[0][0].removeprefix(records.JOB_IDS) if last else "")
         self._open.clear()
         for key, _ in await self._files.scan_records(records.OPEN_JOBS):
-            job = await self._stored_job(key.removeprefix(records.OPEN_JOBS))
+            try:
+                job = await self._stored_job(key.removeprefix(records.OPEN_JOBS))
+            except (NotFoundError, CorruptError) as error:
+                logger.warning("%s is passed over: %s", key, error)
+                continue
             self._open[job.id] = job
-        found = await self._files.scan_records(records.PIPELINES)
-        return [codec.load(PipelineRecord, data, FORM) for _, data in found]
+        pipelines = list(_readable(PipelineRecord, await self._files.scan_records(records.PIPELINES)))
+        told = {key for key, _ in await self._files.scan_records(derivations.PREFIX)}
+        for one in pipelines:
+            if derivations.key(one.name) not in told:  # made by a version that did not tell
+                await self._tell_derived(one)
+        return pipelines
+
+    async def _tell_derived(self, pipeline: PipelineRecord) -> None:
+        try:
+            cursors = (await self.progress(pipeline.name)).cursors
+        except CorruptError as error:
+            logger.warning("how far pipeline %s is can't be told: %s", pipeline.name, error)
+            cursors = ()
+        await self._files.write_records(_derived(pipeline.spec, cursors))
 
     def close(self) -> None:
         """Turn away all who wait for a job: its end will not be seen here."""
@@ -57,8 +85,15 @@ class Registry:
     async def put_pipeline(
         self, pipeline: PipelineRecord, progress: ProgressRecord | None = None, forget_inputs: bool = False
     ) -> None:
-        """Keep a pipeline, and with `progress` begin its course, `forget_inputs` as if it had had no job yet."""
+        """Keep a pipeline, and with `progress` begin its course, `forget_inputs` as if it had had no job yet.
+
+        The daemon is told in the same step what its repo is computed from, or that it is no more.
+        """
         put = {records.pipeline_key(pipeline.name): codec.dump(pipeline, FORM)}
+        if pipeline.deletion is not None:
+            put[derivations.key(pipeline.name)] = derivations.dump(Derivation())
+        elif progress is not None:
+            put |= _derived(pipeline.spec, progress.cursors)
         if progress is not None:
             put[records.progress_key(pipeline.name)] = codec.dump(progress, FORM)
             put[records.made_repo_key(pipeline.name)] = b""
@@ -78,7 +113,7 @@ class Registry:
             gone += [records.job_id_key(job.id) for job in await self.jobs(name)]
             below += [records.job_prefix(name), records.log_prefix(name), records.todo_prefix(name)]
         if repo:
-            gone.append(records.made_repo_key(name))
+            gone += [records.made_repo_key(name), derivations.key(name)]
         await self._files.write_records({}, gone, below)
 
     async def made_repo(self, name: str) -> bool:
@@ -87,7 +122,7 @@ class Registry:
 
     async def clock_of(self, repo: str) -> str:
         """The pipeline to whose cron input a repo belongs, or empty."""
-        return (await self._value(records.clock_key(repo)) or b"").decode()
+        return (await self._value(records.clock_key(repo)) or b"").decode(errors="replace")
 
     async def claim_clock(self, repo: str, pipeline: str) -> None:
         """Note that a repo belongs to a pipeline's cron input."""
@@ -134,13 +169,24 @@ class Registry:
         gone = [records.job_key(job.pipeline, job.id), records.job_id_key(job.id)]
         await self._files.write_records({}, gone, [records.todo_prefix(job.pipeline, job.id)])
 
-    async def update_job(self, job: JobRecord, progress: ProgressRecord | None = None, sync: bool = True) -> None:
-        """Keep what became of an open job; with `progress`, what its pipeline's became by it."""
+    async def update_job(
+        self,
+        job: JobRecord,
+        progress: ProgressRecord | None = None,
+        sync: bool = True,
+        taken: Sequence[str] | None = None,
+    ) -> None:
+        """Keep what became of an open job; with `progress`, what its pipeline's became by it.
+
+        `taken` are the pipeline's cursors, where the output of all up to these is started by now.
+        """
         if not job.state.final:
             self._open[job.id] = job
         put = {records.job_key(job.pipeline, job.id): codec.dump(job, FORM)}
         if progress is not None:
             put[records.progress_key(job.pipeline)] = codec.dump(progress, FORM)
+        if taken is not None:
+            put |= _derived(job.spec, taken)
         ended = [records.open_job_key(job.id)] if job.state.final else []
         with trio.CancelScope(shield=True):
             await self._files.write_records(put, ended, sync=sync)
@@ -198,14 +244,14 @@ class Registry:
     async def jobs(self, pipeline: str) -> list[JobRecord]:
         """The jobs of a pipeline, or with an empty name all jobs; newest first."""
         stored = await self._files.scan_records(records.job_prefix(pipeline) if pipeline else records.JOBS)
-        found = (codec.load(JobRecord, data, FORM) for _, data in stored)
+        found = _readable(JobRecord, stored)
         return sorted((self._open.get(job.id, job) for job in found), key=lambda job: job.id, reverse=True)
 
     async def input_has_job(self, pipeline_id: str) -> dict[str, str]:
         """The sets of input commits of a pipeline for which a job was made, each with the job's id."""
         prefix = records.input_prefix(pipeline_id)
         found = await self._files.scan_records(prefix)
-        return {key.removeprefix(prefix): data.decode() for key, data in found}
+        return {key.removeprefix(prefix): data.decode(errors="replace") for key, data in found}
 
     async def forget_all_jobs(self) -> None:
         """Remove every job and every log line."""
@@ -220,7 +266,10 @@ class Registry:
 
     async def _stored_job(self, job_id: str) -> JobRecord:
         pipeline = await self._value(records.job_id_key(job_id))
-        data = None if pipeline is None else await self._value(records.job_key(pipeline.decode(), job_id))
+        if pipeline is not None:
+            data = await self._value(records.job_key(pipeline.decode(errors="replace"), job_id))
+        else:
+            data = None
         if data is None:
             raise NotFoundError(f"job {job_id!r} does not exist: list-job shows those that do")
         return codec.load(JobRecord, data, FORM)
@@ -230,6 +279,27 @@ class Registry:
             if found == key:
                 return data
         return None
+
+
+def _readable(kind: type[T], stored: Iterable[tuple[str, bytes]]) -> Iterator[T]:
+    """The records among these, but those that are damaged."""
+    for key, data in stored:
+        try:
+            yield codec.load(kind, data, FORM)
+        except CorruptError as error:
+            logger.warning("%s is passed over: %s", key, error)
+
+
+def _derived(spec: PipelineSpec, cursors: Sequence[str]) -> dict[str, bytes]:
+    """The record that tells the daemon from what a pipeline's repo is computed, and how far that is."""
+    sources = inputs.sources(spec.input)
+    seen = cursors or [source.from_commit for source in sources]
+    told = Derivation(
+        f"pipeline {spec.name}",
+        spec.output_branch,
+        tuple(derivations.Source(source.repo, source.branch, last) for source, last in zip(sources, seen, strict=True)),
+    )
+    return {derivations.key(spec.name): derivations.dump(told)}
 
 
 def ended(job: JobRecord, state: JobState, now_ns: int) -> JobRecord:

@@ -5,6 +5,7 @@ therefore never forks or blocks this process, which may be serving the very file
 protocol is written down in csrc/runner.c.
 
     async with Runner.open() as runner:
+        await runner.enclose(["/var/lib/pfsd"])
         finished = await runner.run(["sort"], env={}, cwd="/", stdin=b"b\\na\\n", on_output=print_it)
 """
 
@@ -18,7 +19,8 @@ import signal
 import socket
 import struct
 import subprocess
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import types
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, NoReturn
@@ -37,6 +39,7 @@ _PROGRAM: Final = pathlib.Path(__file__).with_name("pfs-runner")
 _REQUEST_STDIN: Final = 1
 _REQUEST_RUN: Final = 2
 _REQUEST_KILL: Final = 3
+_REQUEST_ENCLOSE: Final = 6
 _REPLY_EXIT: Final = 5
 _EXITED: Final = 0
 _SIGNALLED: Final = 1
@@ -45,6 +48,7 @@ _HEADER: Final = struct.Struct("<IB")
 _COUNTS: Final = struct.Struct("<II")
 _CREDENTIALS: Final = struct.Struct("iII")
 _EXIT: Final = struct.Struct("<BIQQ")
+_PID: Final = struct.Struct("<I")
 _MAX_FRAME: Final = 8 << 20
 _STDIN_PIECE: Final = (64 << 10) - _HEADER.size  # fills the runner's buffer, which need not grow
 _RECEIVE: Final = 128 << 10
@@ -69,6 +73,16 @@ class Finished:
     """User and system time of all its processes."""
     max_rss_bytes: int
     """The largest resident set that any one of its processes had."""
+
+
+@dataclass(frozen=True)
+class Enclosure:
+    """Where commands run once they were enclosed."""
+
+    pid: int
+    """A process whose root directory and mounts are theirs."""
+    refused: str
+    """What the system did not allow, for people to read; empty where nothing was refused."""
 
 
 OnOutput = Callable[[int, bytes], None]
@@ -109,10 +123,13 @@ class Runner:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, program: str | None = None) -> AsyncIterator[Runner]:
+    async def open(
+        cls, program: str | None = None, env: Mapping[str, str] = types.MappingProxyType({})
+    ) -> AsyncIterator[Runner]:
         """Starts the runner (by default the one built beside this module) and stops it on leaving.
 
-        Raises RunnerError when the program can't be started.
+        Commands can read its environment, `env`, since they run as its user. Raises RunnerError when the program can't
+        be started.
         """
         path = program or str(_PROGRAM)
         ours, theirs = socket.socketpair()
@@ -124,6 +141,7 @@ class Runner:
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
+                    env=dict(env),
                     start_new_session=True,  # a terminal's Ctrl-C is the worker's to handle
                 )
             except OSError as error:
@@ -189,6 +207,22 @@ class Runner:
                 if not done:
                     await self._abort()
             return finished
+
+    async def enclose(self, hidden: Iterable[str]) -> Enclosure:
+        """From now on, let commands see neither what is in these directories nor the processes of others.
+
+        What the system refuses is left out, and told. Call it once, before the first command, on a runner that was
+        opened. Raises RunnerError when the runner itself fails.
+        """
+        async with self._turn:
+            # Shielded, for an answer that nobody took would be taken for the next command's.
+            with trio.move_on_after(_PATIENCE, shield=True) as scope:
+                await self._send(_frame(_REQUEST_ENCLOSE, b"".join(map(_string, hidden))))
+                _, payload = await self._reply()
+            if scope.cancelled_caught:
+                self._give_up(f"runner was not enclosed within {_PATIENCE:.0f} s")
+                raise RunnerError(str(self._lost))
+        return Enclosure(_PID.unpack_from(payload)[0], payload[_PID.size :].decode("utf-8", "backslashreplace"))
 
     async def _request(self, request: bytes, stdin: bytes) -> None:
         rest = memoryview(stdin)

@@ -12,10 +12,14 @@ from dataclasses import dataclass
 from croniter import croniter
 from croniter.croniter import CroniterError
 
-from pfsd.errors import InvalidError
+from pfsd.errors import InvalidError, shown
 from ppsd import durations
 
 SECOND_NS = 10**9
+LAST_NS = 8_000_000_000 * SECOND_NS
+"""In the year 2223: no schedule starts later."""
+MAX_SPEC = 500
+"""Characters of a schedule: all seconds, written out, and as much again."""
 
 _EVERY = "@every"
 _RANDOM = re.compile(r"(?:^|[\s,])[rh](?:[\s,/(]|$)", re.IGNORECASE)
@@ -36,6 +40,8 @@ def check(spec: str, field: str) -> None:
     """Raise InvalidError, naming `field`, where `spec` is no schedule, or one that never ticks."""
     if not spec:
         raise InvalidError(f'{field} is missing: give a schedule such as "*/10 * * * *" or "@every 1h30m"')
+    if len(spec) > MAX_SPEC:
+        raise InvalidError(f"{field} should have at most {MAX_SPEC} characters, and is {shown(spec)}")
     try:
         if spec.split()[0] == _EVERY:
             if _every_ns(spec, field) < SECOND_NS:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import trio
 
 from pfsd.errors import PfsError, leaves
-from ppsd.enumeration import Difference, all_datums
+from ppsd.enumeration import all_datums
 from ppsd.filesystem import FileSystem
 from ppsd.jobs import CHECKPOINT_SECONDS, JobRun
 from ppsd.logs import Logs
@@ -54,7 +54,7 @@ class ServiceRun(JobRun):
         if len(found) != 1:
             self._failure = f"a service shows one datum, and its input makes {len(found)}: use the glob /"
             return
-        await self._count(Difference("", (), found, 1), [False])
+        await self._count(1, found)
         pause = FIRST_PAUSE_SECONDS
         while not self._newer.is_set() and not self._failure:
             self._handed_out, self._ended = trio.Event(), trio.Event()

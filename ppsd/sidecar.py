@@ -17,7 +17,9 @@ from collections.abc import Sequence
 import trio
 
 from fuse.mounts import detach
+from pfsd.apart import reason_of
 from pfsd.errors import PfsError, UnavailableError
+from pfsd.redact import log_to_stderr
 from ppsd.processes import Child
 from ppsd.worker import options_of, parser
 
@@ -36,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Keep a worker running until SIGTERM; returns the exit status."""
     words = list(sys.argv[1:] if argv is None else argv)
     args = parser().parse_args(words)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr(logging.INFO)
     options = options_of(args)
     if not options.runner:
         sys.stderr.write("ppsd.sidecar: --runner is missing: give the socket of the user's container\n")
@@ -65,7 +67,10 @@ async def _keep(words: Sequence[str], mountpoint: str) -> None:
     pause = FIRST_PAUSE_SECONDS
     while True:
         began = trio.current_time()
-        reason = await _live(words, mountpoint)
+        try:
+            reason = await _live(words, mountpoint)
+        except Exception as error:  # noqa: BLE001 (the next one may do better)
+            reason = reason_of(error, "the worker")
         pause = FIRST_PAUSE_SECONDS if trio.current_time() - began > HEALTHY_SECONDS else pause
         logger.info("the worker has ended, another one starts in %.1f s: %s", pause, reason)
         await trio.sleep(pause)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pachproto import pps_pb2
 from pfsd import paths
 from pfsd.errors import InvalidError
-from ppsd import egress, inputs, quantities
+from ppsd import durations, egress, inputs, quantities
 from ppsd.cgroups import Limits
 from ppsd.inputs import DEFAULT_BRANCH, InputSpec
 
@@ -228,7 +228,7 @@ def _parallelism(request: pps_pb2.CreatePipelineRequest) -> tuple[int, float]:
 def _scale_down(request: pps_pb2.CreatePipelineRequest) -> int:
     if not request.HasField("scale_down_threshold"):
         return 0
-    nanoseconds = request.scale_down_threshold.ToNanoseconds()
+    nanoseconds = durations.from_wire(request.scale_down_threshold, "scale_down_threshold")
     if nanoseconds <= 0:
         raise InvalidError('scale_down_threshold should be above 0, such as "10m"')
     return nanoseconds

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from pachproto import pfs_pb2, pps_pb2
-from pfsd.errors import InvalidError
+from pfsd.errors import InvalidError, shown
 from ppsd import durations
 
 M = TypeVar("M", bound=Message)
@@ -30,7 +30,7 @@ def parse(text: str, source: str, kind: type[M]) -> list[M]:
     Field names are the documented ones (`accept_return_code`); `acceptReturnCode` is understood too. Raises
     InvalidError for text that is not JSON, unknown fields and wrong types.
     """
-    decoder = json.JSONDecoder(object_pairs_hook=_no_repeats)
+    decoder = json.JSONDecoder(object_pairs_hook=_no_repeats, parse_int=_plain_integer, parse_constant=_refuse_constant)
     requests = []
     at = _skip_space(text, 0)
     while at < len(text):
@@ -67,9 +67,20 @@ def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise InvalidError(f"field {name} is given twice")
+            raise InvalidError(f"field {shown(name)[1:-1]} is given twice")
         found[name] = value
     return found
+
+
+def _plain_integer(digits: str) -> int | float:
+    """An integer; infinite where it has so many digits that no field can take it."""
+    if len(digits) <= _MOST_DIGITS:
+        return int(digits)
+    return -math.inf if digits.startswith("-") else math.inf
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise InvalidError(f"{name} is not JSON: a number has digits")
 
 
 def _request(data: object, kind: type[M]) -> M:
@@ -86,6 +97,7 @@ _INT_TYPES = {
     FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
     FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
 }
+_MOST_DIGITS = 40
 _FLOAT_TYPES = (FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT)
 
 
@@ -183,14 +195,14 @@ def _scalar(field: FieldDescriptor, value: object, where: str) -> object:
     _wrong(where, _singular(field))
 
 
-def _integer(value: object) -> int | None:
-    """An integer as protobuf's JSON writes it: a number, or its text."""
+def _integer(value: object) -> int | float | None:
+    """An integer as protobuf's JSON writes it: a number, or its text; infinite where it is far beyond every field."""
     if isinstance(value, bool):
         return None
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
+    if isinstance(value, float) and (value.is_integer() or math.isinf(value)):
+        return int(value) if math.isfinite(value) else value
     if isinstance(value, str) and value.removeprefix("-").isdecimal() and value.isascii():
-        return int(value)
+        return _plain_integer(value)
     return value if isinstance(value, int) else None
 
 

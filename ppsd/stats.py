@@ -12,7 +12,7 @@ import trio
 from google.protobuf import json_format
 
 from pachproto import pps_pb2
-from pfsd.errors import CorruptError, NotFoundError, PfsError, leaves
+from pfsd.errors import CorruptError, InvalidError, NotFoundError, PfsError, leaves
 from ppsd import datums, durations, enumeration
 from ppsd.datums import Datum
 from ppsd.filesystem import CommitRef, FileSystem
@@ -27,18 +27,20 @@ _PARALLEL = 16
 async def commit(job: JobRecord, former: MergeRecord | None, files: FileSystem) -> tuple[CommitRef, str]:
     """Commit how the datums of a job that has ended went; gives the commit, and the tag under which the merge is kept.
 
-    `former` is the last job's merge: where it has stats too, only what differs from them costs.
+    `former` is the last job's merge: where it has stats too, only what differs from them costs. A datum that comes
+    several times is told of once; what differs does not say whether it is still there, so all are then merged anew.
     """
-    base = former.stats_tag if former is not None else ""
+    base = former.stats_tag if former is not None and not datums.may_repeat(job.spec.input) else ""
     if base and not all(await files.has_tags([base])):
         base = ""
     found = await enumeration.difference(job, former if base else None, files)
     if not found.base:
         base = ""
-    tags = [datums.stats_tag(job.salt, datum.id) for datum in found.added]
+    added = datums.each_once(found.added)
+    tags = [datums.stats_tag(job.salt, datum.id) for datum in added]
     present = await files.has_tags(tags) if tags else []
     changes = {datum.order: "" for datum in found.removed}
-    changes |= {datum.order: one for datum, one, is_there in zip(found.added, tags, present, strict=True) if is_there}
+    changes |= {datum.order: one for datum, one, is_there in zip(added, tags, present, strict=True) if is_there}
     made = await _open_commit(job.pipeline, files)
     result = min({f"{datums.tag_prefix(job.salt)}stats-{place}" for place in "ab"} - {base})
     await files.merge_trees(made, changes, base, result)
@@ -82,7 +84,7 @@ async def read(job: JobRecord, wanted: Sequence[Datum], files: FileSystem) -> di
 def _parse(text: bytes) -> Stats:
     try:
         return from_wire(json_format.Parse(text, pps_pb2.ProcessStats()))
-    except json_format.ParseError as error:
+    except (json_format.ParseError, InvalidError) as error:
         raise CorruptError(f"the stats of a datum can't be read: {error}") from None
 
 
@@ -98,11 +100,11 @@ def to_wire(stats: Stats) -> pps_pb2.ProcessStats:
 
 
 def from_wire(stats: pps_pb2.ProcessStats) -> Stats:
-    """What a worker says that a datum cost."""
+    """What a worker says that a datum cost; raises InvalidError for what it can't have."""
     return Stats(
-        stats.download_time.ToNanoseconds(),
-        stats.process_time.ToNanoseconds(),
-        stats.upload_time.ToNanoseconds(),
+        durations.from_wire(stats.download_time, "download_time"),
+        durations.from_wire(stats.process_time, "process_time"),
+        durations.from_wire(stats.upload_time, "upload_time"),
         stats.download_bytes,
         stats.upload_bytes,
     )

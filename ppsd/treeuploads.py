@@ -114,4 +114,6 @@ class TreeUploads:
             failure: BaseException = UnavailableError("the file system has ended the call that stores trees")
         except grpc.RpcError as error:
             failure = call.failure or error_of(error)
+        except Exception as error:  # noqa: BLE001 (whoever waits for the answer raises it)
+            failure = error
         self._token.run_sync_soon(call.tell, None, failure)

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from fuse.namespace import PFS, bind, enter_private_namespace
+from fuse.namespace import PFS, enter_private_namespace, make_readonly, mount_memory
 from pfsd.errors import PfsError, UnavailableError, leaves
+from pfsd.stack import allow_depth
 from ppsd.processes import die_with_parent
 
-RECURSION_LIMIT = 20_000
-"""Output directories may be nested deeply, and are walked recursively."""
+MAX_SECRET_BYTES = 16 << 20
+"""Of each secret. Copies lie in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,10 @@ class Options:
     worker_id: str
     scratch: Path
     """An empty directory for the output of the datum in hand."""
+    private: Path = Path()
+    """A directory for what user code writes elsewhere, for as long as this worker lives."""
+    hidden: tuple[Path, ...] = ()
+    """Directories that user code does not see, beside those of the store."""
     groups: tuple[Path, ...] = ()
     """The directories of the control group for user code."""
     runner: str = ""
@@ -47,6 +53,17 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--salt", required=True, help="the version of the pipeline")
     made.add_argument("--worker-id", required=True, metavar="ID", help="what logs call this worker")
     made.add_argument("--scratch", required=True, type=Path, metavar="DIR", help="for output, emptied at will")
+    made.add_argument(
+        "--private", type=Path, default=Path(), metavar="DIR", help="for the home and temporary files of user code"
+    )
+    made.add_argument(
+        "--hide",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="show user code nothing of this directory; may be given several times",
+    )
     made.add_argument(
         "--secret",
         nargs=2,
@@ -84,7 +101,7 @@ def main() -> int:
     args = parser().parse_args()
     if args.parent is not None:
         die_with_parent(args.parent)
-    sys.setrecursionlimit(RECURSION_LIMIT)
+    allow_depth()
     options = options_of(args)
     trouble = ""
     try:
@@ -113,6 +130,8 @@ def options_of(args: argparse.Namespace) -> Options:
         salt=args.salt,
         worker_id=args.worker_id,
         scratch=args.scratch,
+        private=args.private,
+        hidden=tuple(args.hide),
         groups=tuple(args.cgroup),
         runner=args.runner,
         mountpoint=args.mountpoint,
@@ -120,14 +139,22 @@ def options_of(args: argparse.Namespace) -> Options:
 
 
 def _mount_secret(source: str, target: str) -> None:
-    """Show a secret, for this worker alone."""
+    """Show a copy of a secret, for this worker's user code to read, and to nobody else."""
+    name = os.path.basename(source)
     if not os.path.isdir(source):
-        raise UnavailableError(f"secret {os.path.basename(source)} does not exist: put its files into {source}")
+        raise UnavailableError(f"secret {name} does not exist: put its files into {source}")
     try:
         os.makedirs(target, 0o755, exist_ok=True)
     except OSError as error:
         raise UnavailableError(f"{target}, where a secret is to be mounted, can't be made: {error.strerror}") from error
-    bind(source, target)
+    mount_memory(target, MAX_SECRET_BYTES)
+    try:
+        shutil.copytree(source, target, dirs_exist_ok=True)
+    except (OSError, shutil.Error) as error:
+        raise UnavailableError(
+            f"secret {name} can't be copied for user code, of at most {MAX_SECRET_BYTES >> 20} MiB: {error}"
+        ) from error
+    make_readonly(target)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ The trio loop serves /pfs, so nothing in this process may touch a path below /pf
 from __future__ import annotations
 
 import functools
+import logging
 import queue
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -19,7 +20,8 @@ from fuse.daemon import Daemon
 from fuse.groups import ungrouped
 from fuse.jobview import JobView
 from pachproto import pfsd_pb2, ppsd_pb2
-from pfsd.errors import StateError, UnavailableError
+from pfsd.apart import reason_of
+from pfsd.errors import CorruptError, StateError, UnavailableError
 from pfsd.rpc import Stub
 from ppsd import places
 from ppsd.compute import Computer
@@ -27,6 +29,8 @@ from ppsd.filesystem import Messages, open_channel
 from ppsd.treeuploads import TreeUploads
 from ppsd.userlog import FLUSH_SECONDS, UserLog
 from ppsd.worker import Options
+
+logger = logging.getLogger(__name__)
 
 KEEPALIVE_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.keepalive_time_ms", 10_000),
@@ -103,12 +107,19 @@ async def _serve(channel: Any, options: Options, computer: Computer) -> None:
             nursery.start_soon(at_work.attend)
             async for order in orders:
                 if order.HasField("assignment"):
-                    computer.expect(order.assignment.coming)
+                    _expect(computer, order.assignment)
                     nursery.start_soon(at_work.compute, order.assignment)
                 if order.cancel:
                     at_work.call_off(order.cancel)
             nursery.cancel_scope.cancel()
     raise UnavailableError("the pipeline service has ended the worker's stream")
+
+
+def _expect(computer: Computer, assignment: ppsd_pb2.Assignment) -> None:
+    try:
+        computer.expect(assignment.coming)
+    except CorruptError as error:  # whose datum it is tells of it
+        logger.info("nothing is fetched ahead: %s", error)
 
 
 class _AtWork:
@@ -133,6 +144,10 @@ class _AtWork:
         try:
             with self._scope:
                 outcome = await self._computer.compute(assignment, log)
+        except UnavailableError:
+            raise
+        except Exception as error:  # noqa: BLE001 (a defect is this datum's failure; the worker goes on)
+            outcome.error = reason_of(error, f"datum {assignment.datum_id}")
         finally:
             self._log, self._begun = None, trio.Event()
             log.finish()

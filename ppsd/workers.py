@@ -11,7 +11,7 @@ import trio
 
 from pachproto import ppsd_pb2
 from pfsd.bridge import Bridge, Send
-from pfsd.errors import InvalidError
+from pfsd.errors import InvalidError, UnavailableError
 from ppsd import convert
 from ppsd.engine import Engine
 from ppsd.pipelines import Pipeline
@@ -44,16 +44,23 @@ class WorkersService:
         try:
             async for order in self._bridge.in_trio_stream(visit.attend):
                 yield order
+            if visit.failure is not None:
+                raise visit.failure
         finally:
             reader.cancel()
 
     async def _read(self, requests: AsyncIterator[ppsd_pb2.FromWorker], visit: _Visit) -> None:
-        """Hand over what the worker sends; when nothing more comes, its visit is over."""
+        """Hand over what the worker sends; when nothing more comes, or it can't be taken in, its visit is over."""
         try:
             async for message in requests:
                 await self._bridge.in_trio(visit.receive, message)
+        except Exception as error:  # noqa: BLE001 (the call ends with it)
+            visit.failure = error
         finally:
-            await self._bridge.in_trio(visit.end)
+            try:
+                await self._bridge.in_trio(visit.end)
+            except UnavailableError as error:  # the service ends, and all visits with it
+                logger.info("worker %s was not seen off: %s", visit.worker_id, error)
 
 
 class _Visit:
@@ -62,6 +69,9 @@ class _Visit:
     def __init__(self, engine: Engine, hello: ppsd_pb2.Hello) -> None:
         self._engine = engine
         self._hello = hello
+        self.worker_id = hello.worker_id
+        self.failure: Exception | None = None
+        """Why what it sent could not be taken in."""
         self._session = Session(hello.worker_id, hello.notice)
         self._joined = trio.Event()
         self._pipeline: Pipeline | None = None

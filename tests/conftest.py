@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import signal
+import sys
 from collections.abc import Iterator
 
 import pytest
 
+from fuse.mounts import detach, present
+from fuse.namespace import enter_own_namespace
 from tests import clusters, s3servers
 from tests.clusters import TestCluster
 from tests.daemons import Daemon, running
@@ -18,6 +22,26 @@ from tests.s3servers import S3Server
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Who ends the tests this way wants what they started stopped too.
 signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def pytest_sessionstart() -> None:
+    """Mounts of the tests are theirs alone, and `unmount -a` finds no others: those of this machine may be in use.
+
+    Only root may make a namespace for that.
+    """
+    if os.geteuid() == 0:
+        enter_own_namespace()
+        for mount in reversed(present()):
+            if mount.is_ours:
+                detach(mount.target)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A mount that a test leaves behind fails the run; as root, nobody else can see it any more."""
+    left = [mount.target for mount in present() if mount.is_ours]
+    if left and os.geteuid() == 0:
+        sys.stderr.write(f"\nThe tests left these mounts behind: {', '.join(left)}\n")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture(scope="module")

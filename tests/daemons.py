@@ -37,7 +37,7 @@ class Daemon:
     def start(self) -> Daemon:
         """Start it, or start it again at the same address; returns when it serves."""
         command = [sys.executable, "-m", self.program, "--root", str(self.root), "--listen", self.address]
-        with (self.root.parent / f"{self.root.name}.log").open("ab") as log:
+        with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
                 [*self.wrapper, *command, "-v", *self.options],
                 stdout=subprocess.PIPE,
@@ -79,9 +79,14 @@ class Daemon:
                 raise
         self._close()
 
+    @property
+    def log_file(self) -> pathlib.Path:
+        """Where that goes."""
+        return self.root.parent / f"{self.root.name}.log"
+
     def log(self) -> str:
         """What it wrote to stderr, over all its runs."""
-        return (self.root.parent / f"{self.root.name}.log").read_text(errors="replace")
+        return self.log_file.read_text(errors="replace")
 
     def _close(self) -> None:
         if self._channel is not None:

@@ -55,7 +55,12 @@ def ended(daemon: Daemon, job: pps_pb2.JobInfo) -> pps_pb2.JobInfo:
 
 
 def logs(daemon: Daemon, **request: Any) -> list[pps_pb2.LogMessage]:
-    return list(daemon.pps.GetLogs(pps_pb2.GetLogsRequest(**request)))
+    """What is kept of a log; the messages without the newline in which each ends."""
+    found = list(daemon.pps.GetLogs(pps_pb2.GetLogsRequest(**request)))
+    for line in found:
+        assert line.message.endswith("\n")
+        line.message = line.message[:-1]
+    return found
 
 
 def delete(daemon: Daemon, name: str = "upper", **flags: bool) -> None:

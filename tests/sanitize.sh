@@ -27,33 +27,36 @@ step() {
     fi
 }
 
-build_core() {
+build_extensions() {
     include=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("include"))')
     suffix=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
     mkdir "$build/pfsd"
-    cp pfsd/__init__.py "$build/pfsd/"
-    # shellcheck disable=SC2086 # lists of options
-    gcc $WARN $SANITIZE -shared -fPIC -I"$include" -o "$build/pfsd/_core$suffix" csrc/core.c
+    cp pfsd/*.py "$build/pfsd/"
+    for extension in core scan; do
+        # shellcheck disable=SC2086 # lists of options
+        gcc $WARN $SANITIZE -shared -fPIC -I"$include" -o "$build/pfsd/_$extension$suffix" "csrc/$extension.c" || return 1
+    done
 }
 
 build_runner() {
     # shellcheck disable=SC2086 # lists of options
-    gcc $WARN $SANITIZE -o "$build/pfs-runner" csrc/runner.c
+    gcc $WARN $SANITIZE -o "$build/pfs-runner" csrc/runner.c csrc/enclosure.c
 }
 
-# Loads that build before pytest puts the checkout first in the module path.
-RUN_WITH_CORE='
-import sys, pfsd._core, pytest
-if not pfsd._core.__file__.startswith(sys.argv[1]):
-    sys.exit(f"{pfsd._core.__file__} was loaded instead of the build under test")
+# Loads those builds before pytest puts the checkout first in the module path.
+RUN_WITH_EXTENSIONS='
+import sys, pfsd._core, pfsd._scan, pytest
+for module in (pfsd._core, pfsd._scan):
+    if not module.__file__.startswith(sys.argv[1]):
+        sys.exit(f"{module.__file__} was loaded instead of the build under test")
 sys.exit(pytest.main(sys.argv[2:]))
 '
 
 # The interpreter itself is not built for leak checks: what it keeps until its end is no leak of ours.
-test_core() {
+test_extensions() {
     LD_PRELOAD=$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
-        PYTHONPATH=$build "$PYTHON" -P -c "$RUN_WITH_CORE" "$build" \
-        --noconftest -p no:cacheprovider tests/test_core_c.py
+        PYTHONPATH=$build "$PYTHON" -P -c "$RUN_WITH_EXTENSIONS" "$build" \
+        --noconftest -p no:cacheprovider tests/test_core_c.py tests/test_tree.py tests/test_split.py tests/test_globs.py
 }
 
 # Reports go to files, for some of the runners that the tests start have nobody who reads their standard error.
@@ -68,8 +71,8 @@ test_runner() {
     done
 }
 
-if step "build core.c" build_core; then
-    step "tests of core.c" test_core || true
+if step "build core.c and scan.c" build_extensions; then
+    step "tests of core.c and scan.c" test_extensions || true
 fi
 if step "build runner.c" build_runner; then
     step "tests of runner.c" test_runner || true

@@ -32,7 +32,7 @@ def test_the_pipeline_benchmark_prints_every_table_and_leaves_nothing(tmp_path: 
     assert result.returncode == 0, result.stderr
     for row in ("xargs -P2, the same command", "a job with few changes", "from the commit to the last output"):
         assert row in result.stdout
-    assert "processes below the daemon: 12;" in result.stdout
+    assert "processes below the daemon: 18;" in result.stdout
     assert list(tmp_path.iterdir()) == []
 
 
@@ -51,6 +51,14 @@ def test_the_mount_benchmark_prints_every_table_and_leaves_nothing(tmp_path: pat
         assert row in result.stdout
     assert list(tmp_path.iterdir()) == []
     assert not [mount for mount in present() if mount.target.startswith(str(tmp_path))]
+
+
+def test_the_load_benchmark_prints_its_table_and_leaves_nothing(tmp_path: pathlib.Path) -> None:
+    result = run_bench(tmp_path, "load", "--quick")
+    assert result.returncode == 0, result.stderr
+    for row in ("idle", "64 puts from URLs", "a glob with many stars", "--split json", "a commit of many files"):
+        assert row in result.stdout
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unknown_benchmark_is_refused(tmp_path: pathlib.Path) -> None:

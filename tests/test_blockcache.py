@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import multiprocessing
 import os
 import pathlib
 import random
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -263,3 +267,73 @@ def test_blocks_survive_a_full_disk(cache: BlockCache, monkeypatch: pytest.Monke
     assert cache.read(objects, PACK, 2 * MIB, 10) == objects.objects[PACK][2 * MIB :][:10]
     assert told(cache).bytes == 0
     assert list((cache.directory / "ab").iterdir()) == []
+
+
+HOLDER = """
+import fcntl, os, struct, sys
+fd = os.open(sys.argv[1], os.O_RDWR)
+fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhxxxxqqixxxx", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def stopped_holder(directory: pathlib.Path) -> Iterator[None]:
+    """A process that holds every lock of a cache and was stopped."""
+    command = [sys.executable, "-c", HOLDER, str(directory / "locks")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        holder.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            holder.kill()
+
+
+def test_a_stopped_process_that_holds_all_locks_holds_nobody_up(
+    cache: BlockCache, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(blockfiles, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(blockfiles, "COUNT_SECONDS", 0.1)
+    objects = Objects()
+    data = objects.objects[PACK]
+
+    def use() -> bytes:
+        other = BlockCache(cache.directory, 5 * MIB)
+        read = b"".join(each.read(objects, PACK, at, MIB) for at in range(0, len(data), MIB) for each in (cache, other))
+        other.close()
+        return read
+
+    with stopped_holder(cache.directory), ThreadPoolExecutor(1) as pool:
+        read = pool.submit(use).result(120)
+    assert len(read) == 2 * len(data)
+    assert read[:MIB] == data[:MIB]
+    assert "may be stopped" in caplog.text
+    assert told(cache).misses, "what was counted meanwhile is told once that can be"
+
+
+def test_strange_files_in_a_cache_stay_and_harm_nothing(
+    tmp_path: pathlib.Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = BlockCache(tmp_path / "cache", 3 * MIB)
+    objects = Objects()
+    place = tmp_path / "cache" / "ab"
+    place.mkdir()
+    pack = PACK.rpartition("/")[2]
+    (place / "notes.txt").write_bytes(b"mine")
+    (place / f"{pack}.bak").write_bytes(b"mine")
+    (place / "folder").mkdir()
+    (place / f"{pack}.2").mkdir()  # where a block belongs
+    os.mkfifo(place / f"{pack}.4")
+    (place / f"{pack}.6").symlink_to(place / "nothing")
+    for _ in range(2):
+        for index in range(0, 12, 2):
+            assert cache.read(objects, PACK, index * MIB, 10) == objects.objects[PACK][index * MIB :][:10]
+    cache.forget(PACK, 2 * MIB, 10)
+    cache.forget_all(PACK)
+    left = {path.name for path in place.iterdir()}
+    assert {"notes.txt", f"{pack}.bak", "folder", f"{pack}.2"} <= left
+    assert "notes.txt is no block of the cache: it is left alone" in caplog.text
+    cache.close()

@@ -106,7 +106,7 @@ def test_a_mount_made_in_one_container_is_seen_in_another_that_has_no_rights(
 def test_the_own_image_has_the_programs_and_what_they_import(
     cluster: TestCluster, namespace: str, own_image: str
 ) -> None:
-    imports = "import pfsd._core, pfsd.version, fuse._noflush, fuse.mount, kubernetes; print(pfsd.version.VERSION)"
+    imports = "import pfsd._core, pfsd.version, fuse._answers, fuse.mount, kubernetes; print(pfsd.version.VERSION)"
     programs = " && ".join(f"{program} --help >/dev/null" for program in ("pfsd", "ppsd", "pachctl"))
     told = f"{programs} && test -x /usr/local/bin/pfs-runner && python -c '{imports}'"
     limits = {"readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}

@@ -18,11 +18,11 @@ from google.protobuf.empty_pb2 import Empty
 
 from pachproto import pfs_pb2, pfsd_pb2
 from pfsd import fsck, fsck_wal, records, rpc, tree
-from pfsd.chunkstore import RECORD, index_row, location, pack_object
 from pfsd.entries import DirEntry, FileEntry
 from pfsd.errors import CorruptError, FormatError, StateError
 from pfsd.fsck_findings import HashSet, Problem, Summary
 from pfsd.kv import Database
+from pfsd.packs import RECORD, index_row, location, pack_object
 from pfsd.records import Commit, CommitRef
 from pfsd.store import Store
 from tests.daemons import commit, running

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 
 from fuse import content as content_module
 from fuse.chunks import Location, PackFiles
-from fuse.commits import parse_ancestor
 from fuse.content import Content, Place, open_content
 from fuse.inodes import ROOT, Inode, InodeTable
 from fuse.nodes import NodeCache, verified
@@ -404,21 +403,3 @@ def test_inodes_whose_numbers_collide_are_kept_apart() -> None:
     assert second.ino != wanted
     table.remember(second)
     assert (table[wanted].name, table[second.ino].name) == (b"a", b"b")
-
-
-@pytest.mark.parametrize(
-    ("name", "want"),
-    [
-        ("master^", ("master", 1)),
-        ("master^^^", ("master", 3)),
-        ("master~", ("master", 1)),
-        ("master~12", ("master", 12)),
-        ("m^~2^", ("m", 4)),
-        ("a^b~0", ("a^b", 0)),
-        ("master", None),
-        ("^", None),
-        ("master^2", None),
-    ],
-)
-def test_ancestor_names(name: str, want: tuple[str, int] | None) -> None:
-    assert parse_ancestor(name) == want

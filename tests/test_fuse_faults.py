@@ -24,6 +24,7 @@ import pytest
 from fuse.mount import unmount
 from fuse.mounts import CALLS, mount_at
 from pachproto import pfs_pb2
+from tests import defects
 from tests.daemons import Daemon
 from tests.test_fuse_repository import WAIT_SECONDS, Mounted, alone, errno_of, mounting, put_many
 
@@ -321,3 +322,32 @@ def test_a_daemon_elsewhere_is_asked_for_nodes_in_batches_and_for_bytes(tmp_path
 
 def calls_of(mounted: Mounted) -> int:
     return int(os.getxattr(mounted.path, CALLS))
+
+
+@pytest.mark.parametrize("name", defects.OF_MOUNTS)
+def test_a_defect_is_an_error_or_nothing_and_never_ends_the_mount(
+    daemon: Daemon, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    at, files = files_of(daemon)
+    directory = tmp_path / "defects"
+    directory.mkdir()
+    monkeypatch.setenv("PFSD_DEFECTS", str(directory))
+    with mounting(daemon, tmp_path / "mnt", program="tests.defectivemount") as mounted:
+        (directory / name).touch()
+        known = "r" if name.endswith(".find") else "no-such-repo"
+        assert errno_of(mounted.path / known) in (errno.EIO, errno.ENOENT)
+        if not name.endswith(".find"):
+            assert contents(mounted.path / "r" / "master") == files
+            now = daemon.start_commit("r")
+            daemon.put(now, "more", b"more")
+            (mounted.path / "r" / now.id / "mine").write_bytes(b"mine")
+            daemon.finish_commit(now)
+            daemon.commit_files("r", {"last": b"last"})
+            subprocess.run(["sync", "-f", str(mounted.path)], check=False)
+        (directory / name).unlink()
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not (mounted.path / "r" / "master" / "d3" / "big").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert contents(mounted.path / "r" / at.id) == files
+        assert mounted.process.poll() is None

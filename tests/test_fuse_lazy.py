@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import pathlib
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -150,6 +151,38 @@ def test_each_open_streams_the_file_from_its_start(daemon: Daemon, source: pfs_p
     assert ran.printed == "bee\none\ntwo\none\nontwo\n"
     assert ran.streamed >= 3 * len(BIG)
     assert (again.printed, again.streamed, again.open) == ("bee\n", 4, 0)
+
+
+def test_a_file_is_the_same_however_often_it_is_opened(daemon: Daemon, source: pfs_pb2.Commit) -> None:
+    program = (
+        "import os\n"
+        "seen = {(os.stat('/pfs/in/b').st_ino, os.stat('/pfs/in/b').st_rdev)}\n"
+        "for _ in range(3):\n"
+        "    with open('/pfs/in/b') as file: found = os.fstat(file.fileno()); file.read()\n"
+        "    seen |= {(found.st_ino, found.st_rdev)}\n"
+        "seen |= {(one.inode(), 0) for one in os.scandir('/pfs/in') if one.name == 'b'}\n"
+        "print(len(seen), len({os.stat(f'/pfs/in/{name}').st_ino for name in ('a/1', 'a/2', 'b', 'big')}))\n"
+    )
+    [ran] = in_worker(daemon, shown(daemon, source, "/"), f'{sys.executable} -c "{program}"')
+    assert ran.printed == "1 4\n"
+
+
+def test_what_copies_single_files_copies_their_bytes(
+    daemon: Daemon, source: pfs_pb2.Commit, tmp_path: pathlib.Path
+) -> None:
+    [ran] = in_worker(
+        daemon,
+        shown(daemon, source, "/"),
+        f"cd {tmp_path}; cp /pfs/in/b cp; cp /pfs/in/big /pfs/in/empty .; install -m 600 /pfs/in/b install;"
+        "dd if=/pfs/in/b of=dd status=none; cat /pfs/in/b > cat; cp -r --copy-contents /pfs/in/a tree",
+    )
+    assert ran.printed == ""
+    assert {name: (tmp_path / name).read_bytes() for name in ("cp", "install", "dd", "cat")} == dict.fromkeys(
+        ("cp", "install", "dd", "cat"), FILES["/b"]
+    )
+    assert (tmp_path / "big").read_bytes() == BIG
+    assert (tmp_path / "empty").read_bytes() == b""
+    assert [(tmp_path / "tree" / name).read_bytes() for name in "12"] == [FILES["/a/1"], FILES["/a/2"]]
 
 
 def test_readers_at_once_get_the_whole_file_each(daemon: Daemon, source: pfs_pb2.Commit) -> None:

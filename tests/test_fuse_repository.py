@@ -42,10 +42,11 @@ class Mounted:
 
 
 @contextlib.contextmanager
-def mounting(daemon: Daemon, path: pathlib.Path, *options: str) -> Iterator[Mounted]:
+def mounting(daemon: Daemon, path: pathlib.Path, *options: str, program: str = "fuse.mount") -> Iterator[Mounted]:
     """The view of `daemon`, mounted at `path`, unmounted at the end whatever happens."""
     path.mkdir(exist_ok=True)
-    process = subprocess.Popen([*mount_command(str(path), daemon.address), *options], stdout=subprocess.PIPE)
+    command = [program if word == "fuse.mount" else word for word in mount_command(str(path), daemon.address)]
+    process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE)
     try:
         assert process.stdout is not None
         assert process.stdout.readline() == f"mounted {daemon.address} at {path}\n".encode()

@@ -21,7 +21,7 @@ import pytest
 
 from fuse.mounts import unmount
 from fuse.scratch import Ranges
-from pachproto import pfs_pb2
+from pachproto import pfs_pb2, pfsd_pb2
 from pfsd.errors import UnavailableError
 from tests.daemons import Daemon, commit
 from tests.test_fuse_repository import Mounted, mounting
@@ -55,7 +55,8 @@ def finish(path: pathlib.Path) -> None:
 def stored(daemon: Daemon, branch: str = "master") -> dict[str, bytes]:
     """All files that the daemon has."""
     at = commit("r", branch)
-    found = daemon.pfs.GlobFile(pfs_pb2.GlobFileRequest(commit=at, pattern="**")).file_info
+    request = pfsd_pb2.GlobRequest(commit=at, pattern="**", recursive=True)
+    found = [info for batch in daemon.store.GlobFiles(request) for info in batch.files]
     return {info.file.path: daemon.get(at, info.file.path) for info in found if info.file_type == pfs_pb2.FILE}
 
 

@@ -36,7 +36,7 @@ def error(daemon: Daemon, *args: str, stdin: bytes = b"") -> str:
 def found(daemon: Daemon, repo: str, commit: str = "master") -> dict[str, int]:
     """The files of a commit with their sizes."""
     decoder = json.JSONDecoder()
-    text = out(daemon, "glob-file", repo, commit, "**", "--raw")
+    text = out(daemon, "glob-file", repo, commit, "**", "--raw", "-R")
     sizes = {}
     while text.strip():
         info, end = decoder.raw_decode(text.lstrip())
@@ -152,6 +152,50 @@ def test_where_put_file_puts_things(daemon: Daemon, clidir: pathlib.Path) -> Non
     ):
         out(daemon, "put-file", "r", branch, "-c", *args)
         assert set(found(daemon, "r", branch)) == expected, branch
+
+
+def test_a_path_may_end_in_a_slash_where_it_names_a_directory(daemon: Daemon, clidir: pathlib.Path) -> None:
+    out(daemon, "create-repo", "r")
+    out(daemon, "put-file", "-c", "r", "master", "d/", "-f", "clidir/a.txt")
+    out(daemon, "put-file", "-c", "r", "master", "/", "-f", "clidir/a.txt")
+    out(daemon, "put-file", "-c", "-r", "r", "master", "e/f/", "-f", "clidir/")
+    assert {"/d/clidir/a.txt", "/clidir/a.txt", "/e/f/a.txt"} <= found(daemon, "r").keys()
+    assert "d/clidir" in out(daemon, "list-file", "r", "master", "d/")
+    assert "/d/clidir" in out(daemon, "glob-file", "r", "master", "/d/*/")
+    assert "Type: dir" in out(daemon, "inspect-file", "r", "master", "/d/clidir/")
+    out(daemon, "get-file", "-r", "r", "master", "d/clidir/", "-o", "got")
+    assert pathlib.Path("got/a.txt").read_bytes() == pathlib.Path("clidir/a.txt").read_bytes()
+    out(daemon, "start-commit", "r", "master")
+    out(daemon, "delete-file", "r", "master", "e/f/")
+    out(daemon, "finish-commit", "r", "master")
+    assert found(daemon, "r").keys() == {"/d/clidir/a.txt", "/clidir/a.txt"}
+    assert "the path of a file" in error(daemon, "put-file", "-c", "r", "master", "d/", stdin=b"x")
+
+
+def test_two_stars_are_one_component_unless_recursion_is_asked_for(daemon: Daemon) -> None:
+    out(daemon, "create-repo", "r")
+    daemon.commit_files("r", {"foo-1": b"1", "bar/bar-1": b"1", "bar/deep/x": b"1"})
+
+    def names(*args: str) -> list[str]:
+        return [line.split()[0] for line in out(daemon, "glob-file", "r", "master", *args).splitlines()[1:]]
+
+    assert names("/**/*") == names("/*/*") == names("-R", "/*/*") == ["/bar/bar-1", "/bar/deep"]
+    assert names("**") == ["/bar", "/foo-1"]
+    assert names("-R", "**") == ["/bar", "/bar/bar-1", "/bar/deep", "/bar/deep/x", "/foo-1"]
+    assert names("--recursive", "/**/x") == ["/bar/deep/x"]
+    assert names("/b[!x]r/{bar-1,deep/x}") == ["/bar/bar-1", "/bar/deep/x"]
+
+
+def test_the_table_of_patterns_in_the_readme(daemon: Daemon) -> None:
+    out(daemon, "create-repo", "r")
+    daemon.commit_files("r", {"foo": b"1", "bar/x.csv": b"1", "bar/deep/y.csv": b"1"})
+    text = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+    table = text.split("| pattern | of `foo`, `bar/x.csv`, `bar/deep/y.csv` | with recursion |\n")[1].split("\n\n")[0]
+    for row in table.splitlines()[1:]:
+        pattern, plain, recursive = (re.findall("`([^`]*)`", cell) for cell in row.strip("|").split(" | "))
+        for options, names in ((), plain), (("-R",), recursive or plain):
+            lines = out(daemon, "glob-file", "r", "master", *pattern, *options).splitlines()[1:]
+            assert [line.split()[0] for line in lines] == names, (row, options)
 
 
 def test_put_from_urls(daemon: Daemon, clidir: pathlib.Path) -> None:

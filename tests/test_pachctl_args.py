@@ -203,7 +203,7 @@ def test_sources_that_are_not_there_are_found_before_the_daemon_is_asked(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("texts", "path", "listed", "targets"),
+    ("texts", "path", "keep_names", "targets"),
     [
         (["a.txt"], "there", False, ["there"]),
         (["-"], "there", False, ["there"]),
@@ -217,20 +217,22 @@ def test_sources_that_are_not_there_are_found_before_the_daemon_is_asked(tmp_pat
         (["x/../a.txt"], "", False, ["a.txt"]),
         (["a.txt", "d/b.txt"], "there", False, ["there/a.txt", "there/d/b.txt"]),
         (["d/b.txt"], "there", True, ["there/d/b.txt"]),
+        (["b.txt"], "there/", True, ["there/b.txt"]),
+        (["b.txt"], "/", True, ["/b.txt"]),
         (["http://host/a/b%20c.png?x=1"], "", False, ["a/b c.png"]),
         (["s3://bucket/a/b"], "", False, ["a/b"]),
         (["pfs://host:1/repo/master/a/b", "http://host/c"], "t", False, ["t/a/b", "t/c"]),
         (["pfs:///repo/master/a/b"], "", False, ["a/b"]),
     ],
 )
-def test_where_sources_land(texts: list[str], path: str, listed: bool, targets: list[str]) -> None:
-    assert [source.target for source in sources.plan(texts, path, listed=listed)] == targets
+def test_where_sources_land(texts: list[str], path: str, keep_names: bool, targets: list[str]) -> None:
+    assert [source.target for source in sources.plan(texts, path, keep_names=keep_names)] == targets
 
 
 @pytest.mark.parametrize("texts", [["-"], ["a", "-"], ["http://host/"], ["pfs:///repo"], ["http://[host/a"]])
 def test_sources_that_have_no_name(texts: list[str]) -> None:
     with pytest.raises(InvalidError):
-        sources.plan(texts, "", listed=False)
+        sources.plan(texts, "")
 
 
 def test_sources_for_overlapping_paths_are_put_one_after_the_other() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from typing import Any
 
 import grpc
@@ -77,6 +78,40 @@ def test_a_union_shows_one_member_at_a_time_and_an_environment_of_its_own(pipeli
     last = daemon.commit_files("b", {"z": b"3"}, branch="dev")
     [made] = flush(daemon, last)
     assert seen(daemon, made.commit) == ["/pfs/same/x none", "/pfs/same/y none", "none /pfs/b/z"]
+
+
+def test_a_datum_that_members_of_a_union_share_counts_for_each_and_is_computed_once(
+    pipeline_daemon: Daemon, tmp_path: pathlib.Path
+) -> None:
+    daemon = pipeline_daemon
+    repos = "abcd"
+    given = []
+    for repo in repos:
+        daemon.create_repo(repo)
+        given.append(daemon.commit_files(repo, {"file-0": b"0", "file-1": b"1"}))
+    lines = [f"echo x >> {tmp_path}/$(basename /pfs/in/*)", "cp -r /pfs/in /pfs/out"]
+    shared = {"union": [atom(repo, name="in") for repo in repos]}
+    daemon.pps.CreatePipeline(spec(stdin=lines, input=shared, enable_stats=True))
+    flush(daemon, given[-1])
+    [job] = all_ended(daemon, 1)
+    assert (job.data_total, job.data_processed, job.data_skipped) == (8, 2, 6)
+    made = commit("upper", "master")
+    assert [daemon.get(made, f"in/file-{number}") for number in (0, 1)] == [b"0000", b"1111"]
+    assert [(tmp_path / f"file-{number}").read_text() for number in (0, 1)] == ["x\n", "x\n"]
+    datums = daemon.pps.ListDatum(pps_pb2.ListDatumRequest(job=job.job)).datum_info
+    assert [info.data[0].path for info in datums] == ["/file-0", "/file-1"] * 4
+    assert all(info.stats.HasField("process_time") for info in datums)
+
+    # What goes with one member stays with the others.
+    at = daemon.start_commit("b")
+    daemon.pfs.DeleteFile(pfs_pb2.DeleteFileRequest(file=pfs_pb2.File(commit=at, path="file-0")))
+    daemon.finish_commit(at)
+    flush(daemon, at)
+    assert [daemon.get(made, f"in/file-{number}") for number in (0, 1)] == [b"000", b"1111"]
+    job = all_ended(daemon, 2)[-1]
+    assert (job.data_total, job.data_processed, job.data_skipped) == (7, 0, 7)
+    datums = daemon.pps.ListDatum(pps_pb2.ListDatumRequest(job=job.job)).datum_info
+    assert all(info.stats.HasField("process_time") for info in datums)
 
 
 def test_inputs_nest_and_one_branch_may_be_read_twice(pipeline_daemon: Daemon) -> None:
@@ -155,3 +190,26 @@ def test_inputs_that_can_not_be_told_apart_or_found_are_refused(pipeline_daemon:
     assert "two inputs that are called a" in failure(daemon, spec(input={"cross": [atom("a"), atom("a", "/")]}))
     assert "nowhere" in failure(daemon, spec(input={"union": [atom("a"), atom("nowhere")]}))
     assert [info.repo.name for info in daemon.pfs.ListRepo(pfs_pb2.ListRepoRequest()).repo_info] == ["a"]
+
+
+def test_a_glob_with_two_stars_is_one_component_unless_the_input_is_recursive(pipeline_daemon: Daemon) -> None:
+    daemon = pipeline_daemon
+    daemon.create_repo("a")
+    lines = ["find /pfs/a -type f | sed 's|^/pfs/||' > /pfs/out/$(find /pfs/a -type f | md5sum | cut -c1-8)"]
+    flat, deep = atom("a", glob="/**/*"), atom("a", glob="/**/*.csv", recursive=True)
+    daemon.pps.CreatePipeline(spec("flat", stdin=lines, input=flat))
+    daemon.pps.CreatePipeline(spec("deep", stdin=lines, input=deep))
+    assert inspect(daemon, "deep").input.atom.recursive
+    assert not inspect(daemon, "flat").input.atom.recursive
+    at = daemon.commit_files("a", {"top.csv": b"1", "b/one.csv": b"1", "b/c/two.csv": b"1", "b/d/no": b"1"})
+
+    def shown(repo: str) -> list[str]:
+        made = commit(repo, "master")
+        return sorted(daemon.get(made, path).decode().replace("\n", " ").strip() for path in daemon.list(made))
+
+    flush(daemon, at)
+    assert shown("flat") == ["a/b/c/two.csv", "a/b/d/no", "a/b/one.csv"]
+    assert shown("deep") == ["a/b/c/two.csv", "a/b/one.csv", "a/top.csv"]
+    flush(daemon, daemon.commit_files("a", {"b/c/e/three.csv": b"1"}))
+    assert shown("deep") == ["a/b/c/e/three.csv", "a/b/c/two.csv", "a/b/one.csv", "a/top.csv"]
+    assert shown("flat") == ["a/b/c/e/three.csv a/b/c/two.csv", "a/b/d/no", "a/b/one.csv"]

@@ -28,7 +28,7 @@ def gate(tmp_path: pathlib.Path) -> Gate:
 
 def read(daemon: Daemon, request: ppsd_pb2.LogsRequest) -> list[str]:
     stub = rpc.Stub(daemon.channel, ppsd_pb2.DESCRIPTOR.services_by_name["Logs"])
-    return [message.message for message in stub.Read(request, timeout=LIMIT)]
+    return [message.message.removesuffix("\n") for message in stub.Read(request, timeout=LIMIT)]
 
 
 def pachctl_logs(daemon: Daemon, *options: str) -> list[str]:
@@ -64,7 +64,7 @@ def test_lines_are_found_by_pipeline_job_datum_and_input(pipeline_daemon: Daemon
 
     line = json.loads("".join(pachctl_logs(daemon, "--job", later, "--raw")))
     assert (line["pipelineName"], line["jobId"], line["user"]) == ("upper", later, True)
-    assert line["message"] == of_second[0]
+    assert line["message"] == of_second[0] + "\n"
     assert line["workerId"].startswith("upper-")
     assert [one["path"] for one in line["data"]] == ["/c"]
     said = logs(daemon, pipeline=pps_pb2.Pipeline(name="upper"), master=True)
@@ -113,10 +113,10 @@ def test_a_pipeline_is_followed_until_the_caller_goes(pipeline_daemon: Daemon) -
     followed = stub.Read(request, timeout=LIMIT)
     for name in "ab":
         daemon.commit_files("in", {name: b"x"})
-        assert next(followed).message == f"did /pfs/in/{name}"
+        assert next(followed).message == f"did /pfs/in/{name}\n"
     delete(daemon, delete_jobs=True)
     daemon.pps.CreatePipeline(spec())
-    assert [next(followed).message for _ in "ab"] == ["did /pfs/in/a", "did /pfs/in/b"]
+    assert [next(followed).message for _ in "ab"] == ["did /pfs/in/a\n", "did /pfs/in/b\n"]
     followed.cancel()
 
 

@@ -325,3 +325,11 @@ def test_job_ids_ascend_even_after_those_of_a_faster_clock() -> None:
     assert drawn == sorted(drawn)
     assert drawn[0] > "f" * 11 + "0" + "a" * 20
     assert all(len(one) == 32 and int(one, 16) >= 0 for one in drawn)
+
+
+def test_a_record_from_when_two_stars_recursed_goes_on_recursing() -> None:
+    for glob, recursive in [("/**/*.csv", True), ("/*", False)]:
+        written = {"v": 1, "name": "a", "repo": "a", "branch": "master", "glob": glob}
+        assert codec.load(AtomSpec, json.dumps(written).encode(), 1).recursive is recursive
+        kept = AtomSpec("a", "a", "master", glob)
+        assert codec.load(AtomSpec, codec.dump(kept, 1), 1) == kept

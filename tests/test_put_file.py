@@ -25,6 +25,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.path == "/missing":
             self.send_error(404)
             return
+        if self.path == "/sick":
+            self.send_error(503)
+            return
+        if self.path == "/to-file":
+            self.send_response(302)
+            self.send_header("Location", "file:///etc/passwd")
+            self.end_headers()
+            return
         self.send_response(200)
         self.send_header("Content-Length", str(len(BODY)))
         self.end_headers()
@@ -61,10 +69,24 @@ def test_the_daemon_fetches_a_url(daemon: Daemon, website: str) -> None:
     ("url", "code", "words"),
     [
         ("{site}/missing", grpc.StatusCode.NOT_FOUND, "/missing answers 404"),
-        ("{site}/broken", grpc.StatusCode.UNAVAILABLE, "/broken broke off"),
-        ("http://127.0.0.1:9/x", grpc.StatusCode.UNAVAILABLE, "http://127.0.0.1:9/x does not answer"),
-        ("gopher://example.org/x", grpc.StatusCode.INVALID_ARGUMENT, "only http, https and s3, gs, as, gcs are known"),
-        ("http://", grpc.StatusCode.UNAVAILABLE, "http://"),
+        ("{site}/broken", grpc.StatusCode.FAILED_PRECONDITION, "/broken broke off"),
+        ("http://127.0.0.1:9/x", grpc.StatusCode.FAILED_PRECONDITION, "http://127.0.0.1:9/x does not answer"),
+        ("{site}/sick", grpc.StatusCode.FAILED_PRECONDITION, "/sick answers 503"),
+        (
+            "http://no-such-host.invalid/x",
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "http://no-such-host.invalid/x does not",
+        ),
+        ("pfs://127.0.0.1:9/r/master/x", grpc.StatusCode.FAILED_PRECONDITION, "127.0.0.1:9 can't be reached"),
+        ("pfs://127.0.0.1:9/r", grpc.StatusCode.INVALID_ARGUMENT, "write it as pfs://HOST:PORT/REPO/COMMIT/PATH"),
+        ("pfs://host/r/master/x", grpc.StatusCode.INVALID_ARGUMENT, "write it as pfs://HOST:PORT/REPO/COMMIT/PATH"),
+        ("gopher://example.org/x", grpc.StatusCode.INVALID_ARGUMENT, "only http, https and s3, gs, as, gcs, pfs are"),
+        ("file:///etc/passwd", grpc.StatusCode.INVALID_ARGUMENT, "only http, https and s3, gs, as, gcs, pfs are"),
+        ("/etc/passwd", grpc.StatusCode.INVALID_ARGUMENT, "only http, https and s3, gs, as, gcs, pfs are known"),
+        ("{site}/to-file", grpc.StatusCode.FAILED_PRECONDITION, "/to-file answers 302"),
+        ("http://", grpc.StatusCode.INVALID_ARGUMENT, "names no host"),
+        ("http://[::1/x", grpc.StatusCode.INVALID_ARGUMENT, "malformed"),
+        ("s3://[x/y", grpc.StatusCode.INVALID_ARGUMENT, "is no URL"),
     ],
 )
 def test_a_url_that_does_not_answer_is_an_error_and_leaves_nothing(
@@ -81,7 +103,21 @@ def test_a_url_that_does_not_answer_is_an_error_and_leaves_nothing(
     assert daemon.list(at) == ["kept"]
 
 
-@pytest.mark.parametrize("path", ["", "/", "a/../../b", "..", "nul\0byte", "x" * 2000, "file/below", "dir"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/",
+        "a/../../b",
+        "..",
+        "nul\0byte",
+        "x" * 5000,
+        "b/" * 2000,
+        "f" * 4000 + "/" + "g/" * 40_000,
+        "file/below",
+        "dir",
+    ],
+)
 def test_a_bad_path_is_refused_by_the_put_itself_and_the_commit_goes_on(daemon: Daemon, path: str) -> None:
     daemon.create_repo("r")
     at = daemon.start_commit("r")

@@ -14,8 +14,16 @@ from hypothesis import strategies as st
 from pfsd import content, dirs, entries
 from pfsd._core import MAX_CHUNK, MIN_CHUNK
 from pfsd.entries import FileEntry
-from pfsd.errors import CorruptError, IsADirectoryPfsError, NotADirectoryPfsError, PfsError, StateError
+from pfsd.errors import (
+    CorruptError,
+    IsADirectoryPfsError,
+    NotADirectoryPfsError,
+    NotFoundError,
+    PfsError,
+    StateError,
+)
 from pfsd.records import Commit
+from pfsd.staging import Write
 from pfsd.store import Store
 
 
@@ -258,6 +266,35 @@ def test_an_upload_that_outlives_its_commit_is_refused(store: Store) -> None:
     store.commits.finish("r", commit.id)
     with pytest.raises(StateError, match="is finished"):
         upload.finish()
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_what_is_staged_goes_with_its_repo_even_while_it_is_being_staged(store: Store, everything: bool) -> None:
+    store.repos.create("r")
+    opened = store.commits.start("r", branch="master")
+    finished = store.commits.start("r", branch="other")
+    put(store, opened, "before", b"x")
+    store.commits.finish("r", finished.id)
+    for refused in (store.commits.finish, store.commits.delete):
+        with pytest.raises(StateError):
+            refused("r", finished.id)
+    area = store.commits.open_staging(opened)
+
+    def writes() -> Iterator[Write]:
+        yield Write(("a",), (b"x",))
+        if everything:
+            store.delete_all()
+        else:
+            store.repos.delete("r")
+        yield Write(("b",), (b"x",))
+
+    with area.lock, pytest.raises(NotFoundError, match="the commit was deleted"):
+        area.apply(writes())
+    for late in (store.commits.open_staging, store.commits.staging, store.commits.tree):
+        with pytest.raises(NotFoundError, match="was deleted meanwhile"):
+            late(opened)
+    assert list(store.root.db.scan("staging", b"")) == []
+    assert len(store.repos.areas) == 0
 
 
 def test_ancestors_can_be_named_from_a_branch(store: Store) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import random
+from collections.abc import Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pfsd import tree
+from pfsd import _core, tree
 from pfsd.errors import CorruptError
 from tests.memory import MemoryNodes
 
@@ -166,3 +168,132 @@ def test_a_torn_node_is_told_from_a_whole_one(cut: int) -> None:
         tree.decode_node(data[:cut])
     with pytest.raises(CorruptError):
         tree.decode_node(data + b"\0")
+
+
+# ---- names that were chosen so that none ends a node ---------------------------------------------------
+
+
+def hostile(candidates: Iterator[bytes]) -> Iterator[bytes]:
+    """Those of the keys that end no run of any level."""
+    return (key for key in candidates if _core.rank(key) == 0)
+
+
+def numbers(pattern: bytes) -> Iterator[bytes]:
+    return (pattern % number for number in itertools.count())
+
+
+CHAINS = [b"c" * length for length in range(1, 400)]
+"""Of each two of these one is the beginning of the other."""
+
+SOME = [
+    *itertools.islice(hostile(numbers(b"%d")), 300),
+    *itertools.islice(hostile(numbers(b"a common beginning %08x")), 300),
+    *itertools.islice(hostile(iter(CHAINS)), 200),
+    *(key for key in (b"end %d" % number for number in range(4000)) if _core.rank(key)),  # these end some
+]
+HOSTILE_CHANGES = st.dictionaries(st.sampled_from(SOME), st.none() | VALUES, max_size=60)
+
+
+@pytest.fixture
+def small_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nodes of at most eight short keys."""
+    monkeypatch.setattr(tree, "NODE_WEIGHT", 8 * 256)
+
+
+def node_sizes(nodes: MemoryNodes, root: bytes) -> Iterator[int]:
+    node = tree.load(nodes, root)
+    yield len(node.keys)
+    if node.level:
+        for index in range(len(node.keys)):
+            yield from node_sizes(nodes, node.child(index))
+
+
+@pytest.mark.usefixtures("small_nodes")
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sets(st.sampled_from(SOME), max_size=400),
+    st.lists(st.tuples(HOSTILE_CHANGES, st.integers(1, 50)), max_size=4),
+)
+def test_any_history_of_hostile_names_gives_the_tree_built_from_scratch(
+    names: set[bytes], steps: list[tuple[dict[bytes, bytes | None], int]]
+) -> None:
+    nodes = MemoryNodes()
+    model = dict.fromkeys(names, b"\x01")
+    root = tree.build(nodes, sorted(model.items()), measure)
+    for step, length in steps:
+        changes = tree.Update(nodes, root, measure)
+        mutations = sorted(step.items())
+        for start in range(0, len(mutations), length):
+            changes.apply(mutations[start : start + length])
+        former, (root, sums) = root, changes.finish()
+        before = dict(model)
+        for key, value in mutations:
+            if value is None:
+                model.pop(key, None)
+            else:
+                model[key] = value
+        assert sums == (sum(value[0] for value in model.values()), len(model), 0)
+        keys = sorted(key for key in before.keys() | model.keys() if before.get(key) != model.get(key))
+        assert list(tree.diff(nodes, former, root)) == [(key, before.get(key), model.get(key)) for key in keys]
+    assert list(tree.items(nodes, root)) == sorted(model.items())
+    assert root == tree.build(MemoryNodes(), sorted(model.items()), measure)
+    assert max(node_sizes(nodes, root)) <= 8
+    assert list(tree.descending(nodes, root)) == sorted(model.items(), reverse=True)
+
+
+def model_divide(keys: list[bytes], limit: int) -> list[int]:
+    """Where a whole run is cut, gap by gap, as the rule has it."""
+
+    def bits(key: bytes) -> str:
+        return "".join(f"{byte:08b}" for byte in key)
+
+    texts = [bits(key) for key in keys]
+    weights = [max(len(key), 256) for key in keys]
+    cuts = []
+    for at in range(1, len(keys)):
+        pair = itertools.takewhile(lambda both: both[0] == both[1], zip(texts[at - 1], texts[at], strict=False))
+        common = "".join(one for one, _ in pair)
+        around = sum(weight for text, weight in zip(texts, weights, strict=True) if text.startswith(common))
+        if sum(weights) > limit and around > limit:
+            cuts.append(at)
+    return [*cuts, len(keys)]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sets(st.sampled_from(SOME) | st.binary(min_size=1, max_size=3), min_size=1, max_size=40), st.integers(1, 12))
+def test_a_run_is_divided_as_the_model_does(names: set[bytes], most: int) -> None:
+    keys = sorted(names)
+    assert _core.divide(keys, len(keys), most * 256, False, False, []) == model_divide(keys, most * 256)
+
+
+def test_a_division_checks_what_it_is_given() -> None:
+    assert _core.weigh([b"k", b"k" * 1000], 0) == 1256
+    for end in (0, 3, -1, 1 << 62):
+        with pytest.raises(ValueError, match="end is outside"):
+            _core.divide([b"a", b"b"], end, 1, False, False, [])
+    with pytest.raises(TypeError):
+        _core.divide([b"a", "b"], 2, 1, False, False, [])  # type: ignore[list-item]
+    with pytest.raises(TypeError):
+        _core.divide([b"a", b"b"], 2, 1, True, False, ["x"])  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="start is outside"):
+        _core.weigh([b"a"], 2)
+
+
+@pytest.mark.parametrize("pattern", [b"name-%08d", b"x" * 300 + b"%08d"])
+def test_a_change_among_hostile_names_touches_as_few_nodes_as_one_among_others(pattern: bytes) -> None:
+    nodes = MemoryNodes()
+    keys = list(itertools.islice(hostile(numbers(pattern)), 50_000))
+    root = tree.build(nodes, [(key, b"\x01") for key in keys], measure)
+    assert max(map(len, nodes.data.values())) < 2 * tree.NODE_WEIGHT
+    for key in (keys[0], keys[25_000], keys[-1]):
+        nodes.reads = nodes.writes = 0
+        changed = tree.update(nodes, root, [(key, b"\x02")], measure)
+        assert nodes.writes <= 4
+        assert nodes.reads <= 24
+        assert list(tree.diff(nodes, root, changed)) == [(key, b"\x01", b"\x02")]
+
+
+def test_the_trees_of_ordinary_names_are_as_they_were() -> None:
+    pairs = [(b"file-%06d.jpg" % number, b"\x01") for number in range(100_000)]
+    root = tree.build(MemoryNodes(), pairs, measure)
+    assert root.hex() == "90eb5cd4d35eb480f6903743b5981e32b895fe5dc202dc3b990b13950da59129"

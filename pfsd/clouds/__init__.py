@@ -108,7 +108,10 @@ def is_object(url: str) -> bool:
 
 def parse(url: str, scheme: str = "") -> Place:
     """What an address names, in the one kind of store that `scheme` says, or in any; raises InvalidError."""
-    parts = urllib.parse.urlsplit(url, allow_fragments=False)
+    try:
+        parts = urllib.parse.urlsplit(url, allow_fragments=False)
+    except ValueError:  # brackets, or characters that only look like others
+        parts = urllib.parse.SplitResult("", "", "", "", "")
     found = _ALIASES.get(parts.scheme, parts.scheme)
     kind = _KINDS.get(found)
     if kind is None or not parts.netloc or "@" in parts.netloc or scheme not in ("", found):

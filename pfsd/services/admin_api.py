@@ -11,7 +11,7 @@ from google.protobuf.empty_pb2 import Empty
 from pachproto import pfsd_pb2
 from pfsd import fsck
 from pfsd.fsck_findings import Problem
-from pfsd.services.threads import in_thread, stream_in_thread
+from pfsd.services.threads import UPKEEP, in_thread, stream_in_thread
 from pfsd.store import Store
 
 
@@ -22,7 +22,7 @@ class AdminService:
         self._store = store
 
     async def Fsck(self, request: pfsd_pb2.FsckRequest, _context: Any) -> AsyncIterator[pfsd_pb2.FsckMessage]:
-        async for (found,) in stream_in_thread(fsck.check(self._store, request.fix)):
+        async for (found,) in stream_in_thread(UPKEEP, lambda: fsck.check(self._store, request.fix)):
             if isinstance(found, Problem):
                 yield pfsd_pb2.FsckMessage(
                     problem=pfsd_pb2.Problem(
@@ -33,5 +33,5 @@ class AdminService:
                 yield pfsd_pb2.FsckMessage(summary=pfsd_pb2.FsckSummary(**asdict(found)))
 
     async def CollectGarbage(self, _request: Empty, _context: Any) -> pfsd_pb2.GarbageReport:
-        report = await in_thread(self._store.collect_garbage)
+        report = await in_thread(UPKEEP, self._store.collect_garbage)
         return pfsd_pb2.GarbageReport(**asdict(report))

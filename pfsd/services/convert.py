@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import posixpath
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable, Iterator
 
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.wrappers_pb2 import BytesValue
 
 from pachproto import pfs_pb2
-from pfsd import entries
+from pfsd import cancelling, entries
 from pfsd.entries import Entry, FileEntry
 from pfsd.errors import CorruptError, InvalidError
 from pfsd.records import Commit, CommitRef, Repo
-from pfsd.services.threads import stream_in_thread
 
 MESSAGE_BYTES = 1 << 20
 """Bytes of content in one message."""
+
+PACKED_AT_ONCE = 500
 
 
 def timestamp(nanoseconds: int) -> Timestamp:
@@ -85,8 +88,20 @@ def commit_ref(message: pfs_pb2.Commit) -> CommitRef:
     return CommitRef(message.repo.name, message.id)
 
 
-async def byte_values(blocks: Iterable[bytes]) -> AsyncIterator[BytesValue]:
-    """Bytes that come from a blocking iterable, as messages of bounded size."""
-    async for (block,) in stream_in_thread(blocks):
-        for at in range(0, len(block), MESSAGE_BYTES):
-            yield BytesValue(value=block[at : at + MESSAGE_BYTES])
+def byte_values(block: bytes) -> Iterator[BytesValue]:
+    """Bytes as messages of bounded size."""
+    for at in range(0, len(block), MESSAGE_BYTES):
+        yield BytesValue(value=block[at : at + MESSAGE_BYTES])
+
+
+def packed(kind: type[Message], field: str, items: Iterable[Message]) -> bytes:
+    """A message whose repeated field holds these, serialized a part at a time: as large as it may be, no step is long.
+
+    In protobuf's encoding, the parts of a repeated field stand one after the other.
+    """
+    parts = []
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, PACKED_AT_ONCE)):
+        cancelling.check()
+        parts.append(kind(**{field: batch}).SerializeToString())
+    return b"".join(parts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pachproto import edits_pb2, health_pb2, pfs_pb2, pfsd_pb2, versionpb_pb2
 from pfsd.server import Services
 from pfsd.services.about import HealthService, VersionService
@@ -14,10 +16,10 @@ from pfsd.services.store_api import StoreService
 from pfsd.store import Store
 
 
-def core_services(store: Store) -> Services:
-    """Every service over a store."""
+def core_services(store: Store, own_address: Callable[[], str]) -> Services:
+    """Every service over a store, for a server that can be reached at `own_address()`."""
     return (
-        (pfs_pb2.DESCRIPTOR.services_by_name["API"], PfsService(store)),
+        (pfs_pb2.DESCRIPTOR.services_by_name["API"], PfsService(store, own_address)),
         (pfs_pb2.DESCRIPTOR.services_by_name["ObjectAPI"], ObjectService(store)),
         (pfsd_pb2.DESCRIPTOR.services_by_name["Store"], StoreService(store)),
         (edits_pb2.DESCRIPTOR.services_by_name["Edits"], EditsService(store)),

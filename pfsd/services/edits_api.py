@@ -9,7 +9,7 @@ from pfsd import paths
 from pfsd.edits import Edits, MakeDirectory, Remove, Rename, Replace, Step
 from pfsd.errors import InvalidError
 from pfsd.services import convert
-from pfsd.services.threads import in_thread
+from pfsd.services.threads import LOOKUP, in_thread, in_turn
 from pfsd.store import Store
 
 
@@ -21,9 +21,9 @@ class EditsService:
         self._edits = Edits(store.root, store.commits)
 
     async def Edit(self, request: edits_pb2.EditRequest, _context: Any) -> edits_pb2.EditResponse:
-        commit = self._store.commits.resolve(request.commit.repo.name, request.commit.id)
         steps = [_step(message) for message in request.steps]
-        return edits_pb2.EditResponse(root=(await in_thread(self._edits.apply, commit, steps)).root)
+        commit = await in_thread(LOOKUP, self._store.commits.resolve, request.commit.repo.name, request.commit.id)
+        return edits_pb2.EditResponse(root=(await in_turn(commit.id, self._edits.apply, commit, steps)).root)
 
 
 def _step(message: edits_pb2.EditStep) -> Step:

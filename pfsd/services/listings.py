@@ -13,6 +13,7 @@ from pfsd.errors import InvalidError, NotADirectoryPfsError
 from pfsd.files import Difference
 from pfsd.records import Commit
 from pfsd.services import convert
+from pfsd.services.reading import Find
 from pfsd.store import Store
 
 BATCH = 1000
@@ -70,28 +71,28 @@ def walked(store: Store, commit: Commit, path: str, *, recursive: bool, content_
             yield Listed(info)
 
 
-def globbed(store: Store, commit: Commit, pattern: str) -> Iterator[pfs_pb2.FileInfo]:
+def globbed(store: Store, commit: Commit, pattern: str, *, recursive: bool = False) -> Iterator[pfs_pb2.FileInfo]:
     """What matches a pattern; raises InvalidError when it is malformed."""
     name = convert.commit_name(commit.repo, commit.id)
-    for found in store.files.glob(commit, pattern):
+    for found in store.files.glob(commit, pattern, recursive=recursive):
         yield convert.file_info(name, paths.join(found.path) if found.path else "", found.entry)
 
 
 class Comparison:
     """What DiffFile is asked."""
 
-    def __init__(self, store: Store, request: pfs_pb2.DiffFileRequest) -> None:
+    def __init__(self, store: Store, request: pfs_pb2.DiffFileRequest, find: Find) -> None:
         """Raises NotFoundError for a commit that is not there."""
         self._store = store
-        self._new = store.commits.resolve(request.new_file.commit.repo.name, request.new_file.commit.id)
+        self._new = find(request.new_file.commit)
         self._new_path = self._old_path = request.new_file.path
         self._shallow = request.shallow
         self._old: Commit | None = None
         if request.HasField("old_file"):
-            self._old = store.commits.resolve(request.old_file.commit.repo.name, request.old_file.commit.id)
+            self._old = find(request.old_file.commit)
             self._old_path = request.old_file.path
         elif self._new.parent:
-            self._old = store.commits.resolve(self._new.repo, self._new.parent)
+            self._old = find(convert.commit_name(self._new.repo, self._new.parent))
 
     def new_files(self) -> Iterator[pfs_pb2.FileInfo]:
         """What the new side has and the old one has not, or has differently."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 
 from pachproto import pfsd_pb2
 from pfsd.errors import InvalidError
-from pfsd.services.threads import in_thread, stream_in_thread
+from pfsd.services.threads import CHANGE, WALK, in_thread, stream_in_thread
 from pfsd.store import Store
 
 BATCH = 256
@@ -24,12 +24,16 @@ class RecordsService:
 
     async def Write(self, request: pfsd_pb2.WriteRecordsRequest, _context: Any) -> Empty:
         put = {record.key: record.value for record in request.put}
-        await in_thread(self._records.write, put, list(request.delete), list(request.delete_prefix), sync=request.sync)
+        await in_thread(
+            CHANGE, self._records.write, put, list(request.delete), list(request.delete_prefix), sync=request.sync
+        )
         return Empty()
 
     async def Scan(self, request: pfsd_pb2.ScanRecordsRequest, _context: Any) -> AsyncIterator[pfsd_pb2.RecordBatch]:
-        pairs = self._records.scan(request.prefix, request.after, request.limit, reverse=request.reverse)
-        async for batch in stream_in_thread(pairs, BATCH):
+        def scan() -> Iterator[tuple[str, bytes]]:
+            return self._records.scan(request.prefix, request.after, request.limit, reverse=request.reverse)
+
+        async for batch in stream_in_thread(WALK, scan, BATCH):
             yield pfsd_pb2.RecordBatch(records=[pfsd_pb2.Record(key=key, value=value) for key, value in batch])
 
     async def HoldLease(self, request: pfsd_pb2.LeaseRequest, _context: Any) -> AsyncIterator[pfsd_pb2.LeaseHeld]:

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from pfsd.errors import RefusedError, UnavailableError
-from pfsd.services.threads import in_thread
+from pfsd.services.threads import CHANGE, in_thread
 from pfsd.store import Store
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ async def settled(store: Store, context: Any, what: str) -> None:
     `what` is then as it was.
     """
     chunks = store.root.chunks
-    sent = await in_thread(chunks.send)
+    sent = await in_thread(CHANGE, chunks.send)
     if not sent:
         return
     remaining = context.time_remaining()

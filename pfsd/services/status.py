@@ -5,19 +5,31 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterator
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor
 
-from pfsd import errors
+from pfsd import errors, rpc
+from pfsd.apart import known_error
 from pfsd.services.sessions_api import caller_of, recalled
+from pfsd.services.threads import client_of_call
 
 log = logging.getLogger(__name__)
+calls = logging.getLogger("pfsd.calls")
+
+CALLS_OF_ONE = 20_000
+"""Calls that may be open through one connection, those that wait for something included."""
 
 SAID_KEY = "pfsd-said"
 """In the trailing metadata where pfsd itself says UNAVAILABLE, of something behind it: grpc says so of pfsd."""
+
+MOST_DETAILS = 2000
+"""Bytes of a status's text. Clients refuse metadata of 8 KiB, in which each byte of the text may take three."""
 
 _CODES: dict[type[errors.PfsError], grpc.StatusCode] = {
     errors.NotFoundError: grpc.StatusCode.NOT_FOUND,
@@ -25,6 +37,7 @@ _CODES: dict[type[errors.PfsError], grpc.StatusCode] = {
     errors.InvalidError: grpc.StatusCode.INVALID_ARGUMENT,
     errors.StateError: grpc.StatusCode.FAILED_PRECONDITION,
     errors.FullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    errors.BusyError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.CorruptError: grpc.StatusCode.DATA_LOSS,
     errors.UnavailableError: grpc.StatusCode.UNAVAILABLE,
     errors.FormatError: grpc.StatusCode.FAILED_PRECONDITION,
@@ -36,7 +49,7 @@ def code(error: errors.PfsError) -> grpc.StatusCode:
     for kind in type(error).__mro__:
         if kind in _CODES:
             return _CODES[kind]
-    return grpc.StatusCode.UNKNOWN
+    return grpc.StatusCode.FAILED_PRECONDITION
 
 
 def from_status(status: grpc.StatusCode, details: str) -> errors.PfsError:
@@ -53,7 +66,7 @@ def is_said(error: grpc.RpcError) -> bool:
 
 
 def wrap(method: MethodDescriptor, function: Any) -> Any:
-    """`function(request, context)` for the asyncio server, with its errors turned into statuses.
+    """`function(request, context)` for the asyncio server, with requests decoded and errors turned into statuses.
 
     `function` is a coroutine function, or an asynchronous generator function for a method that streams.
     """
@@ -62,8 +75,9 @@ def wrap(method: MethodDescriptor, function: Any) -> Any:
 
         async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
             try:
-                async for message in function(request, context):
-                    yield message
+                with _call_of(method, context):
+                    async for message in function(_decoded(method, request), context):
+                        yield message
             except Exception as error:  # noqa: BLE001 (every defect is answered, and logged, here)
                 await _abort(context, method, error)
 
@@ -72,15 +86,66 @@ def wrap(method: MethodDescriptor, function: Any) -> Any:
 
     async def call(request: Any, context: Any) -> Any:
         try:
-            with caller_of(context) as caller:
+            with _call_of(method, context), caller_of(context) as caller:
                 try:
-                    return await function(_whole(request, context) if method.client_streaming else request, context)
+                    given = _decoded(method, request)
+                    return await function(_whole(given, context) if method.client_streaming else given, context)
                 finally:
                     await recalled(caller)
         except Exception as error:  # noqa: BLE001 (every defect is answered, and logged, here)
             await _abort(context, method, error)
 
     return call
+
+
+@contextmanager
+def _call_of(method: MethodDescriptor, context: Any) -> Iterator[None]:
+    """What the block does is a client's call: bounded, and told in the log, with how it ended and how long it took."""
+    client = str(context.peer())
+    client_of_call.set(client)  # of this task, which serves no other call
+    began, outcome = time.monotonic(), "OK"
+    try:
+        with _counted(client):
+            yield
+    except (asyncio.CancelledError, GeneratorExit):
+        outcome = "CANCELLED"
+        raise
+    except errors.PfsError as error:
+        outcome = f"{code(error).name}, {error}"
+        raise
+    except BaseException as error:
+        outcome = f"{type(error).__name__}, {error}"
+        raise
+    finally:
+        calls.info("%s from %s: %.3f s, %s", method.full_name, client, time.monotonic() - began, outcome)
+
+
+_open_calls: Counter[str] = Counter()
+
+
+@contextmanager
+def _counted(client: str) -> Iterator[None]:
+    if _open_calls[client] >= CALLS_OF_ONE:
+        raise errors.BusyError(f"{CALLS_OF_ONE} calls of this connection are open: no more are taken until some end")
+    _open_calls[client] += 1
+    try:
+        yield
+    finally:
+        _open_calls[client] -= 1
+        if not _open_calls[client]:
+            del _open_calls[client]
+
+
+def _decoded(method: MethodDescriptor, request: Any) -> Any:
+    """A method's request, or the iterator of its requests; raises InvalidError for what can't be decoded."""
+    if not method.client_streaming:
+        return rpc.decode(method, request)
+
+    async def messages() -> AsyncIterator[Any]:
+        async for data in request:
+            yield rpc.decode(method, data)
+
+    return messages()
 
 
 async def _whole(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
@@ -98,14 +163,26 @@ async def _whole(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[An
 
 
 async def _abort(context: Any, method: MethodDescriptor, error: Exception) -> None:
+    error = known_error(error) or error
     if isinstance(error, errors.UnavailableError):
-        await context.abort(code(error), str(error), ((SAID_KEY, "1"), *(context.trailing_metadata() or ())))
+        await context.abort(code(error), _details(error), ((SAID_KEY, "1"), *(context.trailing_metadata() or ())))
     if isinstance(error, errors.PfsError):
-        await context.abort(code(error), str(error))
+        await context.abort(code(error), _details(error))
     if isinstance(error, grpc.aio.AbortError):
         raise error
     if isinstance(error, grpc.aio.BaseError) and not isinstance(error, grpc.aio.UsageError | grpc.aio.InternalError):
         log.info("%s was cut off: %s", method.full_name, error)  # the server has stopped under it
         return
     log.error("%s failed", method.full_name, exc_info=error)
-    await context.abort(grpc.StatusCode.INTERNAL, f"a defect in pfsd: {type(error).__name__}: {error}; see its log")
+    text = f"a defect in pfsd: {type(error).__name__}: {error}"
+    await context.abort(grpc.StatusCode.INTERNAL, f"{_cut(text)}; see its log")
+
+
+def _details(error: errors.PfsError) -> str:
+    return _cut(str(error))
+
+
+def _cut(text: str) -> str:
+    """A text that fits into a status."""
+    data = text.encode(errors="replace")
+    return data.decode() if len(data) <= MOST_DETAILS else f"{data[:MOST_DETAILS].decode(errors='ignore')}..."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
@@ -11,16 +11,21 @@ from google.protobuf.empty_pb2 import Empty
 from pachproto import pfs_pb2, pfsd_pb2
 from pfsd import entries, paths
 from pfsd.cachedstore import CachedStore
-from pfsd.entries import Chunk, Entry
+from pfsd.entries import Chunk, DirEntry, Entry
 from pfsd.errors import CorruptError, InvalidError
+from pfsd.files import Difference, Found
 from pfsd.objectstore import SIGNED_SECONDS
+from pfsd.records import Commit
 from pfsd.root import FORMAT
-from pfsd.services import convert, listings, sessions_api
-from pfsd.services.threads import in_thread, stream_in_thread
+from pfsd.services import convert, holding, listings, sessions_api
+from pfsd.services.reading import Find, each_reading, stream_reading
+from pfsd.services.room import room
+from pfsd.services.threads import CHANGE, LOOKUP, READ, UPKEEP, WALK, WRITE, in_thread, in_turn
 from pfsd.store import Store
 from pfsd.tree import HASH_BYTES
 from pfsd.trees import StoredTree, TreeChange, TreeUpload
 from pfsd.uploads import BulkUpload, FilePart
+from pfsd.version import VERSION
 
 BATCH = 256
 """Nodes, or entries, to a message."""
@@ -36,9 +41,16 @@ class StoreService:
         self._store = store
 
     async def Describe(self, _request: Empty, _context: Any) -> pfsd_pb2.StoreInfo:
+        return await in_thread(LOOKUP, self._describe)
+
+    def _describe(self) -> pfsd_pb2.StoreInfo:
         root = self._store.root
         info = pfsd_pb2.StoreInfo(
-            id=root.id, format=FORMAT, object_store=root.objects.url, spool=str(root.spool.resolve())
+            id=root.id,
+            format=FORMAT,
+            object_store=root.objects.url,
+            spool=str(root.spool.resolve()),
+            version=VERSION,
         )
         if isinstance(root.objects, CachedStore):
             info.cache_dir = str(root.objects.cache.directory.resolve())
@@ -47,11 +59,18 @@ class StoreService:
 
     async def GetCommitTree(self, request: pfs_pb2.Commit, _context: Any) -> pfsd_pb2.CommitTree:
         sessions = self._store.root.sessions
-        lease = sessions.lease((request.repo.name, ""))
-        commit = self._store.commits.resolve(request.repo.name, request.id)
-        if commit.is_open:
-            sessions.lease((commit.repo, commit.id))
-        top = await in_thread(self._store.commits.tree, commit)
+
+        def look() -> tuple[Commit, DirEntry | None, int]:
+            lease = sessions.lease((request.repo.name, ""))
+            commit = self._store.commits.resolve(request.repo.name, request.id)
+            if commit.is_open:
+                sessions.lease((commit.repo, commit.id))
+            present = self._store.commits.snapshot_at_once(commit)
+            return commit, None if present is None else self._store.commits.tree(present), lease
+
+        commit, top, lease = await in_thread(LOOKUP, look)
+        if top is None:
+            top = await in_turn(commit.id, self._store.commits.tree, commit)
         return pfsd_pb2.CommitTree(
             info=convert.commit_info(commit),
             root=top.root,
@@ -63,7 +82,7 @@ class StoreService:
     async def GetNodes(self, request: pfsd_pb2.NodeRequest, _context: Any) -> AsyncIterator[pfsd_pb2.NodeBatch]:
         hashes = _hashes(request.hashes)
         for at in range(0, len(hashes), BATCH):
-            yield pfsd_pb2.NodeBatch(nodes=await in_thread(self._store.root.nodes.raw, hashes[at : at + BATCH]))
+            yield pfsd_pb2.NodeBatch(nodes=await in_thread(WALK, self._store.root.nodes.raw, hashes[at : at + BATCH]))
 
     async def LocateChunks(self, request: pfsd_pb2.ChunkRequest, _context: Any) -> pfsd_pb2.ChunkLocations:
         def locate() -> pfsd_pb2.ChunkLocations:
@@ -72,23 +91,23 @@ class StoreService:
                 locations=[pfsd_pb2.ChunkLocation(pack=at.pack, offset=at.offset, size=at.size) for at in found]
             )
 
-        return await in_thread(locate)
+        return await in_thread(READ, locate)
 
     async def GetChunks(self, request: pfsd_pb2.ChunkRequest, _context: Any) -> AsyncIterator[pfsd_pb2.ChunkData]:
         for name in _hashes(request.hashes):
-            yield pfsd_pb2.ChunkData(data=await in_thread(self._store.root.chunks.read, name))
+            yield pfsd_pb2.ChunkData(data=await in_thread(READ, self._store.root.chunks.read, name))
 
     async def SignPacks(self, request: pfsd_pb2.PackRequest, _context: Any) -> pfsd_pb2.PackAddresses:
         if not all(re.fullmatch("[0-9a-f]{32}", pack) for pack in request.packs):
             raise InvalidError("a pack's name has to be 32 hex digits")
-        signed = await in_thread(self._store.root.chunks.sign, list(request.packs))
+        signed = await in_thread(READ, self._store.root.chunks.sign, list(request.packs))
         return pfsd_pb2.PackAddresses(addresses=signed, seconds=SIGNED_SECONDS)
 
     async def HasChunks(self, request: pfsd_pb2.ChunkRequest, _context: Any) -> pfsd_pb2.ChunkPresence:
         def look() -> pfsd_pb2.ChunkPresence:
             return pfsd_pb2.ChunkPresence(present=map(self._store.root.chunks.has, _hashes(request.hashes)))
 
-        return await in_thread(look)
+        return await in_thread(READ, look)
 
     async def PutFiles(
         self, requests: AsyncIterator[pfsd_pb2.PutFilesRequest], context: Any
@@ -96,10 +115,11 @@ class StoreService:
         upload: BulkUpload | None = None
         try:
             async for request in requests:
-                if upload is None:
-                    commit = self._store.commits.resolve(request.commit.repo.name, request.commit.id)
-                    upload = await in_thread(self._store.files.bulk_upload, commit)
-                await in_thread(_put_files, upload, request)
+                await room(self._store)
+                known, is_staged = await in_thread(WRITE, self._put_files, upload, request)
+                upload = known
+                if not is_staged:
+                    await in_turn(known.commit.id, known.stage)
             if upload is None:
                 raise InvalidError("PutFiles needs at least one message, which names a commit")
             upload.close()
@@ -107,33 +127,50 @@ class StoreService:
             context.set_trailing_metadata(((FILES_KEY, str(upload.files if upload else 0)),))
         return pfsd_pb2.PutFilesResponse(files=upload.files, entries=map(entries.encode, upload.told))
 
+    def _put_files(self, upload: BulkUpload | None, request: pfsd_pb2.PutFilesRequest) -> tuple[BulkUpload, bool]:
+        """Store the files of a message; returns the upload, and whether they are staged too."""
+        if upload is None:
+            commit = self._store.commits.resolve(request.commit.repo.name, request.commit.id)
+            upload = self._store.files.bulk_upload(commit)
+        for file in request.files:
+            upload.add(_part(file))
+        return upload, upload.stage_at_once()
+
     async def ListFiles(self, request: pfsd_pb2.ListFilesRequest, _context: Any) -> AsyncIterator[pfsd_pb2.FileBatch]:
-        commit = self._store.commits.resolve(request.file.commit.repo.name, request.file.commit.id)
-        found = listings.walked(
-            self._store,
-            commit,
-            request.file.path,
-            recursive=request.recursive,
-            content_bytes=request.content_bytes,
-        )
-        async for (batch,) in stream_in_thread(listings.list_batches(found)):
+        def walk(find: Find) -> Iterator[pfsd_pb2.FileBatch]:
+            found = listings.walked(
+                self._store,
+                find(request.file.commit),
+                request.file.path,
+                recursive=request.recursive,
+                content_bytes=request.content_bytes,
+            )
+            return listings.list_batches(found)
+
+        async for batch in each_reading(self._store, READ if request.content_bytes else WALK, walk):
             yield batch
 
     async def GlobFiles(self, request: pfsd_pb2.GlobRequest, _context: Any) -> AsyncIterator[pfsd_pb2.FileBatch]:
-        commit = self._store.commits.resolve(request.commit.repo.name, request.commit.id)
-        found = listings.globbed(self._store, commit, request.pattern)
-        async for (batch,) in stream_in_thread(listings.glob_batches(found)):
+        def glob(find: Find) -> Iterator[pfsd_pb2.FileBatch]:
+            return listings.glob_batches(
+                listings.globbed(self._store, find(request.commit), request.pattern, recursive=request.recursive)
+            )
+
+        async for batch in each_reading(self._store, WALK, glob):
             yield batch
 
     async def DiffFiles(self, request: pfs_pb2.DiffFileRequest, _context: Any) -> AsyncIterator[pfsd_pb2.DiffBatch]:
-        comparison = listings.Comparison(self._store, request)
-        async for (batch,) in stream_in_thread(listings.diff_batches(comparison)):
+        def compare(find: Find) -> Iterator[pfsd_pb2.DiffBatch]:
+            return listings.diff_batches(listings.Comparison(self._store, request, find))
+
+        async for batch in each_reading(self._store, WALK, compare):
             yield batch
 
     async def GlobEntries(self, request: pfsd_pb2.GlobRequest, _context: Any) -> AsyncIterator[pfsd_pb2.PathEntryBatch]:
-        commit = self._store.commits.resolve(request.commit.repo.name, request.commit.id)
-        found = await in_thread(self._store.files.glob, commit, request.pattern)
-        async for batch in stream_in_thread(found, BATCH):
+        def glob(find: Find) -> Iterator[Found]:
+            return self._store.files.glob(find(request.commit), request.pattern, recursive=request.recursive)
+
+        async for batch in stream_reading(self._store, WALK, glob, BATCH):
             yield pfsd_pb2.PathEntryBatch(
                 entries=[
                     pfsd_pb2.PathEntry(path=paths.join(item.path), entry=entries.encode(item.entry)) for item in batch
@@ -143,9 +180,12 @@ class StoreService:
     async def GlobChanges(
         self, request: pfsd_pb2.GlobChangesRequest, _context: Any
     ) -> AsyncIterator[pfsd_pb2.PathChangeBatch]:
-        old, new = (self._store.commits.resolve(one.repo.name, one.id) for one in (request.old, request.new))
-        found = await in_thread(self._store.files.glob_changes, old, new, request.pattern)
-        async for batch in stream_in_thread(found, BATCH):
+        def glob(find: Find) -> Iterator[Difference]:
+            return self._store.files.glob_changes(
+                find(request.old), find(request.new), request.pattern, recursive=request.recursive
+            )
+
+        async for batch in stream_reading(self._store, WALK, glob, BATCH):
             yield pfsd_pb2.PathChangeBatch(
                 changes=[
                     pfsd_pb2.PathChange(
@@ -156,19 +196,20 @@ class StoreService:
             )
 
     async def PutTree(self, requests: AsyncIterator[pfsd_pb2.PutTreeRequest], _context: Any) -> pfsd_pb2.TreeInfo:
-        upload = self._store.trees.upload()
+        upload = await in_thread(WRITE, self._store.trees.upload)
         tag = ""
         try:
             async for request in requests:
                 tag = tag or request.tag
                 if not tag:
                     raise InvalidError("the first message of PutTree has to hold a tag")
-                await in_thread(_write_tree, upload, list(request.writes))
+                await room(self._store)
+                await in_thread(WRITE, _write_tree, upload, list(request.writes))
             if not tag:
                 raise InvalidError("PutTree needs at least one message, which holds a tag")
-            return _tree_info(await in_thread(upload.finish, tag))
+            return _tree_info(await in_thread(WRITE, upload.finish, tag))
         except BaseException:
-            await in_thread(upload.abandon)
+            await in_thread(CHANGE, upload.abandon)
             raise
 
     async def PutTrees(
@@ -179,26 +220,27 @@ class StoreService:
         try:
             async for request in requests:
                 if upload is None:
-                    upload, tag = self._store.trees.upload(), request.tag
+                    upload, tag = await in_thread(WRITE, self._store.trees.upload), request.tag
                 if not tag:
                     raise InvalidError("the first message of each tree of PutTrees has to hold a tag")
+                await room(self._store)
                 if request.last:
-                    stored = await in_thread(_finish_tree, upload, list(request.writes), tag)
+                    stored = await in_thread(WRITE, _finish_tree, upload, list(request.writes), tag)
                     upload = None
                     yield _tree_info(stored)
                 else:
-                    await in_thread(_write_tree, upload, list(request.writes))
+                    await in_thread(WRITE, _write_tree, upload, list(request.writes))
         finally:
             if upload is not None:
-                await in_thread(upload.abandon)
+                await in_thread(CHANGE, upload.abandon)
 
     async def HasTags(self, request: pfsd_pb2.TagRequest, _context: Any) -> pfsd_pb2.TagPresence:
-        return pfsd_pb2.TagPresence(present=await in_thread(self._store.tags.present, list(request.tags)))
+        return pfsd_pb2.TagPresence(present=await in_thread(LOOKUP, self._store.tags.present, list(request.tags)))
 
     async def DeleteTagPrefix(self, request: pfsd_pb2.DeleteTagPrefixRequest, _context: Any) -> Empty:
         if not request.prefix:
             raise InvalidError("DeleteTagPrefix needs a prefix that is not empty")
-        await in_thread(self._store.tags.delete_prefix, request.prefix)
+        await in_thread(UPKEEP, self._store.tags.delete_prefix, request.prefix)
         return Empty()
 
     async def MergeTrees(self, requests: AsyncIterator[pfsd_pb2.MergeTreesRequest], _context: Any) -> pfsd_pb2.TreeInfo:
@@ -211,13 +253,17 @@ class StoreService:
             raise InvalidError("MergeTrees needs at least one message, which names a commit")
         if not all(change.order for change in changes):
             raise InvalidError("a tree that is merged needs an order that is not empty")
-        commit = self._store.commits.resolve(first.commit.repo.name, first.commit.id)
-        return _tree_info(
-            await in_thread(self._store.trees.merge_into, commit, changes, base=first.base, result=first.result)
-        )
+        commit = await in_thread(LOOKUP, self._store.commits.resolve, first.commit.repo.name, first.commit.id)
+        merge = self._store.trees.merge_into
+        return _tree_info(await in_turn(commit.id, merge, commit, changes, base=first.base, result=first.result))
+
+    async def HoldCommit(self, request: pfs_pb2.StartCommitRequest, context: Any) -> AsyncIterator[pfs_pb2.Commit]:
+        async for commit in holding.hold(self._store, request, context):
+            yield commit
 
     async def FailCommit(self, request: pfsd_pb2.FailCommitRequest, _context: Any) -> Empty:
-        self._store.commits.fail(request.commit.repo.name, request.commit.id, request.reason)
+        name = request.commit
+        await in_thread(CHANGE, self._store.commits.fail, name.repo.name, name.id, request.reason)
         return Empty()
 
     async def Attach(
@@ -236,24 +282,19 @@ class StoreService:
             self._store.root.changes.unsubscribe(subscription)
 
 
-def _put_files(upload: BulkUpload, request: pfsd_pb2.PutFilesRequest) -> None:
-    for file in request.files:
-        base = convert.file_entry(file.base, f"the base of {file.path}") if file.base else None
-        upload.add(
-            FilePart(
-                file.path,
-                file.overwrite,
-                file.data,
-                [Chunk(chunk.hash, chunk.size) for chunk in file.chunks],
-                file.more,
-                file.zeros,
-                base,
-                file.size,
-                file.offset,
-                file.tell,
-            )
-        )
-    upload.stage()
+def _part(file: pfsd_pb2.FilePut) -> FilePart:
+    return FilePart(
+        file.path,
+        file.overwrite,
+        file.data,
+        [Chunk(chunk.hash, chunk.size) for chunk in file.chunks],
+        file.more,
+        file.zeros,
+        convert.file_entry(file.base, f"the base of {file.path}") if file.base else None,
+        file.size,
+        file.offset,
+        file.tell,
+    )
 
 
 def _write_tree(upload: TreeUpload, writes: list[pfsd_pb2.TreeWrite]) -> None:

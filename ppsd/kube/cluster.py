@@ -31,6 +31,9 @@ WATCH_SECONDS = 240
 _NOT_FOUND, _CONFLICT, _GONE = 404, 409, 410
 _SERVER_ERROR, _TOO_MANY = 500, 429
 
+_threads = trio.CapacityLimiter(20)
+"""Calls of the API server that wait for it at a time."""
+
 
 class Cluster:
     """One namespace of a cluster, and the cluster's nodes."""
@@ -107,7 +110,8 @@ class Cluster:
             for pod in _items(listed):
                 yield "ADDED", pod
             lines = _lines(response)
-            while line := await trio.to_thread.run_sync(_next, lines, abandon_on_cancel=True):
+            own = trio.CapacityLimiter(1)  # a thread that mostly waits takes none from others
+            while line := await trio.to_thread.run_sync(_next, lines, abandon_on_cancel=True, limiter=own):
                 change = json.loads(line)
                 if change["type"] == "ERROR":
                     if change["object"].get("code") == _GONE:
@@ -173,7 +177,7 @@ class Cluster:
                 found: Object = json.loads(response.data)
                 return found
 
-        return await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
+        return await trio.to_thread.run_sync(ask, abandon_on_cancel=True, limiter=_threads)
 
     async def _open(self, what: str, call: Callable[..., Any], **arguments: Any) -> urllib3.HTTPResponse:
         """Begin an answer that comes bit by bit."""
@@ -183,7 +187,7 @@ class Cluster:
                 response: urllib3.HTTPResponse = call(_preload_content=False, **arguments)
                 return response
 
-        return await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
+        return await trio.to_thread.run_sync(ask, abandon_on_cancel=True, limiter=_threads)
 
 
 class _MissingError(RefusedError):

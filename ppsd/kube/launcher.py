@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import trio
 
+from pfsd.apart import apart
 from pfsd.errors import AlreadyExistsError, RefusedError, UnavailableError
 from ppsd.kube import manifest
 from ppsd.kube.cluster import Cluster
@@ -57,7 +58,7 @@ class KubernetesLauncher:
         self._crews: defaultdict[str, _Crew] = defaultdict(_Crew)
         self._said: dict[str, str] = {}
         """What was last said of a pipeline because the cluster did not do as it was asked."""
-        nursery.start_soon(Watcher(cluster, reports).run)
+        nursery.start_soon(apart, "watching pods", None, Watcher(cluster, reports).run)
 
     async def take_up(self, pipelines: Iterable[str]) -> None:
         known = set(pipelines)

@@ -6,6 +6,7 @@ import logging
 
 import trio
 
+from pfsd.apart import reason_of
 from pfsd.errors import UnavailableError
 from ppsd.kube import manifest, podstates
 from ppsd.kube.cluster import Cluster
@@ -61,6 +62,10 @@ class Watcher:
                 if str(error) != said:
                     logger.warning("pods are not seen for the moment: %s", error)
                 said = str(error)
+            except Exception as error:  # noqa: BLE001 (a pod that is not understood: the others are)
+                if repr(error) != said:
+                    reason_of(error, "watching pods")
+                said = repr(error)
             await trio.sleep(RETRY_SECONDS)
 
     def _forget(self, name: str) -> None:
@@ -110,9 +115,11 @@ class Watcher:
             for name in list(stuck.keys() & waiting.keys())[:EVENTS_PODS]:
                 try:
                     events = await self._cluster.events(stuck[name])
+                    if name in self._pods and podstates.is_stuck(self._pods[name]):
+                        self._tell(stuck[name], podstates.trouble_of_events(stuck[name], events))
                 except UnavailableError as error:
                     logger.warning("%s", error)
                     break
-                if name in self._pods and podstates.is_stuck(self._pods[name]):
-                    self._tell(stuck[name], podstates.trouble_of_events(stuck[name], events))
+                except Exception as error:  # noqa: BLE001 (what has happened to this pod is not understood)
+                    reason_of(error, f"reading the events of {name}")
             waiting = stuck

@@ -9,20 +9,22 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class StoreInfo(_message.Message):
-    __slots__ = ("id", "format", "object_store", "spool", "cache_dir", "cache_bytes")
+    __slots__ = ("id", "format", "object_store", "spool", "cache_dir", "cache_bytes", "version")
     ID_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     OBJECT_STORE_FIELD_NUMBER: _ClassVar[int]
     SPOOL_FIELD_NUMBER: _ClassVar[int]
     CACHE_DIR_FIELD_NUMBER: _ClassVar[int]
     CACHE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
     id: str
     format: int
     object_store: str
     spool: str
     cache_dir: str
     cache_bytes: int
-    def __init__(self, id: _Optional[str] = ..., format: _Optional[int] = ..., object_store: _Optional[str] = ..., spool: _Optional[str] = ..., cache_dir: _Optional[str] = ..., cache_bytes: _Optional[int] = ...) -> None: ...
+    version: str
+    def __init__(self, id: _Optional[str] = ..., format: _Optional[int] = ..., object_store: _Optional[str] = ..., spool: _Optional[str] = ..., cache_dir: _Optional[str] = ..., cache_bytes: _Optional[int] = ..., version: _Optional[str] = ...) -> None: ...
 
 class CommitTree(_message.Message):
     __slots__ = ("info", "root", "files", "directories", "lease")
@@ -93,12 +95,14 @@ class ChunkData(_message.Message):
     def __init__(self, data: _Optional[bytes] = ...) -> None: ...
 
 class GlobRequest(_message.Message):
-    __slots__ = ("commit", "pattern")
+    __slots__ = ("commit", "pattern", "recursive")
     COMMIT_FIELD_NUMBER: _ClassVar[int]
     PATTERN_FIELD_NUMBER: _ClassVar[int]
+    RECURSIVE_FIELD_NUMBER: _ClassVar[int]
     commit: _pfs_pb2.Commit
     pattern: str
-    def __init__(self, commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., pattern: _Optional[str] = ...) -> None: ...
+    recursive: bool
+    def __init__(self, commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., pattern: _Optional[str] = ..., recursive: _Optional[bool] = ...) -> None: ...
 
 class PathEntry(_message.Message):
     __slots__ = ("path", "entry")
@@ -115,14 +119,16 @@ class PathEntryBatch(_message.Message):
     def __init__(self, entries: _Optional[_Iterable[_Union[PathEntry, _Mapping]]] = ...) -> None: ...
 
 class GlobChangesRequest(_message.Message):
-    __slots__ = ("old", "new", "pattern")
+    __slots__ = ("old", "new", "pattern", "recursive")
     OLD_FIELD_NUMBER: _ClassVar[int]
     NEW_FIELD_NUMBER: _ClassVar[int]
     PATTERN_FIELD_NUMBER: _ClassVar[int]
+    RECURSIVE_FIELD_NUMBER: _ClassVar[int]
     old: _pfs_pb2.Commit
     new: _pfs_pb2.Commit
     pattern: str
-    def __init__(self, old: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., new: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., pattern: _Optional[str] = ...) -> None: ...
+    recursive: bool
+    def __init__(self, old: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., new: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., pattern: _Optional[str] = ..., recursive: _Optional[bool] = ...) -> None: ...
 
 class PathChange(_message.Message):
     __slots__ = ("path", "old_entry", "new_entry")

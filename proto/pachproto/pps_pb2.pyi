@@ -115,7 +115,7 @@ class Service(_message.Message):
     def __init__(self, internal_port: _Optional[int] = ..., external_port: _Optional[int] = ...) -> None: ...
 
 class AtomInput(_message.Message):
-    __slots__ = ("name", "repo", "branch", "commit", "glob", "lazy", "from_commit")
+    __slots__ = ("name", "repo", "branch", "commit", "glob", "lazy", "from_commit", "recursive")
     NAME_FIELD_NUMBER: _ClassVar[int]
     REPO_FIELD_NUMBER: _ClassVar[int]
     BRANCH_FIELD_NUMBER: _ClassVar[int]
@@ -123,6 +123,7 @@ class AtomInput(_message.Message):
     GLOB_FIELD_NUMBER: _ClassVar[int]
     LAZY_FIELD_NUMBER: _ClassVar[int]
     FROM_COMMIT_FIELD_NUMBER: _ClassVar[int]
+    RECURSIVE_FIELD_NUMBER: _ClassVar[int]
     name: str
     repo: str
     branch: str
@@ -130,7 +131,8 @@ class AtomInput(_message.Message):
     glob: str
     lazy: bool
     from_commit: str
-    def __init__(self, name: _Optional[str] = ..., repo: _Optional[str] = ..., branch: _Optional[str] = ..., commit: _Optional[str] = ..., glob: _Optional[str] = ..., lazy: _Optional[bool] = ..., from_commit: _Optional[str] = ...) -> None: ...
+    recursive: bool
+    def __init__(self, name: _Optional[str] = ..., repo: _Optional[str] = ..., branch: _Optional[str] = ..., commit: _Optional[str] = ..., glob: _Optional[str] = ..., lazy: _Optional[bool] = ..., from_commit: _Optional[str] = ..., recursive: _Optional[bool] = ...) -> None: ...
 
 class CronInput(_message.Message):
     __slots__ = ("name", "repo", "commit", "spec", "start")
@@ -283,7 +285,7 @@ class ResourceSpec(_message.Message):
     def __init__(self, cpu: _Optional[float] = ..., memory: _Optional[str] = ..., gpu: _Optional[int] = ...) -> None: ...
 
 class JobInfo(_message.Message):
-    __slots__ = ("job", "transform", "pipeline", "inputs", "parent_job", "started", "finished", "output_commit", "state", "parallelism_spec", "pipeline_version", "service", "egress", "output_branch", "output_repo", "restart", "data_processed", "data_total", "worker_status", "resource_spec", "input", "new_branch", "incremental", "stats_commit", "data_skipped", "stats", "enable_stats", "salt", "batch")
+    __slots__ = ("job", "transform", "pipeline", "inputs", "parent_job", "started", "finished", "output_commit", "state", "parallelism_spec", "pipeline_version", "service", "egress", "output_branch", "output_repo", "restart", "data_processed", "data_total", "worker_status", "resource_spec", "input", "new_branch", "incremental", "stats_commit", "data_skipped", "stats", "enable_stats", "salt", "batch", "reason")
     JOB_FIELD_NUMBER: _ClassVar[int]
     TRANSFORM_FIELD_NUMBER: _ClassVar[int]
     PIPELINE_FIELD_NUMBER: _ClassVar[int]
@@ -313,6 +315,7 @@ class JobInfo(_message.Message):
     ENABLE_STATS_FIELD_NUMBER: _ClassVar[int]
     SALT_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     job: Job
     transform: Transform
     pipeline: Pipeline
@@ -342,7 +345,8 @@ class JobInfo(_message.Message):
     enable_stats: bool
     salt: str
     batch: bool
-    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., transform: _Optional[_Union[Transform, _Mapping]] = ..., pipeline: _Optional[_Union[Pipeline, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[JobInput, _Mapping]]] = ..., parent_job: _Optional[_Union[Job, _Mapping]] = ..., started: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., finished: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., output_commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., state: _Optional[_Union[JobState, str]] = ..., parallelism_spec: _Optional[_Union[ParallelismSpec, _Mapping]] = ..., pipeline_version: _Optional[int] = ..., service: _Optional[_Union[Service, _Mapping]] = ..., egress: _Optional[_Union[Egress, _Mapping]] = ..., output_branch: _Optional[str] = ..., output_repo: _Optional[_Union[_pfs_pb2.Repo, _Mapping]] = ..., restart: _Optional[int] = ..., data_processed: _Optional[int] = ..., data_total: _Optional[int] = ..., worker_status: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., resource_spec: _Optional[_Union[ResourceSpec, _Mapping]] = ..., input: _Optional[_Union[Input, _Mapping]] = ..., new_branch: _Optional[_Union[_pfs_pb2.BranchInfo, _Mapping]] = ..., incremental: _Optional[bool] = ..., stats_commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., data_skipped: _Optional[int] = ..., stats: _Optional[_Union[ProcessStats, _Mapping]] = ..., enable_stats: _Optional[bool] = ..., salt: _Optional[str] = ..., batch: _Optional[bool] = ...) -> None: ...
+    reason: str
+    def __init__(self, job: _Optional[_Union[Job, _Mapping]] = ..., transform: _Optional[_Union[Transform, _Mapping]] = ..., pipeline: _Optional[_Union[Pipeline, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[JobInput, _Mapping]]] = ..., parent_job: _Optional[_Union[Job, _Mapping]] = ..., started: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., finished: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., output_commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., state: _Optional[_Union[JobState, str]] = ..., parallelism_spec: _Optional[_Union[ParallelismSpec, _Mapping]] = ..., pipeline_version: _Optional[int] = ..., service: _Optional[_Union[Service, _Mapping]] = ..., egress: _Optional[_Union[Egress, _Mapping]] = ..., output_branch: _Optional[str] = ..., output_repo: _Optional[_Union[_pfs_pb2.Repo, _Mapping]] = ..., restart: _Optional[int] = ..., data_processed: _Optional[int] = ..., data_total: _Optional[int] = ..., worker_status: _Optional[_Iterable[_Union[WorkerStatus, _Mapping]]] = ..., resource_spec: _Optional[_Union[ResourceSpec, _Mapping]] = ..., input: _Optional[_Union[Input, _Mapping]] = ..., new_branch: _Optional[_Union[_pfs_pb2.BranchInfo, _Mapping]] = ..., incremental: _Optional[bool] = ..., stats_commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., data_skipped: _Optional[int] = ..., stats: _Optional[_Union[ProcessStats, _Mapping]] = ..., enable_stats: _Optional[bool] = ..., salt: _Optional[str] = ..., batch: _Optional[bool] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Worker(_message.Message):
     __slots__ = ("name", "state")

@@ -9,10 +9,16 @@ import signal
 import sys
 import tempfile
 
-from tools.bench import mount, pipeline, remote, store
+from tools.bench import load, mount, pipeline, remote, store
 from tools.bench.measure import Bench
 
-BENCHMARKS = {"store": store.run, "mount": mount.run_all, "pipeline": pipeline.run, "remote": remote.run}
+BENCHMARKS = {
+    "store": store.run,
+    "mount": mount.run_all,
+    "pipeline": pipeline.run,
+    "remote": remote.run,
+    "load": load.run,
+}
 
 
 def main() -> int:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 
-from pfsd.errors import InvalidError, UnavailableError
+from pfsd.errors import InvalidError
 
 STDIN = "-"
 
 MAX_BYTES = 64 << 20
 """Longest text accepted."""
-
-_TIMEOUT_SECONDS = 60
 
 _logger = logging.getLogger(__name__)
 
@@ -20,7 +19,7 @@ _logger = logging.getLogger(__name__)
 def read_text(source: str) -> str:
     """The text that `source` names: `-` for standard input, an http(s) URL, or a local file.
 
-    Raises OSError for a file that can't be read, UnavailableError for a URL, InvalidError for no text.
+    Raises OSError for a file that can't be read, what `pfsd.web.blocks` raises for a URL, InvalidError for no text.
     """
     if source == STDIN:
         data = sys.stdin.buffer.read(MAX_BYTES + 1)
@@ -39,24 +38,12 @@ def read_text(source: str) -> str:
 
 
 def _get(url: str) -> bytes:
-    # Imported here: these take longer to load than most commands to run.
-    import http.client
-    import urllib.error
-    import urllib.request
+    from pfsd import web  # it takes longer to load than most commands to run
 
     _logger.info("fetching %s", url)
-    try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:
-            data: bytes = response.read(MAX_BYTES + 1)
-    except urllib.error.HTTPError as error:
-        raise UnavailableError(f"can't fetch {url}: the server answers {error.code} {error.reason}") from error
-    except urllib.error.URLError as error:
-        raise UnavailableError(f"can't fetch {url}: {_reason(error.reason)}") from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise UnavailableError(f"can't fetch {url}: {_reason(error)}") from error
-    return data
-
-
-def _reason(error: object) -> str:
-    strerror = error.strerror if isinstance(error, OSError) else None
-    return strerror.lower() if strerror else str(error)
+    data = bytearray()
+    for block in web.blocks(url, threading.Event()):
+        data += block
+        if len(data) > MAX_BYTES:
+            break
+    return bytes(data)

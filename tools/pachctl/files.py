@@ -56,7 +56,7 @@ def glob_file(arguments: Arguments) -> None:
     repo, reference, pattern = arguments.operands
     commit = pfs_pb2.Commit(repo=pfs_pb2.Repo(name=repo), id=reference)
     with connect() as daemon:
-        _print(listing.globbed(daemon, commit, pattern), arguments.raw)
+        _print(listing.globbed(daemon, commit, pattern, recursive=arguments.recursive), arguments.raw)
 
 
 def diff_file(arguments: Arguments) -> None:
@@ -90,6 +90,13 @@ def _print(infos: Iterable[pfs_pb2.FileInfo], raw: bool) -> None:
         print_long_table(chain([HEADER], map(row, infos)))
 
 
+def _glob_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-R", "--recursive", action="store_true", help="let ** stand for any number of components, not for one"
+    )
+    add_raw_option(parser)
+
+
 def _diff_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-s", "--shallow", action="store_true", help="compare the path's own entries, without descending"
@@ -114,10 +121,10 @@ COMMANDS = {
     "glob-file": Command(
         run=glob_file,
         operands=("REPO", "COMMIT", "PATTERN"),
-        options=add_raw_option,
-        description="Return the files and directories whose whole paths match a pattern, in which * and ?\n"
-        "stop at slashes and ** does not. COMMIT is an id or a branch.",
-        examples=("pachctl glob-file images master '/*.png'",),
+        options=_glob_options,
+        description="Return the files and directories whose whole paths match a pattern. * and ? stop at\n"
+        "slashes, and ** is *, unless -R is given. COMMIT is an id or a branch.",
+        examples=("pachctl glob-file images master '/*.png'", "pachctl glob-file images master -R '/**/*.png'"),
     ),
     "diff-file": Command(
         run=diff_file,

@@ -8,19 +8,20 @@ import os
 import posixpath
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import grpc
 
 from pachproto import pfs_pb2
+from pfsd import pfsurls
 from pfsd.clouds import is_object
 from pfsd.errors import InvalidError
 from tools.pachctl import download, sources
 from tools.pachctl.bulk import BulkUploader, File, RemoteFile
 from tools.pachctl.command import Arguments, Command, UsageError, not_negative, positive
 from tools.pachctl.commits import commit as commit_of
-from tools.pachctl.connection import Daemon, connect
+from tools.pachctl.connection import Daemon, connect, is_unimplemented
 from tools.pachctl.fetch import STDIN, read_text
 from tools.pachctl.output import remark
 from tools.pachctl.parallel import Calls, for_each
@@ -47,15 +48,8 @@ def put_file(arguments: Arguments) -> int:
     with connect() as daemon:
         if not arguments.commit:
             return _put(daemon, arguments, commit_of(repo, branch), parts)
-        request = pfs_pb2.StartCommitRequest(parent=commit_of(repo, ""), branch=branch)
-        commit = daemon.pfs.StartCommit(request)
-        try:
-            status = _put(daemon, arguments, commit, parts)
-            daemon.pfs.FinishCommit(pfs_pb2.FinishCommitRequest(commit=commit))
-        except BaseException:
-            _undo(daemon, commit)
-            raise
-        return status
+        with _new_commit(daemon, pfs_pb2.StartCommitRequest(parent=commit_of(repo, ""), branch=branch)) as commit:
+            return _put(daemon, arguments, commit, parts)
 
 
 def _plan(arguments: Arguments) -> list[Source]:
@@ -73,7 +67,8 @@ def _plan(arguments: Arguments) -> list[Source]:
         texts = [STDIN]
     if arguments.recursive and STDIN in texts:
         raise InvalidError("-r puts directories, not standard input: name one with -f")
-    return sources.plan(texts, path, listed=listed is not None)
+    into = path.endswith("/") and not arguments.recursive and not arguments.split
+    return sources.plan(texts, path, keep_names=into or listed is not None)
 
 
 def _put(daemon: Daemon, arguments: Arguments, commit: pfs_pb2.Commit, parts: Iterable[list[Source]]) -> int:
@@ -84,11 +79,39 @@ def _put(daemon: Daemon, arguments: Arguments, commit: pfs_pb2.Commit, parts: It
     return 1 if transfer.left_out else 0
 
 
-def _undo(daemon: Daemon, commit: pfs_pb2.Commit) -> None:
+@contextmanager
+def _new_commit(daemon: Daemon, request: pfs_pb2.StartCommitRequest) -> Iterator[pfs_pb2.Commit]:
+    """A commit that is finished at the end of the block, or deleted where that raises.
+
+    Also when this process is killed, but for a daemon of Pachyderm 1.5 itself, which can't be asked for that.
+    """
+    holding = daemon.store.HoldCommit(request)
+    is_held = True
+    try:
+        try:
+            commit = next(holding)
+        except grpc.RpcError as error:
+            if not is_unimplemented(error):
+                raise
+            is_held = False
+            commit = daemon.pfs.StartCommit(request)
+        try:
+            yield commit
+            daemon.pfs.FinishCommit(pfs_pb2.FinishCommitRequest(commit=commit))
+        except BaseException:
+            _undo(daemon, commit, is_held)
+            raise
+    finally:
+        holding.cancel()
+
+
+def _undo(daemon: Daemon, commit: pfs_pb2.Commit, is_held: bool) -> None:
     try:
         daemon.pfs.DeleteCommit(pfs_pb2.DeleteCommitRequest(commit=commit))
     except grpc.RpcError as error:
         _logger.info("deleting commit %s failed: %s", commit.id, error)
+        if is_held:  # then the daemon does it
+            return
         remark(
             f"commit {commit.id} may be left unfinished: delete it with "
             f"pachctl delete-commit {commit.repo.name} {commit.id}"
@@ -158,7 +181,7 @@ class _Transfer:
 
     def _copies(self, source: Source) -> Iterator[File]:
         """The files that a pfs:// URL names."""
-        place = sources.parse_pfs(source.text)
+        place = pfsurls.parse(source.text)
         daemon = self._daemon
         if place.address:
             daemon = self._connections.enter_context(connect(place.address))
@@ -227,7 +250,8 @@ COMMANDS = {
 Put files into a commit that is started and not finished, named by its id or branch, or with -c into a new
 one.
 
-One source with PATH lands at PATH; with -r, the directory's content lands below it. Without PATH a source
+One source with PATH lands at PATH, or below it where PATH ends in /; with -r, the directory's content does.
+Without PATH a source
 lands under its own path: a local one as it was typed (only its last name where it is absolute or leads
 upward), a URL under the URL's path. Several sources, and those listed with -i, keep these names below PATH.
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 
 from pachproto import pps_pb2
+from pfsd.errors import NotFoundError
 from tools.pachctl import format
 from tools.pachctl.command import Arguments, Command, UsageError, add_raw_option
 from tools.pachctl.commits import parse_commit
-from tools.pachctl.connection import connect
-from tools.pachctl.output import ago, as_json, between, print_raw, print_table, span
+from tools.pachctl.connection import Daemon, connect
+from tools.pachctl.output import ago, as_json, between, print_raw, print_table, remark, span
 from tools.pachctl.pipelines import parallelism, resources
 from tools.pachctl.states import JOB_STATES
 
 HEADER = ("ID", "OUTPUT COMMIT", "STARTED", "DURATION", "RESTART", "PROGRESS", "DL", "UL", "STATE")
+WIDE = "wide"
 WORKER_HEADER = ("WORKER", "JOB", "DATUM", "STARTED", "QUEUE")
 
 
@@ -50,6 +52,7 @@ def block(info: pps_pb2.JobInfo) -> list[str]:
         lines.append(f"Duration: {between(info.started, info.finished)}")
     lines += [
         f"State: {JOB_STATES[info.state]}",
+        *([f"Reason: {format.printable(info.reason)}"] if info.reason else []),
         f"Progress: {progress(info)}",
         *process_stats(info.stats),
         "Worker Status:",
@@ -102,6 +105,9 @@ def list_job(arguments: Arguments) -> None:
         infos = daemon.pps.ListJob(request).job_info
     if arguments.raw:
         print_raw(infos)
+    elif arguments.output == WIDE:
+        rows = [(*row(info), info.reason or "-") for info in infos]
+        print_table([(*HEADER, "REASON"), *rows], min_width=0, padding=1)
     else:
         print_table([HEADER, *map(row, infos)], min_width=0, padding=1)
 
@@ -121,10 +127,14 @@ def delete_job(arguments: Arguments) -> None:
 
 
 def get_logs(arguments: Arguments) -> None:
-    """Prints log messages."""
+    """Prints log messages, and on standard error why the job, or the pipeline's newest one, failed."""
     if not (arguments.pipeline or arguments.job):
         raise UsageError("say whose logs: give --pipeline NAME or --job ID")
-    request = pps_pb2.GetLogsRequest(data_filters=[text for text in arguments.inputs.split(",") if text])
+    if arguments.master and arguments.system:
+        raise UsageError("--master and --system can't be used together: those are two logs")
+    request = pps_pb2.GetLogsRequest(
+        data_filters=[text for text in arguments.inputs.split(",") if text], master=arguments.master
+    )
     if arguments.pipeline:
         request.pipeline.name = arguments.pipeline
     if arguments.job:
@@ -137,11 +147,32 @@ def get_logs(arguments: Arguments) -> None:
             messages = daemon.logs.Read(more)
         else:
             messages = daemon.pps.GetLogs(request)
-        if arguments.raw:
-            print_raw(messages)
-            return
         for message in messages:
-            print(message.message.removesuffix("\n"), flush=True)
+            if arguments.raw:
+                print(as_json(message, on_one_line=True), flush=True)
+            elif message.user or arguments.master or arguments.system:
+                print(message.message.removesuffix("\n"), flush=True)
+        if not arguments.raw and not arguments.master:
+            trouble = _trouble_of_job(daemon, arguments.job) if arguments.job else _trouble(daemon, arguments.pipeline)
+            if trouble:
+                remark(format.printable(trouble))
+
+
+def _trouble_of_job(daemon: Daemon, job: str) -> str:
+    """Why a job did not succeed; empty where it did, or still runs."""
+    info = daemon.pps.InspectJob(pps_pb2.InspectJobRequest(job=pps_pb2.Job(id=job)))
+    how = "was killed" if info.state == pps_pb2.JOB_KILLED else "failed"
+    return f"job {job} {how}: {info.reason}" if info.reason else ""
+
+
+def _trouble(daemon: Daemon, pipeline: str) -> str:
+    """What is wrong with a pipeline; empty where nothing is, or there is only its log any more."""
+    try:
+        with daemon.errors():
+            info = daemon.pps.InspectPipeline(pps_pb2.InspectPipelineRequest(pipeline=pps_pb2.Pipeline(name=pipeline)))
+    except NotFoundError:
+        return ""
+    return f"pipeline {pipeline}: {info.recent_error}" if info.recent_error else ""
 
 
 def _worker_row(status: pps_pb2.WorkerStatus) -> tuple[str, ...]:
@@ -157,6 +188,7 @@ def _inspect_options(parser: argparse.ArgumentParser) -> None:
 
 def _list_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-p", "--pipeline", metavar="NAME", default="", help="limit to jobs made by a pipeline")
+    parser.add_argument("-o", "--output", choices=(WIDE,), help=f"{WIDE}: also say why a job failed or was killed")
     add_raw_option(parser)
 
 
@@ -176,7 +208,15 @@ def _logs_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="go on with lines as they come: of a job until it has ended, of a pipeline until interrupted",
     )
-    parser.add_argument("--raw", action="store_true", help="print the whole log messages, as JSON")
+    parser.add_argument(
+        "--system",
+        action="store_true",
+        help="also what the system says while it runs the code: failures, tries, limits",
+    )
+    parser.add_argument(
+        "--master", action="store_true", help="instead what the pipeline's master says: its jobs, its workers"
+    )
+    parser.add_argument("--raw", action="store_true", help="print whole log messages, each as JSON on one line")
 
 
 COMMANDS = {
@@ -218,7 +258,8 @@ COMMANDS = {
     "get-logs": Command(
         run=get_logs,
         options=_logs_options,
-        description="Return logs from a job, or from the recent jobs of a pipeline.",
+        description="Print what user code has printed in a job, or in the recent jobs of a pipeline.\n"
+        "Why a job failed is said on standard error.",
         examples=(
             "pachctl get-logs --pipeline=filter",
             "pachctl get-logs --job=1b2c1b49f536484fb0e307b3906572be",

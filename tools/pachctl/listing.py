@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 
 from pachproto import pfs_pb2, pfsd_pb2
+from tools.pachctl.command import UsageError
 from tools.pachctl.connection import Daemon, is_unimplemented
 
 CONTENT_BYTES = 1 << 14
@@ -44,11 +45,14 @@ def walked(daemon: Daemon, file: pfs_pb2.File) -> Iterator[tuple[pfs_pb2.FileInf
                 pending.append(info.file.path)
 
 
-def globbed(daemon: Daemon, commit: pfs_pb2.Commit, pattern: str) -> Iterator[pfs_pb2.FileInfo]:
-    """What matches a pattern; raises grpc.RpcError."""
-    batches = _unless_unimplemented(daemon.store.GlobFiles(pfsd_pb2.GlobRequest(commit=commit, pattern=pattern)))
+def globbed(daemon: Daemon, commit: pfs_pb2.Commit, pattern: str, *, recursive: bool) -> Iterator[pfs_pb2.FileInfo]:
+    """What matches a pattern; raises grpc.RpcError, and UsageError for recursion where the daemon has none."""
+    request = pfsd_pb2.GlobRequest(commit=commit, pattern=pattern, recursive=recursive)
+    batches = _unless_unimplemented(daemon.store.GlobFiles(request))
     if batches is not None:
         return (info for batch in batches for info in batch.files)
+    if recursive:
+        raise UsageError("this daemon knows no recursive patterns: leave out --recursive")
     return iter(daemon.pfs.GlobFile(pfs_pb2.GlobFileRequest(commit=commit, pattern=pattern)).file_info)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from pfsd.errors import PfsError
+from pfsd.redact import log_to_stderr, redacted
 from tools.pachctl import registry
 from tools.pachctl.command import Command, UsageError, parse
 
@@ -104,7 +105,7 @@ def _run(arguments: list[str]) -> int:
     except SystemExit:
         return 0
     if parsed.verbose:
-        _log_to_stderr()
+        log_to_stderr(logging.INFO)
     return command.run(parsed) or 0
 
 
@@ -128,17 +129,13 @@ def _overview() -> int:
     return 0
 
 
-def _log_to_stderr() -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-
-
 def _fail(sentence: str) -> int:
     try:
         sys.stdout.flush()
     except OSError:
         # The output has gone already, and the sentence tells of the first failure.
         pass
-    print(sentence, file=sys.stderr)
+    print(redacted(sentence), file=sys.stderr)
     return 1
 
 

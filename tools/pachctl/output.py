@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from pfsd.redact import redacted
 from tools.pachctl import format
 
 TABLE_BLOCK = 10_000
@@ -47,19 +48,22 @@ def print_raw(messages: Iterable[Message]) -> None:
         print(as_json(message), flush=True)
 
 
-def as_json(message: Message, *, field_names: bool = False) -> str:
+def as_json(message: Message, *, field_names: bool = False, on_one_line: bool = False) -> str:
     """A message in protobuf's JSON mapping; with `field_names`, named as in specs, not in camel case."""
     from google.protobuf import json_format
 
     text: str = json_format.MessageToJson(
-        message, indent=2, ensure_ascii=False, preserving_proto_field_name=field_names
+        message,
+        indent=None if on_one_line else 2,
+        ensure_ascii=False,
+        preserving_proto_field_name=field_names,
     )
     return text
 
 
 def remark(text: str) -> None:
-    """Prints a line on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    """Prints a line on standard error, without the secrets of URLs in it."""
+    print(redacted(text), file=sys.stderr, flush=True)
 
 
 def ago(moment: Timestamp) -> str:

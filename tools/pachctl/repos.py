@@ -96,7 +96,7 @@ def _delete_options(parser: argparse.ArgumentParser) -> None:
         "-f",
         "--force",
         action="store_true",
-        help="remove the repo even where others depend on it; use with care",
+        help="remove the repo even where others, or pipelines, need it; those stand still then",
     )
     parser.add_argument("--all", action="store_true", help="remove all repos, after asking on standard input")
 
@@ -126,7 +126,7 @@ COMMANDS = {
         run=delete_repo,
         operands=("[REPO]",),
         options=_delete_options,
-        description="Delete a repo with its commits and branches.",
+        description="Delete a repo with its commits and branches. One that a pipeline writes to or reads is kept.",
         examples=("pachctl delete-repo images", "pachctl delete-repo --all"),
     ),
 }

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import unquote, urlsplit
 
-from pfsd import paths
+from pfsd import paths, pfsurls
 from pfsd.errors import InvalidError
 from tools.pachctl.fetch import STDIN
 
@@ -47,17 +47,6 @@ class Source:
     kind: Kind
     target: str
     """Path in the repo: of the file, or of the directory that takes the source's content."""
-
-
-@dataclass(frozen=True)
-class PfsLocation:
-    """What a `pfs://HOST:PORT/REPO/COMMIT/PATH` URL says."""
-
-    address: str
-    """Empty: the daemon that is put to."""
-    repo: str
-    commit: str
-    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +89,12 @@ def is_url(text: str) -> bool:
     return _kind(text) in (Kind.URL, Kind.PFS)
 
 
-def plan(texts: Sequence[str], path: str, *, listed: bool) -> list[Source]:
-    """The sources named by `texts`; `listed` says that they keep their names though it may be just one.
+def plan(texts: Sequence[str], path: str, *, keep_names: bool = False) -> list[Source]:
+    """The sources named by `texts`; with `keep_names` below `path` though it may be just one.
 
     Raises InvalidError for a source that has no name to land under.
     """
-    alone = len(texts) == 1 and not listed
+    alone = len(texts) == 1 and not keep_names
     sources = []
     for text in texts:
         _check_utf8(text)
@@ -113,7 +102,7 @@ def plan(texts: Sequence[str], path: str, *, listed: bool) -> list[Source]:
         if alone and path:
             target = path
         elif kind is Kind.STDIN:
-            raise InvalidError("standard input has no name of its own: put it alone, and give a path")
+            raise InvalidError("standard input has no name of its own: put it alone, and give the path of a file")
         else:
             target = posixpath.join(path, _own_name(text, kind))
         sources.append(Source(text, kind, target))
@@ -180,33 +169,23 @@ def walk(source: Source, skipped: Callable[[str], None]) -> Iterator[LocalFile]:
                     skipped(f"{entry.path} is left out: it is {_special(entry.stat().st_mode)}")
 
 
-def parse_pfs(url: str) -> PfsLocation:
-    """The parts of a `pfs://` URL; raises InvalidError."""
-    host, _, rest = url.removeprefix("pfs://").partition("/")
-    repo, _, rest = unquote(rest).partition("/")
-    commit, _, path = rest.partition("/")
-    if not (repo and commit):
-        raise InvalidError(f"{url} names no commit: write it as pfs://HOST:PORT/REPO/COMMIT/PATH")
-    return PfsLocation(host, repo, commit, path)
-
-
 def _kind(text: str) -> Kind:
     if text == STDIN:
         return Kind.STDIN
     scheme = _SCHEME.match(text)
     if scheme is None:
         return Kind.LOCAL
-    return Kind.PFS if scheme[1] == "pfs" else Kind.URL
+    return Kind.PFS if pfsurls.is_pfs(text) else Kind.URL
 
 
 def _own_name(text: str, kind: Kind) -> str:
     if kind is Kind.PFS:
-        return parse_pfs(text).path
+        return pfsurls.parse(text).path
     if kind is Kind.URL:
         try:
             name = unquote(urlsplit(text).path).strip("/")
-        except ValueError as error:
-            raise InvalidError(f"{text} is no URL: {error}") from error
+        except ValueError:  # what it says may quote what nobody should see
+            raise InvalidError(f"{text} is no URL") from None
         if not name:
             raise InvalidError(f"{text} has no path to take a name from: say where to put it")
         return name

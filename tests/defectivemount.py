@@ -1,0 +1,12 @@
+"""`fuse.mount` in which chosen functions fail: see `tests.defects`."""
+
+from __future__ import annotations
+
+import sys
+
+from fuse.mount import main
+from tests.defects import OF_MOUNTS, break_in
+
+if __name__ == "__main__":
+    break_in(OF_MOUNTS)
+    sys.exit(main())
