@@ -10,21 +10,19 @@ import errno
 import logging
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
 
 import trio
 
 from fuse import kept, writes
 from fuse.commits import CommitRecord
-from fuse.content import Content
 from fuse.errnos import ClosedError, LocalError
-from fuse.inodes import Inode, InodeTable, Snapshot
+from fuse.inodes import Inode, Snapshot
 from fuse.opennodes import OpenDir, OpenFile
-from fuse.opentree import CommitSource, OpenTree
+from fuse.openservices import Services
+from fuse.opentree import OpenTree
 from fuse.outdated import Closed, outdated
 from fuse.sending import SMALL_BYTES, Sent, Taken, send_large, small_files, take
-from fuse.writes import EditStep, Writer
+from fuse.writes import EditStep
 from pachproto import pfs_pb2
 from pfsd.errors import AlreadyExistsError, NotFoundError, PfsError, StateError, UnavailableError
 from pfsd.paths import join
@@ -37,33 +35,6 @@ BEHIND_COUNT = 1000
 BEHIND_BYTES = 8 << 20
 """How many files, removals and directories may wait, and bytes in them, before they are sent without delay."""
 _AGAIN_SECONDS = 1.0
-
-
-class Registry(Protocol):
-    """Makes this mount's writes part of what others finish (`fuse.attachment.Attachment`)."""
-
-    async def writes(self, commit: str) -> None:
-        """Return when the daemon knows that this mount writes to an open commit, or can't be told in time."""
-
-    def rests(self, commit: str) -> None:
-        """Nothing more is written to a commit, and the daemon has it all."""
-
-
-@dataclass(frozen=True)
-class Services:
-    """What all open commits of a mount share."""
-
-    content: Content
-    inodes: InodeTable
-    writer: Writer
-    commits: CommitSource
-    registry: Registry
-    directory: str
-    """Where scratch files are."""
-    start: Callable[[OpenCommit], None]
-    """Runs `OpenCommit.write_behind` in the background."""
-    ended: Callable[[OpenCommit], None]
-    """The kernel and the programs are done with a commit."""
 
 
 class OpenCommit(OpenTree):
@@ -103,7 +74,7 @@ class OpenCommit(OpenTree):
 
     def conclude(self, commit: CommitRecord) -> bool:
         """Whether this is exactly the commit that is finished now: nothing that was written is missing from it."""
-        if not self._is_final and not self.unwritten and not self.pending and not self._dirty(self.top):
+        if not self._is_final and not self.unwritten and not self.pending and not self.top.dirty_files():
             self._finalize(commit)
         return self._is_final
 
@@ -240,18 +211,6 @@ class OpenCommit(OpenTree):
             node.is_new = False
         self.inodes.recheck(node)
 
-    def move(self, node: OpenFile | OpenDir, parent: OpenDir, name: bytes) -> None:
-        """The node stands elsewhere from now on."""
-        before = node.parent
-        assert isinstance(before, OpenDir)
-        if before.children.get(node.key) is node:
-            del before.children[node.key]
-        node.parent, node.key = parent, name
-        parent.children[name] = node
-        if isinstance(node, OpenDir):
-            node.moved()
-        self.inodes.recheck(before)
-
     async def release(self, node: OpenFile) -> None:
         """A handle is gone."""
         node.handles -= 1
@@ -346,14 +305,14 @@ class OpenCommit(OpenTree):
     async def flush_all(self) -> None:
         """Send everything, also of files that are still open. Raises what `flush` does."""
         async with self._lock:
-            for node in self._dirty(self.top):
+            for node in self.top.dirty_files():
                 self._wait(node)
             await self._flush()
 
     async def finish(self) -> None:
         """Send everything, also of files that are still open, and finish the commit."""
         async with self._lock:
-            for node in self._dirty(self.top):
+            for node in self.top.dirty_files():
                 self._wait(node)
             await self._flush()
             self.raise_error()
@@ -365,7 +324,7 @@ class OpenCommit(OpenTree):
         async with self._lock:
             await self._services.writer.delete_commit(self.snapshot.repo, self.snapshot.commit)
             self.close()
-            for node in self._dirty(self.top):
+            for node in self.top.dirty_files():
                 node.sent = node.changes
             self._files.clear()
             self._directories.clear()
@@ -373,20 +332,11 @@ class OpenCommit(OpenTree):
 
     async def salvage(self) -> None:
         """Keep on this machine what was not written, and forget it; see `unwritten`."""
-        for node in self._dirty(self.top):
+        for node in self.top.dirty_files():
             try:
                 await self._keep(node)
             except PfsError as error:
                 log.error("%s: what was written to %s is lost: %s", self, join(node.path()), error)
-
-    def _dirty(self, directory: OpenDir) -> list[OpenFile]:
-        found: list[OpenFile] = []
-        for child in directory.children.values():
-            if isinstance(child, OpenDir):
-                found += self._dirty(child)
-            elif child.is_dirty:
-                found.append(child)
-        return found
 
     async def _flush(self) -> None:
         if not self.pending:
@@ -449,11 +399,9 @@ class OpenCommit(OpenTree):
                 if item not in self._removals:
                     parent.hidden.discard(name)
                 self.inodes.recheck(parent)
-        for file, entry in sent:
-            if entry.size <= SMALL_BYTES and entry.chunks and file.node.changes == file.changes:
-                self.content.chunks.keep(
-                    entry.chunks[0].hash, file.scratch.local(0, entry.size)
-                )  # it is often read soon
+        for file, entry, data in sent:
+            if data and file.node.changes == file.changes:
+                self.content.chunks.keep(entry.chunks[0].hash, data)  # it is often read soon
             file.node.taken(file.changes, entry)
         for node in files:
             node.handles -= 1
@@ -533,7 +481,7 @@ class OpenCommit(OpenTree):
     async def _give_up(self, files: list[OpenFile], error: PfsError) -> None:
         """The commit takes nothing any more: keep what it lacks."""
         log.error("%s: files that can't be written (%s) are kept in %s", self, error, kept.kept_directory())
-        for node in dict.fromkeys([*files, *self._dirty(self.top)]):
+        for node in dict.fromkeys([*files, *self.top.dirty_files()]):
             if node.is_dirty:
                 try:
                     await self._keep(node)

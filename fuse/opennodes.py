@@ -223,6 +223,16 @@ class OpenDir(ChangingDir):
         """It stands elsewhere: forget what was looked up."""
         self._within = None
 
+    def dirty_files(self) -> list[OpenFile]:
+        """The files in it, and below it, of which the daemon lacks something."""
+        found: list[OpenFile] = []
+        for child in self.children.values():
+            if isinstance(child, OpenDir):
+                found += child.dirty_files()
+            elif child.is_dirty:
+                found.append(child)
+        return found
+
     async def is_empty(self) -> bool:
         """Whether nothing stands in it."""
         await self.commit.freshen()

@@ -15,7 +15,7 @@ from fuse.commits import CommitRecord
 from fuse.content import Content
 from fuse.inodes import FOREVER, InodeTable, Snapshot
 from fuse.kernelcache import TooManyError
-from fuse.opennodes import OpenDir
+from fuse.opennodes import OpenDir, OpenFile
 from pfsd.errors import NotFoundError, PfsError
 
 log = logging.getLogger(__name__)
@@ -151,3 +151,15 @@ class OpenTree:
     def close(self) -> None:
         """It is finished or deleted."""
         self.is_closed = True
+
+    def move(self, node: OpenFile | OpenDir, parent: OpenDir, name: bytes) -> None:
+        """The node stands elsewhere from now on."""
+        before = node.parent
+        assert isinstance(before, OpenDir)
+        if before.children.get(node.key) is node:
+            del before.children[node.key]
+        node.parent, node.key = parent, name
+        parent.children[name] = node
+        if isinstance(node, OpenDir):
+            node.moved()
+        self.inodes.recheck(before)

@@ -15,7 +15,8 @@ from fuse.content import Content
 from fuse.daemon import IMPATIENCE, Daemon
 from fuse.groups import ungrouped
 from fuse.inodes import ChangingDir, Found, Inode, InodeTable, Snapshot
-from fuse.opencommit import OpenCommit, Services
+from fuse.opencommit import OpenCommit
+from fuse.openservices import Services
 from fuse.writes import Writer
 from pfsd import entries, tree
 from pfsd.ancestry import parse_ancestor

@@ -19,8 +19,9 @@ from fuse.groups import ungrouped
 from fuse.inodes import ROOT, Inode
 from fuse.kept import kept_directory
 from fuse.mounts import FLUSH
-from fuse.opencommit import OpenCommit, Services
+from fuse.opencommit import OpenCommit
 from fuse.opennodes import OpenDir, OpenFile
+from fuse.openservices import Services
 from fuse.repodirs import COMMIT_KEY, CommitRoot, MountRoot, ViewState
 from fuse.walker import Walker
 from fuse.writable import WritableView

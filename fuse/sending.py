@@ -50,6 +50,8 @@ class Sent(NamedTuple):
     file: Taken
     entry: FileEntry
     """What it made of it."""
+    data: bytes = b""
+    """All of a small file."""
 
 
 def take(node: OpenFile) -> Taken:
@@ -65,7 +67,7 @@ def small_files(commit: pfs_pb2.Commit, files: Sequence[Taken]) -> tuple[list[pf
         size = file.scratch.changes().size
         data = file.scratch.local(0, size)
         puts.append(pfsd_pb2.FilePut(path=file.path, overwrite=not file.is_untouched, data=data))
-        sent.append(Sent(file, small_entry(data)))
+        sent.append(Sent(file, small_entry(data), data))
     return list(_messages(commit, puts)), sent
 
 

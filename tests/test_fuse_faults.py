@@ -26,7 +26,7 @@ from fuse.mounts import CALLS, mount_at
 from pachproto import pfs_pb2
 from tests import defects
 from tests.daemons import Daemon
-from tests.test_fuse_repository import WAIT_SECONDS, Mounted, errno_of, mounting, put_many
+from tests.test_fuse_repository import WAIT_SECONDS, Mounted, alone, errno_of, mounting, put_many
 
 pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs /dev/fuse")
 
@@ -229,10 +229,10 @@ def test_pachctl_unmount_all_works_with_a_daemon_that_is_stuck(daemon: Daemon, m
     assert daemon.process is not None
     arguments = [str(mounted.path), str(daemon.process.pid), sys.executable]
     result = subprocess.run(
-        ["unshare", "--mount", "bash", "-c", script, "bash", *arguments],
+        [*alone(mounted.path), "bash", "-c", script, "bash", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=4 * WAIT_SECONDS,
         check=False,
         env={**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parent.parent)},
     )

@@ -378,7 +378,7 @@ def test_a_mount_that_stands_still_holds_up_a_finish_for_a_moment_and_keeps_what
         try:
             before = time.monotonic()
             daemon.finish_commit(commit("r", "master"))
-            assert time.monotonic() - before < 10
+            assert time.monotonic() - before < 60
         finally:
             mounted.process.send_signal(signal.SIGCONT)
         fails_with(errno.EROFS, lambda: os.fsync(file.fileno()))
@@ -483,7 +483,7 @@ def test_a_working_directory_has_a_path_also_when_its_branch_has_moved_on(
 
 def wait_for_path(path: pathlib.Path) -> None:
     """Wait until the working directory has this path: the mount has it moved there just after a branch has left it."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
             if pathlib.Path(os.getcwd()) == path:
@@ -561,7 +561,7 @@ def test_unmounting_sends_what_was_written(daemon: Daemon, mounted: Mounted, mas
 def test_sigterm_sends_what_was_written(daemon: Daemon, mounted: Mounted, master: pathlib.Path) -> None:
     (master / "f").write_bytes(b"x")
     mounted.process.terminate()
-    assert mounted.process.wait(15) == 0
+    assert mounted.process.wait(60) == 0
     assert stored(daemon)["/f"] == b"x"
 
 
