@@ -24,6 +24,7 @@ from pfsd.redact import log_to_stderr
 from pfsd.server import Server
 from pfsd.services.core import core_services
 from pfsd.store import Store
+from pfsd.version import SENTENCE
 
 RECURSION_LIMIT = 20_000
 """Directories are walked recursively, a few Python frames for each of up to `paths.MAX_DEPTH` levels."""
@@ -76,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
         default="local",
         help="where pipelines' workers run: on this machine, or as pods of a cluster (default: %(default)s)",
     )
+    made.add_argument("--version", action="version", version=f"%(prog)s {SENTENCE}")
     made.add_argument("-v", "--verbose", action="store_true", help="log what happens to stderr")
     return made
 
@@ -103,6 +105,8 @@ async def serve(args: argparse.Namespace) -> None:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         options = StorageOptions(args.object_store, args.take_over, args.cache_dir, args.cache_size)
         store = await trio.to_thread.run_sync(Store, args.root, options)
+        if store.root.is_new:
+            print(f"pfsd: {args.root} was empty: a new root was made there", file=sys.stderr, flush=True)  # noqa: T201
         server = Server(args.listen)
         try:
             server.add(core_services(store, lambda: server.address))

@@ -8,15 +8,22 @@ import marshal
 import re
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from pfsd import dirs, entries, paths, tree
 from pfsd.commits import Commits
 from pfsd.content import ChunkWriter, Piece
-from pfsd.entries import Chunk, FileEntry
-from pfsd.errors import CorruptError, FullError, InvalidError, NotADirectoryPfsError, StateError
+from pfsd.entries import Chunk, DirEntry, FileEntry
+from pfsd.errors import (
+    CorruptError,
+    FullError,
+    InvalidError,
+    IsADirectoryPfsError,
+    NotADirectoryPfsError,
+    StateError,
+)
 from pfsd.paths import Path, join
 from pfsd.records import Commit
 from pfsd.references import noted
@@ -168,7 +175,7 @@ class BulkUpload:
         staging = self._commits.open_staging(self._commit)
         with staging.lock:
             self._commits.open_staging(self._commit)
-            staging.apply(self._writes)
+            _apply(self._root, self._commits, self._commit, staging, lambda: self._writes)
         self.files += len(self._writes)
         self._writes = []
         if self._sink is None:  # what was noted has rows now
@@ -246,6 +253,10 @@ class Upload:
         try:
             self._end()
             self._stage(staging)
+        except IsADirectoryPfsError:
+            if not self._overwrite:
+                raise
+            return False  # to look into that takes long
         finally:
             staging.lock.release()
         return True
@@ -260,7 +271,9 @@ class Upload:
         if self._steps.spilled:
             self._stage_in_parts()
         else:
-            staging.apply(self._writes())
+            if any(step.begins_split for step in self._steps):
+                self._commits.tree(self._commit)  # `_writes` looks at it, and what is staged may not move meanwhile
+            _apply(self._root, self._commits, self._commit, staging, self._writes)
 
     def _end(self) -> None:
         if isinstance(self._sink, FileSink):
@@ -272,11 +285,11 @@ class Upload:
     def _stage_in_parts(self) -> None:
         """Stage in an area of its own, a bounded part at a time, and let the commit have the outcome in one step."""
         root = self._root
-        base = self._commits.tree(self._commit).root
-        area = Staging(root.db, root.nodes, root.chunks, uuid.uuid4().bytes, base)
+        base = self._commits.tree(self._commit)
+        area = Staging(root.db, root.nodes, root.chunks, uuid.uuid4().bytes, base.root)
         try:
             with area.lock:
-                writes = self._writes()
+                writes = _replacing(root, base, self._writes())
                 while part := list(itertools.islice(writes, STAGED_AT_ONCE)):
                     area.apply(part)
                 folded = area.fold()
@@ -291,15 +304,18 @@ class Upload:
         numbers: dict[Path, int] = {}
         for step in self._steps:
             if step.begins_split:
-                first = self._first_number(step.path) if step.path not in numbers else numbers[step.path]
-                numbers[step.path] = 0 if step.overwrite else first
                 if step.overwrite:
+                    numbers[step.path] = 0
                     yield Write(step.path, remove=True)
+                elif step.path not in numbers:
+                    numbers[step.path] = self._first_number(step.path)
             elif step.is_numbered:
                 number = numbers[step.path]
                 numbers[step.path] += 1
                 yield Write((*step.path, f"{number:0{_SPLIT_NAME_DIGITS}x}"), step.pieces)
             else:
+                if step.overwrite and numbers.pop(step.path, None) is not None:
+                    yield Write(step.path, remove=True)  # it was split just now
                 yield Write(step.path, step.pieces, step.overwrite)
 
     def _first_number(self, path: Path) -> int:
@@ -314,6 +330,44 @@ class Upload:
             if _SPLIT_NAME.fullmatch(name):
                 return int(name, 16) + 1
         return 0
+
+
+def _apply(
+    root: Root, commits: Commits, commit: Commit, staging: Staging, writes: Callable[[], Iterable[Write]]
+) -> None:
+    """Stage what `writes` gives, each time anew, all or none.
+
+    A file that overwrites what a split has made replaces it.
+    """
+    try:
+        staging.apply(writes())
+    except IsADirectoryPfsError:
+        if not any(write.overwrite for write in writes()):
+            raise
+        staging.apply(list(_replacing(root, commits.tree(commit), writes())))
+
+
+def _replacing(root: Root, top: DirEntry, writes: Iterable[Write]) -> Iterator[Write]:
+    """`writes` into a tree, with the removal of what a split has made before a file that overwrites it.
+
+    Other directories stay in the way of a file.
+    """
+    for write in writes:
+        if write.overwrite:
+            entry = dirs.lookup(root.nodes, top, write.path)
+            if isinstance(entry, DirEntry) and _is_split(root, entry):
+                yield Write(write.path, remove=True)
+        yield write
+
+
+def _is_split(root: Root, directory: DirEntry) -> bool:
+    """Whether a directory is what a split makes: files with numbers for names, at least one, and nothing else."""
+    is_empty = True
+    for name, entry in dirs.children(root.nodes, directory):
+        if entry.is_dir or not _SPLIT_NAME.fullmatch(name.encode()):
+            return False
+        is_empty = False
+    return not is_empty
 
 
 class _SplitSink:
