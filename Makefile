@@ -5,13 +5,25 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: setup demo test bench clean
+# Debian's packages that each needs, with what proves that they are there. All that the goals need is looked for at once,
+# before anything is made.
+SETUP_PACKAGES := gcc:gcc libc6-dev:/usr/include/stdlib.h libfuse3-dev:/usr/include/fuse3/fuse.h fuse3:fusermount3 \
+	pkg-config:pkg-config python3-venv:python:stdlib/ensurepip/__init__.py python3-dev:python:include/Python.h
+DEMO_PACKAGES := file:file
+TEST_PACKAGES := attr:setfattr rsync:rsync procps:ps
+BENCH_PACKAGES := attr:setfattr
+PACKAGES := $(SETUP_PACKAGES) $(if $(filter demo test,$(MAKECMDGOALS)),$(DEMO_PACKAGES)) \
+	$(if $(filter test,$(MAKECMDGOALS)),$(TEST_PACKAGES)) $(if $(filter bench,$(MAKECMDGOALS)),$(BENCH_PACKAGES))
+
+.PHONY: setup demo test bench clean packages
 
 setup: .venv/stamp-setup
 
-.venv/stamp-python: tools/debian-packages
+packages:
+	@PYTHON=$(PYTHON) tools/debian-packages $(PACKAGES)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@tools/debian-packages gcc:gcc libfuse3-dev:/usr/include/fuse3/fuse.h fuse3:fusermount3 pkg-config:pkg-config
+
+.venv/stamp-python: | packages
 	$(PYTHON) -m venv .venv
 	$(PIP) install -c constraints.txt setuptools
 	@touch $@
@@ -27,13 +39,11 @@ setup: .venv/stamp-setup
 
 # Programs that the tests run over a mount, as users do.
 .venv/stamp-test: .venv/stamp-setup
-	@tools/debian-packages attr:setfattr rsync:rsync
 	$(PIP) install -c constraints.txt --no-build-isolation --editable '.[test]'
 	@touch $@
 
 # The sample photographs that come inside scikit-image are all that is wanted of it.
 .venv/stamp-demo: .venv/stamp-setup
-	@tools/debian-packages file:file
 	$(PIP) install -c constraints.txt --no-build-isolation --editable '.[demo]'
 	$(PIP) install -c constraints.txt --no-deps scikit-image
 	@touch $@
@@ -49,7 +59,6 @@ test: .venv/stamp-test .venv/stamp-demo
 	$(BIN)/python -m pytest
 
 bench: .venv/stamp-setup
-	@tools/debian-packages attr:setfattr
 	@$(BIN)/python -m tools.bench
 
 clean:

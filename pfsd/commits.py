@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import heapq
 import logging
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from pfsd import entries, paths, records, tree, treeobjects
 from pfsd.ancestry import check_length, parse_ancestor, shortened
 from pfsd.entries import DirEntry
-from pfsd.errors import InvalidError, NotFoundError, StateError
+from pfsd.errors import NotFoundError, StateError
 from pfsd.kv import Batch
 from pfsd.records import Commit, CommitRef, Snapshot
 from pfsd.references import as_operation
-from pfsd.repos import Repos
+from pfsd.repos import SET_AT, Repos
 from pfsd.root import Root
 from pfsd.staging import Staging
 
@@ -87,14 +88,20 @@ class Commits:
         return None if data is None else records.load_commit(data)
 
     def list(self, repo: str, *, start: str | None = None, end: str | None = None, number: int = 0) -> Iterator[Commit]:
-        """Commits, newest first, at most `number` where it is not 0.
+        """Commits, at most `number` where it is not 0.
 
-        With `end`: that commit and its ancestors, else every commit of the repo; `start` ends the walk and is
-        left out. Raises NotFoundError.
+        With `end`: that commit and its ancestors, else every commit of the repo, the one that was started or finished
+        last first; `start` ends the walk and is left out. Raises NotFoundError.
         """
         stop = self.resolve(repo, start).id if start else None
         self._repos.get(repo)
-        found = self._every(repo) if end is None else self._ancestry(self.resolve(repo, end))
+        found: Iterable[Commit]
+        if end is not None:
+            found = self._ancestry(self.resolve(repo, end))
+        elif number and stop is None:
+            found = heapq.nlargest(number, self._every(repo), key=_changed)
+        else:
+            found = sorted(self._every(repo), key=_changed, reverse=True)
         for count, commit in enumerate(found):
             if commit.id == stop or (number and count == number):
                 return
@@ -231,7 +238,7 @@ class Commits:
         for ref in commit.provenance:
             batch.put("downstream", bytes.fromhex(ref.id) + commit_id, b"")
         if branch:
-            batch.put("branches", _branch_key(commit.repo, branch), commit_id)
+            self._point(batch, _branch_key(commit.repo, branch), commit_id)
 
     def _seal(self, commit: Commit, root: bytes) -> tuple[Commit, int]:
         """The finished record of a commit with this tree, whose chunks are now durable, and the bytes it adds."""
@@ -290,9 +297,9 @@ class Commits:
                 batch.delete("downstream", bytes.fromhex(ref.id) + commit_id)
             for key, head in self._db.scan("branches", commit.repo.encode() + b"\0"):
                 if head == commit_id and commit.parent:
-                    batch.put("branches", key, bytes.fromhex(commit.parent))
+                    self._point(batch, key, bytes.fromhex(commit.parent))
                 elif head == commit_id:
-                    batch.delete("branches", key)
+                    self._drop_branch(batch, key)
             self._db.write(batch, sync=True)
             self._repos.areas.forget(commit.id)
         self._root.changes.announce(commit.repo)
@@ -359,7 +366,9 @@ class Commits:
 
     def open_staging(self, commit: Commit) -> Staging:
         """The staging area of a commit that is open now, to be used under its lock; raises StateError if finished."""
-        self._still_open(commit, f"commit {commit.repo}/{commit.id} is finished: start a new commit to write")
+        self._still_open(
+            commit, f"commit {commit.repo}/{commit.id} is finished: start a new commit to write, as put-file -c does"
+        )
         return self.staging(commit)
 
     @as_operation
@@ -446,21 +455,33 @@ class Commits:
     # --- branches
 
     def branches(self, repo: str) -> Sequence[tuple[str, str]]:
-        """The branches of a repo by name, each with the id of its head; raises NotFoundError."""
+        """The branches of a repo, the one that was set last first, each with the id of its head.
+
+        Raises NotFoundError.
+        """
         self._repos.get(repo)
         prefix = repo.encode() + b"\0"
-        return [(key[len(prefix) :].decode(), head.hex()) for key, head in self._db.scan("branches", prefix)]
+        set_at = {key[len(SET_AT) :]: at for key, at in self._db.scan("meta", SET_AT + prefix)}
+        found = sorted(self._db.scan("branches", prefix), key=lambda row: set_at.get(row[0], b""), reverse=True)
+        return [(key[len(prefix) :].decode(), head.hex()) for key, head in found]
+
+    def _point(self, batch: Batch, key: bytes, commit_id: bytes) -> None:
+        """Let the branch with this key point at a commit."""
+        batch.put("branches", key, commit_id)
+        batch.put("meta", SET_AT + key, time.time_ns().to_bytes(8, "big"))
+
+    def _drop_branch(self, batch: Batch, key: bytes) -> None:
+        batch.delete("branches", key)
+        batch.delete("meta", SET_AT + key)
 
     def set_branch(self, repo: str, name: str, branch: str) -> None:
         """Let a branch point at a commit, given as an id or branch."""
         paths.check_branch_name(branch)
-        if paths.is_commit_id(branch):
-            raise InvalidError(f"branch name {branch} has the form of a commit id: use another")
         name = self._pinned(repo, name)
         with self._root.lock:
             commit = self.resolve(repo, name)
             batch = self._db.batch()
-            batch.put("branches", _branch_key(repo, branch), bytes.fromhex(commit.id))
+            self._point(batch, _branch_key(repo, branch), bytes.fromhex(commit.id))
             self._db.write(batch, sync=True)
         self._root.changes.announce(repo)
 
@@ -472,9 +493,13 @@ class Commits:
             if self._db.get("branches", key) is None:
                 raise NotFoundError(f"branch {branch} not found in repo {repo}")
             batch = self._db.batch()
-            batch.delete("branches", key)
+            self._drop_branch(batch, key)
             self._db.write(batch, sync=True)
         self._root.changes.announce(repo)
+
+
+def _changed(commit: Commit) -> tuple[int, int]:
+    return commit.changed
 
 
 def _held_key(commit_id: str) -> bytes:

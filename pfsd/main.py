@@ -28,6 +28,7 @@ from pfsd.services import threads
 from pfsd.services.core import core_services
 from pfsd.stack import allow_depth
 from pfsd.store import Store
+from pfsd.version import SENTENCE
 
 SWITCH_SECONDS = 0.001
 """After which a thread that computes lets another one have the interpreter: calls go through three threads' hands."""
@@ -85,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
         default="local",
         help="where pipelines' workers run: on this machine, or as pods of a cluster (default: %(default)s)",
     )
+    made.add_argument("--version", action="version", version=f"%(prog)s {SENTENCE}")
     made.add_argument("-v", "--verbose", action="store_true", help="log what happens to stderr")
     return made
 
@@ -131,6 +133,8 @@ async def serve_until(stopping: trio.Event, args: argparse.Namespace) -> None:
     """Serve until it is set."""
     options = StorageOptions(args.object_store, args.take_over, args.cache_dir, args.cache_size)
     store = await trio.to_thread.run_sync(Store, args.root, options)
+    if store.root.is_new:
+        print(f"pfsd: {args.root} was empty: a new root was made there", file=sys.stderr, flush=True)  # noqa: T201
     server = Server(args.listen)
     try:
         server.add(core_services(store, lambda: server.address))

@@ -50,6 +50,8 @@ def check_branch_name(name: str) -> str:
         raise InvalidError("a branch needs a name")
     if "/" in name or "\0" in name:
         raise InvalidError(f"branch name {name!r} is invalid: it may not hold a slash or a NUL byte")
+    if is_commit_id(name):
+        raise InvalidError(f"branch name {name} has the form of a commit id: use another")
     return ancestry.check_length(name)
 
 

@@ -74,6 +74,11 @@ class Commit:
     def is_open(self) -> bool:
         return not self.finished
 
+    @property
+    def changed(self) -> tuple[int, int]:
+        """When it was last started or finished, to sort by."""
+        return max(self.started, self.finished), self.sequence
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot(Commit):

@@ -13,6 +13,9 @@ from pfsd.kv import Batch
 from pfsd.records import Repo
 from pfsd.root import Root
 
+SET_AT = b"set "
+"""What the keys of the rows in `meta` begin with that say when a branch was set; its own key follows."""
+
 
 class Repos:
     """The repos of a root."""
@@ -121,6 +124,8 @@ class Repos:
             batch.delete_prefix("staging", commit_id)
         batch.delete_prefix("history", prefix)
         batch.delete_prefix("branches", prefix)
+        for key, _ in self._db.scan("meta", SET_AT + prefix):
+            batch.delete("meta", key)
         batch.delete("repos", name.encode())
         self._forget_maker(batch, name)
         self._db.write(batch, sync=True)

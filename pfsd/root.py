@@ -48,7 +48,7 @@ class Root:
         self._lock_fd = lock(directory)
         with contextlib.ExitStack() as undo:
             undo.callback(os.close, self._lock_fd)
-            self.id = _identify(directory)
+            self.id, self.is_new = _identify(directory)
             _make(directory / "meta")
             self.db = Database(directory / "meta")
             undo.callback(self.db.close)
@@ -155,8 +155,9 @@ def read_identity_rows(database: Database) -> Identity | None:
     return Identity(int(version), store.decode(errors="replace"))
 
 
-def _identify(directory: pathlib.Path) -> str:
-    """The id of the store in a root; makes a new one in an empty directory."""
+def _identify(directory: pathlib.Path) -> tuple[str, bool]:
+    """The id of the store in a root, and whether it is new: an empty directory becomes a root."""
+    is_new = False
     try:
         identity = read_identity(directory)
     except FileNotFoundError:
@@ -169,9 +170,10 @@ def _identify(directory: pathlib.Path) -> str:
             ) from None
         identity = Identity(FORMAT, uuid.uuid4().hex)
         write_identity(directory, identity)
+        is_new = True
     if identity.version != FORMAT:
         way_out = "use a newer one" if identity.version > FORMAT else f"run pachctl migrate --root {directory}"
         raise FormatError(
             f"the root {directory} has format {identity.version} and this pfsd reads format {FORMAT}: {way_out}"
         )
-    return identity.store
+    return identity.store, is_new

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import socket
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -82,19 +84,40 @@ class Server:
 
     async def _start(self) -> None:
         host, _, port = self._listen.rpartition(":")
-        if not host or not port.isdecimal():
+        if not host or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
             raise InvalidError(f"the address {self._listen} is not HOST:PORT")
+        _check_free(host.strip("[]"), int(port), self._listen)
         self._server = grpc.aio.server(options=OPTIONS)
         self._server.add_generic_rpc_handlers(tuple(self._handlers))
         try:
             bound = self._server.add_insecure_port(self._listen)
         except RuntimeError as error:
-            raise UnavailableError(
-                f"can't listen on {self._listen}: the address is taken or not of this machine"
-            ) from error
+            raise _taken(self._listen) from error
         self.address = f"{host}:{bound}"
         await self._server.start()
 
     async def _stop(self) -> None:
         if self._server is not None:
             await self._server.stop(GRACE_SECONDS)
+
+
+def _check_free(host: str, port: int, listen: str) -> None:
+    """Raise UnavailableError where nothing can listen at an address: grpc says so in lines of its own, too."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, OverflowError) as error:
+        raise _taken(listen) from error
+    failures = []
+    for family, kind, protocol, _, place in found:
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(place)
+            return
+        except OSError as error:
+            failures.append(error)
+    raise _taken(listen) from failures[0]
+
+
+def _taken(listen: str) -> UnavailableError:
+    return UnavailableError(f"can't listen on {listen}: the address is taken or not of this machine")

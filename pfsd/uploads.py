@@ -5,10 +5,9 @@ from __future__ import annotations
 import errno
 import itertools
 import marshal
-import re
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -16,11 +15,19 @@ from pfsd import content, dirs, entries, paths, sizes, tree
 from pfsd.commits import Commits
 from pfsd.content import ChunkWriter, Piece
 from pfsd.entries import Chunk, ChunkList, FileEntry
-from pfsd.errors import CorruptError, FullError, InvalidError, NotADirectoryPfsError, StateError
+from pfsd.errors import (
+    CorruptError,
+    FullError,
+    InvalidError,
+    IsADirectoryPfsError,
+    NotADirectoryPfsError,
+    StateError,
+)
 from pfsd.patches import FilePatch, hold
 from pfsd.paths import Path, join
 from pfsd.records import Commit
 from pfsd.references import noted
+from pfsd.replacing import SPLIT_NAME, apply, replacing
 from pfsd.root import Root
 from pfsd.split import Delimiter, Part, Splitter
 from pfsd.staging import Staging, Write
@@ -38,7 +45,6 @@ STAGED_AT_ONCE = 1000
 _ZEROS_AT_ONCE = 1 << 36
 _TOLD_BYTES = 1 << 20
 _SPLIT_NAME_DIGITS = 16
-_SPLIT_NAME = re.compile(rb"[0-9a-f]{16}")
 
 
 class FileSink:
@@ -237,7 +243,7 @@ class BulkUpload:
         """
         staging = self._commits.open_staging(self.commit)
         with staging.lock:
-            self._stage(staging)
+            self._stage(staging, lambda writes: apply(self._root, self._commits, self.commit, staging, lambda: writes))
 
     @noted
     def stage_at_once(self) -> bool:
@@ -246,15 +252,19 @@ class BulkUpload:
         if not staging.lock.acquire(blocking=False):
             return False
         try:
-            self._stage(staging)
+            self._stage(staging, staging.apply)
+        except IsADirectoryPfsError:
+            if not any(write.overwrite for write in self._writes):
+                raise
+            return False  # to look into that takes long
         finally:
             staging.lock.release()
         return True
 
-    def _stage(self, staging: Staging) -> None:
-        """Stage what was added. The caller holds the staging lock."""
+    def _stage(self, staging: Staging, stage: Callable[[Sequence[Write]], None]) -> None:
+        """Stage what was added, by calling `stage`. The caller holds the staging lock."""
         self._commits.open_staging(self.commit)
-        staging.apply(self._writes)
+        stage(self._writes)
         self.files += len(self._writes)
         self._writes = []
         if self._sink is None:  # what was noted has rows now
@@ -331,7 +341,12 @@ class Upload:
             return False
         try:
             self._end()
-            self._stage(staging)
+            self._commits.open_staging(self._commit)
+            staging.apply(self._writes())
+        except IsADirectoryPfsError:
+            if not self._overwrite:
+                raise
+            return False  # to look into that takes long
         finally:
             staging.lock.release()
         return True
@@ -346,7 +361,9 @@ class Upload:
         if self._steps.spilled:
             self._stage_in_parts()
         else:
-            staging.apply(self._writes())
+            if any(step.begins_split for step in self._steps):
+                self._commits.tree(self._commit)  # `_writes` looks at it, and what is staged may not move meanwhile
+            apply(self._root, self._commits, self._commit, staging, self._writes)
 
     def _end(self) -> None:
         if isinstance(self._sink, FileSink):
@@ -358,11 +375,11 @@ class Upload:
     def _stage_in_parts(self) -> None:
         """Stage in an area of its own, a bounded part at a time, and let the commit have the outcome in one step."""
         root = self._root
-        base = self._commits.tree(self._commit).root
-        area = Staging(root.db, root.nodes, root.chunks, uuid.uuid4().bytes, base)
+        base = self._commits.tree(self._commit)
+        area = Staging(root.db, root.nodes, root.chunks, uuid.uuid4().bytes, base.root)
         try:
             with area.lock:
-                writes = self._writes()
+                writes = replacing(root, base, self._writes())
                 while part := list(itertools.islice(writes, STAGED_AT_ONCE)):
                     area.apply(part)
                 folded = area.fold()
@@ -377,15 +394,18 @@ class Upload:
         numbers: dict[Path, int] = {}
         for step in self._steps:
             if step.begins_split:
-                first = self._first_number(step.path) if step.path not in numbers else numbers[step.path]
-                numbers[step.path] = 0 if step.overwrite else first
                 if step.overwrite:
+                    numbers[step.path] = 0
                     yield Write(step.path, remove=True)
+                elif step.path not in numbers:
+                    numbers[step.path] = self._first_number(step.path)
             elif step.is_numbered:
                 number = numbers[step.path]
                 numbers[step.path] += 1
                 yield Write((*step.path, f"{number:0{_SPLIT_NAME_DIGITS}x}"), step.pieces)
             else:
+                if step.overwrite and numbers.pop(step.path, None) is not None:
+                    yield Write(step.path, remove=True)  # it was split just now
                 yield Write(step.path, step.pieces, step.overwrite)
 
     def _first_number(self, path: Path) -> int:
@@ -397,7 +417,7 @@ class Upload:
         if entry is None:
             return 0
         for name, _ in tree.descending(self._root.nodes, entry.root, b"g"):  # above it are no hex digits
-            if _SPLIT_NAME.fullmatch(name):
+            if SPLIT_NAME.fullmatch(name):
                 return int(name, 16) + 1
         return 0
 

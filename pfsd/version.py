@@ -4,3 +4,6 @@ VERSION = "0.1.0"
 
 API_VERSION = (1, 5, 3)
 """Major, minor, micro: what `GetVersion` answers, because clients of Pachyderm 1.5 compare it."""
+
+SENTENCE = f"{VERSION} (the API is that of Pachyderm {'.'.join(map(str, API_VERSION))})"
+"""What programs answer to --version, after their name."""

@@ -18,6 +18,7 @@ from pfsd.errors import PfsError, leaves
 from pfsd.redact import log_to_stderr
 from pfsd.rpc import DEFAULT_ADDRESS
 from pfsd.server import Server
+from pfsd.version import SENTENCE
 from ppsd.forward import Forwarder
 from ppsd.service import LAUNCHERS, Service
 
@@ -58,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
         default=LAUNCHERS[0],
         help="where workers run: on this machine, or as pods of a cluster (default: %(default)s)",
     )
+    made.add_argument("--version", action="version", version=f"%(prog)s {SENTENCE}")
     made.add_argument("-v", "--verbose", action="store_true", help="log what happens to stderr")
     return made
 

@@ -12,6 +12,7 @@ import pytest
 
 from pachproto import grpc_health_pb2, pfs_pb2
 from pfsd import rpc
+from pfsd.version import VERSION
 from tests.daemons import Daemon, commit, running
 
 
@@ -42,8 +43,43 @@ def test_a_second_daemon_on_the_same_root_is_refused(daemon: Daemon) -> None:
 def test_a_taken_address_is_refused(daemon: Daemon, tmp_path: pathlib.Path) -> None:
     result = _run("--root", str(tmp_path / "other"), "--listen", daemon.address, "--no-pipelines")
     assert result.returncode == 1
-    assert f"can't listen on {daemon.address}" in result.stderr
-    assert "Traceback" not in result.stderr
+    new, said = result.stderr.splitlines()
+    assert new == f"pfsd: {tmp_path / 'other'} was empty: a new root was made there"
+    assert said == f"pfsd: can't listen on {daemon.address}: the address is taken or not of this machine"
+
+
+@pytest.mark.parametrize("address", ["no-such-host.invalid:30650", "192.0.2.1:30650"])
+def test_an_address_that_is_not_of_this_machine_is_refused(address: str, tmp_path: pathlib.Path) -> None:
+    result = _run("--root", str(tmp_path / "root"), "--listen", address, "--no-pipelines")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[1:] == [
+        f"pfsd: can't listen on {address}: the address is taken or not of this machine"
+    ]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:99999", "127.0.0.1", "host:", "127.0.0.1:\u00b2"])
+def test_an_address_that_is_none_is_refused(address: str, tmp_path: pathlib.Path) -> None:
+    result = _run("--root", str(tmp_path / "root"), "--listen", address, "--no-pipelines")
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[1:] == [f"pfsd: the address {address} is not HOST:PORT"]
+
+
+def test_a_new_root_is_told_of_once(tmp_path: pathlib.Path) -> None:
+    with running(tmp_path / "root", "--no-pipelines") as daemon:
+        told = "was empty: a new root was made there"
+        assert daemon.log().count(told) == 1
+        daemon.stop()
+        daemon.start()
+        assert daemon.log().count(told) == 1
+
+
+@pytest.mark.parametrize("program", ["pfsd", "ppsd"])
+def test_programs_tell_their_version_and_that_of_the_api(program: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", f"{program}.main", "--version"], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == f"{program} {VERSION} (the API is that of Pachyderm 1.5.3)\n"
 
 
 def test_a_directory_with_something_else_in_it_is_refused_and_left_alone(tmp_path: pathlib.Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import grpc
 
@@ -51,13 +52,15 @@ def test_where_a_read_of_objects_begins(daemon: Daemon) -> None:
 def test_how_much_a_file_of_a_split_holds_and_what_splits_it(daemon: Daemon) -> None:
     daemon.create_repo("r")
     file = pfs_pb2.File(commit=daemon.start_commit("r"), path="d")
-    cases = [(pfs_pb2.LINE, datums, size) for datums, size in itertools.product(SIGNED, SIGNED)]
+    cases: list[tuple[Any, int, int]] = [
+        (pfs_pb2.LINE, datums, size) for datums, size in itertools.product(SIGNED, SIGNED)
+    ]
     cases += [(delimiter, 0, 0) for delimiter in (3, -1, 2**31 - 1)]
     for delimiter, datums, size in cases:
         request = pfs_pb2.PutFileRequest(
             file=file,
             value=b"1\n2\n",
-            delimiter=delimiter,  # type: ignore[arg-type]
+            delimiter=delimiter,
             target_file_datums=datums,
             target_file_bytes=size,
         )

@@ -202,3 +202,87 @@ def test_a_full_disk_is_an_error_and_what_was_there_stays(tmp_path: pathlib.Path
             assert daemon.get(commit("r", "master"), "kept") == BODY
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+def put_stream(daemon: Daemon, at: pfs_pb2.Commit, *files: tuple[str, bytes, dict[str, object]]) -> None:
+    """One PutFile stream with a message for each file."""
+    daemon.pfs.PutFile(
+        pfs_pb2.PutFileRequest(file=pfs_pb2.File(commit=at, path=path), value=data, **options)  # type: ignore[arg-type]
+        for path, data, options in files
+    )
+
+
+SPLIT: dict[str, object] = {"delimiter": pfs_pb2.LINE}
+OVER: dict[str, object] = {"overwrite": True}
+
+
+def test_overwriting_what_was_split_replaces_it(daemon: Daemon) -> None:
+    daemon.create_repo("r")
+    first = daemon.start_commit("r")
+    put_stream(daemon, first, ("d/l", b"a\nb\n", SPLIT), ("d/m", b"c\n", SPLIT))
+    daemon.finish_commit(first)
+    at = daemon.start_commit("r")
+    daemon.put(at, "d/l", b"whole", overwrite=True)
+    daemon.put(at, "d/m", BODY, overwrite=True)
+    put_stream(daemon, at, ("d/n", b"e\nf\n", SPLIT))
+    daemon.put(at, "d/n", b"whole too", overwrite=True)
+    put_stream(daemon, at, ("d/o", b"e\nf\n", SPLIT), ("d/p", b"p", {}), ("d/o", b"in one stream", OVER))
+    daemon.pachctl("put-file", "r", "master", "d/l2", "--split", "line", stdin=b"x\n")
+    daemon.pachctl("put-file", "r", "master", "d/l2", "-o", stdin=b"from pachctl")
+    daemon.finish_commit(at)
+    assert daemon.list(at, "d") == ["d/l", "d/l2", "d/m", "d/n", "d/o", "d/p"]
+    assert (daemon.get(at, "d/l"), daemon.get(at, "d/m"), daemon.get(at, "d/n")) == (b"whole", BODY, b"whole too")
+    assert (daemon.get(at, "d/o"), daemon.get(at, "d/l2")) == (b"in one stream", b"from pachctl")
+    assert daemon.get(first, "d/l/0000000000000001") == b"b\n"
+
+
+def test_a_split_that_overwrites_replaces_a_file_and_without_that_is_refused(daemon: Daemon) -> None:
+    daemon.create_repo("r")
+    daemon.commit_files("r", {"f": b"x"})
+    at = daemon.start_commit("r")
+    with pytest.raises(grpc.RpcError) as failure:
+        put_stream(daemon, at, ("f", b"a\nb\n", SPLIT))
+    assert failure.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    put_stream(daemon, at, ("f", b"a\nb\n", {**SPLIT, **OVER}))
+    daemon.finish_commit(at)
+    assert daemon.list(at, "f") == ["f/0000000000000000", "f/0000000000000001"]
+
+
+@pytest.mark.parametrize("inside", ["name", "0000000000000000/deeper"])
+def test_overwriting_another_directory_by_a_file_is_refused_and_it_stays(daemon: Daemon, inside: str) -> None:
+    daemon.create_repo("r")
+    at = daemon.start_commit("r")
+    daemon.put(at, f"d/{inside}", b"x")
+    put_stream(daemon, at, ("d", b"a\n", SPLIT))
+    for data in (b"y", BODY):
+        with pytest.raises(grpc.RpcError) as failure:
+            daemon.put(at, "d", data, overwrite=True)
+        assert failure.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert "is a directory" in (failure.value.details() or "")
+    daemon.finish_commit(at)
+    assert daemon.get(at, f"d/{inside}") == b"x"
+
+
+def test_a_split_beside_other_files_of_a_stream_loses_nothing_that_is_staged(daemon: Daemon) -> None:
+    daemon.create_repo("r")
+    at = daemon.start_commit("r")
+    daemon.put(at, "d/before", b"0")
+    put_stream(daemon, at, ("d/file", b"1", {}), ("d/l", b"a\nb\n", SPLIT), ("d/later", b"2", {}))
+    daemon.finish_commit(at)
+    assert daemon.list(at, "d") == ["d/before", "d/file", "d/l", "d/later"]
+    assert daemon.list(at, "d/l") == ["d/l/0000000000000000", "d/l/0000000000000001"]
+
+
+def test_a_stream_without_a_message_does_nothing_and_succeeds(daemon: Daemon) -> None:
+    assert daemon.pfs.PutFile(iter(())) is not None
+    daemon.create_repo("r")
+    assert list(daemon.pfs.ListCommit(pfs_pb2.ListCommitRequest(repo=pfs_pb2.Repo(name="r"))).commit_info) == []
+
+
+def test_a_put_into_a_finished_commit_is_told_of_c(daemon: Daemon) -> None:
+    daemon.create_repo("r")
+    daemon.commit_files("r", {"f": b"x"})
+    for arguments in (("r", "master", "f"), ("r", "none", "f")):
+        result = daemon.pachctl("put-file", *arguments, stdin=b"y", check=False)
+        assert result.returncode == 1
+        assert "-c" in result.stderr.decode(), arguments

@@ -2,39 +2,63 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import grpc
 from google.protobuf.empty_pb2 import Empty
 
-from pfsd.version import API_VERSION
-from tools.pachctl import format
+from pfsd.version import API_VERSION, VERSION
+from tools.pachctl import amounts, format
 from tools.pachctl.command import Arguments, Command
-from tools.pachctl.connection import UnimplementedError, connect
+from tools.pachctl.connection import UnimplementedError, connect, is_unimplemented
 from tools.pachctl.output import confirm, remark
 
-_COLUMNS = (format.MIN_WIDTH, 0)
+_COLUMNS = (format.MIN_WIDTH, format.MIN_WIDTH, 0)
+_NONE = "-"
 
 
 def version(arguments: Arguments) -> None:
-    """Prints the API version of the client, then the daemon's."""
-    print(format.line(("COMPONENT", "VERSION"), _COLUMNS))
-    print(format.line(("pachctl", ".".join(map(str, API_VERSION))), _COLUMNS))
+    """Prints the versions of the API and of this project, of the client and then of the daemon."""
+    _print_version("COMPONENT", "VERSION", "PFSD")
+    _print_version("pachctl", ".".join(map(str, API_VERSION)), VERSION)
     with connect() as daemon:
+        describing = daemon.store.Describe.future(Empty())
         answer = daemon.version.GetVersion(Empty())
-    text = f"{answer.major}.{answer.minor}.{answer.micro}{answer.additional}"
-    print(format.line(("pachd", text), _COLUMNS))
+        _print_version(
+            "pachd", f"{answer.major}.{answer.minor}.{answer.micro}{answer.additional}", _product(describing)
+        )
+
+
+def _print_version(*cells: str) -> None:
+    print(format.line(cells, _COLUMNS))
+
+
+def _product(describing: Any) -> str:
+    """The version of this project in a daemon's description of itself, which Pachyderm's own daemon does not give."""
+    try:
+        found: str = describing.result().version
+    except grpc.RpcError as error:
+        if not is_unimplemented(error):
+            raise
+        found = ""
+    return found or _NONE
 
 
 def delete_all(arguments: Arguments) -> int:
     """Deletes everything, once the user agrees."""
-    if not confirm("Are you sure you want to delete all repos, commits, files, pipelines and jobs? yN"):
-        remark("nothing was deleted")
-        return 1
-    try:
-        with connect() as daemon:
-            daemon.pps.DeleteAll(Empty())
-    except UnimplementedError:
-        # A daemon without the pipeline service has no pipelines to delete.
-        pass
     with connect() as daemon:
+        parts = [part for part in (amounts.of_repos(daemon), amounts.of_pipelines(daemon)) if part]
+        what = ", ".join(parts)
+        print(f"pfsd at {daemon.address} has {what}: all of it goes, and nothing brings it back.")
+        if not confirm("Are you sure you want to delete all repos, commits, files, pipelines and jobs? yN"):
+            remark("nothing was deleted")
+            return 1
+        try:
+            with daemon.errors():
+                daemon.pps.DeleteAll(Empty())
+        except UnimplementedError:
+            # A daemon without the pipeline service has no pipelines to delete.
+            pass
         daemon.pfs.DeleteAll(Empty())
     return 0
 
@@ -42,12 +66,13 @@ def delete_all(arguments: Arguments) -> int:
 COMMANDS = {
     "version": Command(
         run=version,
-        description="Return the API versions of this client and of the daemon.",
+        description="Return the versions of the API and of pfsd, of this client and of the daemon.",
         examples=("pachctl version",),
     ),
     "delete-all": Command(
         run=delete_all,
-        description="Delete all repos, commits, files, pipelines and jobs, after asking on standard input.",
+        description="Delete all repos, commits, files, pipelines and jobs, after telling how\n"
+        "much there is and asking on standard input.",
         examples=("pachctl delete-all", "# without being asked", "echo y | pachctl delete-all"),
     ),
 }

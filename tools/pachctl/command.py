@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from pfsd.errors import PfsError
+from tools.pachctl import format
 
 Arguments = Any
 """What a command gets: an argparse.Namespace whose `operands` are what is not an option, `given` of them."""
@@ -106,14 +107,21 @@ def _at_least(text: str, least: int) -> int:
     return value
 
 
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Breaks prose, keeps examples."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return format.filled(text, indent)
+
+
 def _parser(name: str, command: Command) -> Parser:
     examples = "\n".join(f"  {line}" if line.startswith("#") else f"  $ {line}" for line in command.examples)
     parser = Parser(
         prog=f"pachctl {name}",
-        usage=usage(name, command).removeprefix("usage: "),
+        usage=format.filled(usage(name, command)).removeprefix("usage: ").replace("\n", "\n       "),
         description=command.description,
         epilog=f"examples:\n{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_HelpFormatter,
         allow_abbrev=False,
     )
     if command.options is not None:

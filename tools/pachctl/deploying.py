@@ -303,20 +303,25 @@ COMMANDS = {
         description="""\
 Deploy pfsd on the Kubernetes cluster that kubectl uses (KUBECONFIG), or bring a deployment up to date.
 
-  deploy local                                              one node, everything in a directory of it
-  deploy amazon BUCKET ID SECRET TOKEN REGION SIZE          packs in S3; " " for no TOKEN
-  deploy google BUCKET SIZE                                 packs in BUCKET with an HMAC key, else on the volume
-  deploy microsoft CONTAINER ACCOUNT KEY SIZE               packs on the volume
-  deploy custom VOLUME SIZE BUCKET ID SECRET ENDPOINT       packs in a store that speaks S3
+  deploy local
+      one node, everything in a directory of it
+  deploy amazon BUCKET ID SECRET TOKEN REGION SIZE
+      packs in S3; " " for no TOKEN
+  deploy google BUCKET SIZE
+      packs in BUCKET with an HMAC key, else on the volume
+  deploy microsoft CONTAINER ACCOUNT KEY SIZE
+      packs on the volume
+  deploy custom VOLUME SIZE BUCKET ID SECRET ENDPOINT
+      packs in a store that speaks S3
   deploy custom --object-store gcs VOLUME SIZE BUCKET
   deploy custom --object-store azure-blob VOLUME SIZE CONTAINER ACCOUNT KEY
 
 SIZE is the volume's, in GB. What an option of Pachyderm 1.5 has no counterpart for is said on standard error.""",
         examples=(
             "pachctl deploy local",
-            'pachctl deploy amazon my-bucket $AWS_ID $AWS_KEY " " us-west-2 10 --static-etcd-volume=vol-0123',
-            "pachctl deploy custom --persistent-disk google --object-store s3 my-disk 10 my-bucket ID SECRET "
-            "minio:9000 --dry-run > deployment.json",
+            'pachctl deploy amazon my-bucket $AWS_ID $AWS_KEY " " us-west-2 10 \\\n      --static-etcd-volume=vol-0123',
+            "pachctl deploy custom --persistent-disk google --object-store s3 \\\n"
+            "      my-disk 10 my-bucket ID SECRET minio:9000 --dry-run > deployment.json",
             "kubectl create -f deployment.json",
         ),
     ),

@@ -16,7 +16,7 @@ import grpc
 from pachproto import pfs_pb2
 from pfsd import pfsurls
 from pfsd.clouds import is_object
-from pfsd.errors import InvalidError
+from pfsd.errors import InvalidError, NotFoundError
 from tools.pachctl import download, sources
 from tools.pachctl.bulk import BulkUploader, File, RemoteFile
 from tools.pachctl.command import Arguments, Command, UsageError, not_negative, positive
@@ -47,9 +47,23 @@ def put_file(arguments: Arguments) -> int:
     parts = list(sources.rounds(planned))
     with connect() as daemon:
         if not arguments.commit:
-            return _put(daemon, arguments, commit_of(repo, branch), parts)
+            try:
+                return _put(daemon, arguments, commit_of(repo, branch), parts)
+            except grpc.RpcError as error:
+                if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.NOT_FOUND:
+                    _hint_at_new_commit(daemon, repo, branch)
+                raise
         with _new_commit(daemon, pfs_pb2.StartCommitRequest(parent=commit_of(repo, ""), branch=branch)) as commit:
             return _put(daemon, arguments, commit, parts)
+
+
+def _hint_at_new_commit(daemon: Daemon, repo: str, branch: str) -> None:
+    """Raise NotFoundError where a repo has no such commit or branch to put into."""
+    try:
+        daemon.pfs.InspectCommit(pfs_pb2.InspectCommitRequest(commit=commit_of(repo, branch)))
+    except grpc.RpcError as error:
+        if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.NOT_FOUND:
+            raise NotFoundError(f"{error.details()}: -c puts into a new commit") from error
 
 
 def _plan(arguments: Arguments) -> list[Source]:

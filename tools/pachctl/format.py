@@ -11,6 +11,9 @@ from collections.abc import Sequence
 MIN_WIDTH = 20
 PADDING = 3
 
+TEXT_WIDTH = 79
+"""Of lines of help: all terminals have 80 columns."""
+
 _SIZE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
 _NS = 1_000_000_000
 _CONTROL = {code: ascii(chr(code))[1:-1] for code in (*range(32), *range(127, 160))}
@@ -79,3 +82,25 @@ def table(rows: Sequence[Sequence[str]], min_width: int = MIN_WIDTH, padding: in
     shown = [[printable(cell) for cell in row] for row in rows]
     columns = widths(shown, min_width, padding)
     return [line(row, columns) for row in shown]
+
+
+def filled(text: str, indent: str = "") -> str:
+    """Prose broken anew so that it fits a terminal; lines that are indented, or begin with `- `, stay as they are."""
+    import textwrap  # only help needs it
+
+    done: list[str] = []
+    prose: list[str] = []
+
+    def end_prose() -> None:
+        if prose:
+            done.extend(textwrap.wrap(" ".join(prose), TEXT_WIDTH - len(indent), break_on_hyphens=False))
+            prose.clear()
+
+    for each in text.splitlines():
+        if each and not each.startswith((" ", "- ")):
+            prose.append(each)
+        else:
+            end_prose()
+            done.append(each)
+    end_prose()
+    return "\n".join(f"{indent}{each}".rstrip() for each in done)

@@ -239,7 +239,7 @@ COMMANDS = {
         "written as REPO/COMMIT, among their inputs. PROGRESS is datums processed + skipped / total.",
         examples=(
             "pachctl list-job",
-            "# the jobs of the pipeline foo whose input commits include the head of bar's master",
+            "# the jobs of the pipeline foo that have the head of bar's master as an input",
             "pachctl list-job -p foo bar/master",
         ),
     ),
@@ -265,7 +265,7 @@ COMMANDS = {
             "pachctl get-logs --job=1b2c1b49f536484fb0e307b3906572be",
             "# all that a job says until it has ended",
             "pachctl get-logs -f --job=1b2c1b49f536484fb0e307b3906572be",
-            "# what the pipeline filter said about /apple.txt and a file with a hash of 123aef",
+            "# what the pipeline filter said of /apple.txt and a file whose hash is 123aef",
             "pachctl get-logs --pipeline=filter --inputs=/apple.txt,123aef",
         ),
     ),

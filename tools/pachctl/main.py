@@ -24,7 +24,7 @@ _HELP_OPTIONS = ("-h", "--help")
 _logger = logging.getLogger(__name__)
 
 _INTRODUCTION = """\
-Access a pfsd daemon: versioned repos of files, and the pipelines that process them.
+Access a pfsd daemon: versioned repos of files, and pipelines over them.
 
 usage: pachctl [OPTIONS] COMMAND [ARGUMENTS]
 """

@@ -37,7 +37,7 @@ COMMANDS = {
         run=get_object,
         operands=("HASH",),
         description="Return the contents of an object; inspect-file --raw names the objects of a file.",
-        examples=("pachctl get-object e7c22b994c59d9cf2b48e549b1e24666636045930d3da7c1acb299d1c3b7f931",),
+        examples=("pachctl get-object \\\n      e7c22b994c59d9cf2b48e549b1e24666636045930d3da7c1acb299d1c3b7f931",),
     ),
     "get-tag": Command(
         run=get_tag,

@@ -255,7 +255,8 @@ COMMANDS = {
         description="Run a pipeline once, on the commits that it ran on last or on others, and print the job.",
         examples=(
             "pachctl run-pipeline edges",
-            '# on another commit of an input: {"input": {"atom": {"repo": "images", "commit": "master~1"}}}',
+            "# on another commit of an input:",
+            '# {"input": {"atom": {"repo": "images", "commit": "master~1"}}}',
             "pachctl run-pipeline edges -f job.json",
         ),
     ),

@@ -43,7 +43,7 @@ GROUPS: tuple[Group, ...] = (
             Entry("finish-commit", "commits", "Finish a started commit."),
             Entry("inspect-commit", "commits", "Return info about a commit."),
             Entry("list-commit", "commits", "Return the commits of a repo."),
-            Entry("flush-commit", "commits", "Wait for all commits caused by the specified commits to finish."),
+            Entry("flush-commit", "commits", "Wait for what the specified commits cause."),
             Entry("subscribe-commit", "commits", "Print commits of a branch as they finish."),
             Entry("delete-commit", "commits", "Delete an unfinished commit."),
             Entry("list-branch", "branches", "Return all branches of a repo."),
@@ -99,7 +99,7 @@ GROUPS: tuple[Group, ...] = (
         (
             Entry("deploy", "deploying", "Deploy pfsd on a Kubernetes cluster."),
             Entry("undeploy", "deploying", "Remove pfsd from a Kubernetes cluster."),
-            Entry("port-forward", "forwarding", "Forward a local port to pfsd in a cluster. This command blocks."),
+            Entry("port-forward", "forwarding", "Forward a local port to pfsd in a cluster; it blocks."),
         ),
     ),
     Group(

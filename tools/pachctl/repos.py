@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pachproto import pfs_pb2
-from tools.pachctl import format
+from tools.pachctl import amounts, format
 from tools.pachctl.command import Arguments, Command, UsageError, add_raw_option
 from tools.pachctl.connection import connect
 from tools.pachctl.output import ago, confirm, print_raw, print_table, remark
@@ -65,12 +65,16 @@ def delete_repo(arguments: Arguments) -> int:
     if arguments.all == bool(name):
         raise UsageError("give either the name of a repo or --all\nusage: pachctl delete-repo [OPTIONS] [REPO]")
     request = pfs_pb2.DeleteRepoRequest(force=arguments.force, all=arguments.all)
-    if name:
-        request.repo.name = name
-    elif not confirm("Are you sure you want to delete all repos? yN"):
-        remark("nothing was deleted")
-        return 1
     with connect() as daemon:
+        if name:
+            request.repo.name = name
+        else:
+            print(
+                f"pfsd at {daemon.address} has {amounts.of_repos(daemon)}: all of it goes, and nothing brings it back."
+            )
+            if not confirm("Are you sure you want to delete all repos? yN"):
+                remark("nothing was deleted")
+                return 1
         daemon.pfs.DeleteRepo(request)
     return 0
 

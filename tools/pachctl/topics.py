@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from tools.pachctl import format
 from tools.pachctl.command import Arguments, Command
 
 
@@ -72,7 +73,7 @@ Pipelines are created with create-pipeline.""",
 
 def _printer(text: str) -> Callable[[Arguments], None]:
     def run(arguments: Arguments) -> None:
-        print(text)
+        print(format.filled(text))
 
     return run
 
