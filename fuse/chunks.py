@@ -151,11 +151,14 @@ class PackFiles:
         while True:
             await trio.sleep(_REMOVED_SECONDS)
             if self._open:
-                await trio.to_thread.run_sync(self._close_removed, abandon_on_cancel=True)
+                try:
+                    await trio.to_thread.run_sync(self._close_removed, abandon_on_cancel=True)
+                except RuntimeError as error:  # no more threads just now
+                    log.warning("packs that are removed stay open for now: %s", error)
 
     def _close_removed(self) -> None:
         with self._lock:
-            for pack in [pack for pack, file in self._open.items() if os.fstat(file.fd).st_nlink == 0]:
+            for pack in [pack for pack, file in self._open.items() if file.is_removed()]:
                 del self._open[pack]
 
     def _paths(self, pack: str) -> Iterator[Path]:
@@ -173,6 +176,13 @@ class _PackFile:
 
     def __init__(self, path: Path) -> None:
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # what is no file must not block
+
+    def is_removed(self) -> bool:
+        """Whether the pack is gone, or has become unreadable."""
+        try:
+            return os.fstat(self.fd).st_nlink == 0
+        except OSError:
+            return True
 
     def __del__(self) -> None:
         if hasattr(self, "fd"):

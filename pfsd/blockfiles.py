@@ -226,7 +226,7 @@ class BlockFiles:
             if lock is Lock.WAITED and self._held() <= self.limit:
                 return
             blocks = []
-            for path in self.directory.glob("??/*"):
+            for path in self._files():
                 if not _OURS.fullmatch(path.name):
                     self._leave(path)
                     continue
@@ -247,10 +247,18 @@ class BlockFiles:
 
     def name_strangers(self) -> None:
         """Say in the log what in the directory is none of ours."""
-        for path in (*self.directory.iterdir(), *self.directory.glob("??/*")):
+        for path in (*self.directory.iterdir(), *self._files()):
             is_top = path.parent == self.directory
             if not (_TOP if is_top else _OURS).fullmatch(path.name):
                 self._leave(path)
+
+    def _files(self) -> list[pathlib.Path]:
+        """What there is where blocks belong, as far as it can be listed."""
+        try:
+            return list(self.directory.glob("??/*"))
+        except OSError as error:
+            log.warning("the cache %s can't be listed: %s", self.directory, error.strerror)
+            return []
 
     def _leave(self, path: pathlib.Path) -> None:
         """Say, once, that a file is none of ours."""
@@ -264,7 +272,12 @@ class BlockFiles:
 
         After `patience` seconds in which `progress` told the same, go on without.
         """
-        fd = os.open(self._locks, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fd = os.open(self._locks, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:  # too many are open, or the directory is gone
+            log.warning("the locks of the cache %s can't be used: %s", self.directory, error.strerror)
+            yield Lock.STUCK
+            return
         try:
             # struct flock of a 64-bit Linux; these locks belong to the descriptor, not to the process
             wanted = struct.pack("hhxxxxqqixxxx", fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)

@@ -43,6 +43,19 @@ def make_directory(path: pathlib.Path) -> None:
         fsync_directory(path.parent)
 
 
+def sync_tree(directory: pathlib.Path) -> None:
+    """Make a directory with all that is in it durable, and its name; raises OSError."""
+    for above, _, names in os.walk(directory):
+        for name in names:
+            fd = os.open(os.path.join(above, name), os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        fsync_directory(pathlib.Path(above))
+    fsync_directory(directory.parent)
+
+
 def disk_error(error: OSError, what: str) -> PfsError:
     """What a user is told when something of the root can't be written; `what` says that, without the reason."""
     if error.errno in _FULL:

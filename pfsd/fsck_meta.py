@@ -13,7 +13,8 @@ from typing import TypeVar
 from rocksdict import AccessType, DBRecoveryMode, Options, Rdict
 
 from pfsd import fsck_wal
-from pfsd.errors import CorruptError
+from pfsd.disk import sync_tree
+from pfsd.errors import CorruptError, DiskError
 from pfsd.fsck_findings import Problem, problem
 from pfsd.fsck_wal import Log
 from pfsd.kv import FAMILIES, Database
@@ -73,9 +74,14 @@ def repair(directory: pathlib.Path) -> None:
 
 
 def keep_copy(directory: pathlib.Path) -> pathlib.Path:
-    """A copy of the database directory, beside it."""
+    """A durable copy of the database directory, beside it; raises DiskError, and leaves what there is of it."""
     aside = directory / f"meta.damaged-{time.strftime('%Y%m%dT%H%M%S')}-{time.time_ns() % 1_000_000_000:09d}"
-    shutil.copytree(directory / "meta", aside)
+    try:
+        shutil.copytree(directory / "meta", aside)
+        sync_tree(aside)
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise DiskError(f"the metadata can't be kept in {aside}, and are not repaired: {reason}") from error
     return aside
 
 

@@ -313,8 +313,9 @@ def _again(failure: PfsError) -> PfsError:
     return type(failure)(*failure.args)
 
 
-def _unreadable(error: Exception) -> CorruptError:
-    return CorruptError(f"the metadata can't be read: {' '.join(str(error).split())}")
+def _unreadable(error: Exception) -> PfsError:
+    text = f"the metadata can't be read: {' '.join(str(error).split())}"
+    return FullError(f"{text}: give pfsd more (ulimit -n)") if "Too many open files" in text else CorruptError(text)
 
 
 def successor(prefix: bytes) -> bytes:

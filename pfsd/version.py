@@ -2,6 +2,9 @@
 
 VERSION = "0.1.0"
 
+VERSION_KEY = "pfsd-version"
+"""Of the trailing metadata of `GetVersion`: VERSION, for which the API has no field."""
+
 API_VERSION = (1, 5, 3)
 """Major, minor, micro: what `GetVersion` answers, because clients of Pachyderm 1.5 compare it."""
 

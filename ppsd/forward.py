@@ -31,9 +31,11 @@ class Forwarder(grpc.GenericRpcHandler):  # type: ignore[type-arg]
                 async for message in call:
                     yield message
                 code = await call.code()
+                context.set_trailing_metadata(_passed_on(await call.trailing_metadata()))
                 if code is not grpc.StatusCode.OK:
                     await context.abort(code, await call.details())
             except grpc.aio.AioRpcError as error:
+                context.set_trailing_metadata(_passed_on(error.trailing_metadata()))
                 await context.abort(error.code(), error.details() or "")
             finally:
                 call.cancel()
@@ -48,5 +50,5 @@ class Forwarder(grpc.GenericRpcHandler):  # type: ignore[type-arg]
 
 
 def _passed_on(metadata: Any) -> list[tuple[str, Any]]:
-    """A client's metadata without what belongs to its own connection."""
+    """One side's metadata without what belongs to its own connection."""
     return [(key, value) for key, value in metadata or () if not key.startswith(_OWN_METADATA)]

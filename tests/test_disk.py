@@ -9,11 +9,13 @@ import pathlib
 import random
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 
 import grpc
 import pytest
 
+from pachproto import pfs_pb2
 from pfsd import fsck
 from pfsd.fsck_findings import Problem
 from tests.daemons import Daemon, commit
@@ -183,6 +185,28 @@ def test_every_directory_of_a_root_is_synced_when_it_is_made(disk: Disk, tmp_pat
     for at, path in made:
         above = str(pathlib.Path(path).parent)
         assert ("sync", above) in events[at:], f"{path} was made, and {above} not synced"
+
+
+def test_what_a_repair_keeps_of_the_metadata_is_synced_before_they_are_changed(disk: Disk, served: Daemon) -> None:
+    served.create_repo("r")
+    assert served.stop() == 0
+    (manifest,) = (served.root / "meta").glob("MANIFEST-*")
+    os.truncate(manifest, manifest.stat().st_size // 2)
+    environment = {**os.environ, "LD_PRELOAD": str(disk.library), "DISK_FAULTS": str(disk.directory)}
+    command = [sys.executable, "-m", "tools.pachctl.main", "fsck", "--root", str(served.root), "--fix"]
+    begun = len(disk.events())
+    disk.fail("sync", "meta.damaged-")
+    refused = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert "can't be kept in" in refused.stdout + refused.stderr
+    assert "Traceback" not in refused.stderr
+    disk.heal()
+    subprocess.run(command, env=environment, timeout=120, check=False)
+    (aside,) = (path for path in served.root.glob("meta.damaged-*") if ("sync", str(path)) in disk.events())
+    events = disk.events()[begun:]
+    assert ("sync", str(served.root)) in events
+    assert {("sync", str(path)) for path in (aside, *aside.iterdir())} <= set(events)
+    served.start()
+    assert served.pfs.InspectRepo(pfs_pb2.InspectRepoRequest(repo=pfs_pb2.Repo(name="r")))
 
 
 # --- sealing

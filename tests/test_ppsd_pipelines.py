@@ -407,7 +407,20 @@ def test_the_service_runs_in_a_process_of_its_own(daemon: Daemon) -> None:
             client.list(commit("nowhere", "master"))
         assert failed.value.code() is grpc.StatusCode.NOT_FOUND
         assert len(workers(client)) == 2
+        assert client.pachctl("version").stdout == daemon.pachctl("version").stdout
+        held = client.store.HoldCommit(pfs_pb2.StartCommitRequest(parent=commit("in", ""), branch="held"))
+        mine = pfs_pb2.InspectCommitRequest(commit=next(held))
+        held.cancel()
+        until(lambda: is_gone(daemon, mine))
     assert workers(client) == []
+
+
+def is_gone(daemon: Daemon, asked: pfs_pb2.InspectCommitRequest) -> bool:
+    try:
+        daemon.pfs.InspectCommit(asked)
+    except grpc.RpcError as error:
+        return error.code() is grpc.StatusCode.NOT_FOUND
+    return False
 
 
 def test_the_service_outlives_its_daemon(daemon: Daemon, gate: Gate) -> None:

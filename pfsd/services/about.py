@@ -10,13 +10,14 @@ from google.protobuf.empty_pb2 import Empty
 
 from pachproto import grpc_health_pb2, versionpb_pb2
 from pfsd.errors import NotFoundError
-from pfsd.version import API_VERSION
+from pfsd.version import API_VERSION, VERSION, VERSION_KEY
 
 
 class VersionService:
-    """The version of the API that the daemon speaks."""
+    """The version of the API that the daemon speaks; that of this project is beside it, in the trailing metadata."""
 
-    async def GetVersion(self, _request: Empty, _context: Any) -> versionpb_pb2.Version:
+    async def GetVersion(self, _request: Empty, context: Any) -> versionpb_pb2.Version:
+        context.set_trailing_metadata(((VERSION_KEY, VERSION),))
         major, minor, micro = API_VERSION
         return versionpb_pb2.Version(major=major, minor=minor, micro=micro)
 

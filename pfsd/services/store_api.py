@@ -25,7 +25,6 @@ from pfsd.store import Store
 from pfsd.tree import HASH_BYTES
 from pfsd.trees import StoredTree, TreeChange, TreeUpload
 from pfsd.uploads import BulkUpload, FilePart
-from pfsd.version import VERSION
 
 BATCH = 256
 """Nodes, or entries, to a message."""
@@ -46,11 +45,7 @@ class StoreService:
     def _describe(self) -> pfsd_pb2.StoreInfo:
         root = self._store.root
         info = pfsd_pb2.StoreInfo(
-            id=root.id,
-            format=FORMAT,
-            object_store=root.objects.url,
-            spool=str(root.spool.resolve()),
-            version=VERSION,
+            id=root.id, format=FORMAT, object_store=root.objects.url, spool=str(root.spool.resolve())
         )
         if isinstance(root.objects, CachedStore):
             info.cache_dir = str(root.objects.cache.directory.resolve())

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import grpc
 from google.protobuf.empty_pb2 import Empty
 
-from pfsd.version import API_VERSION, VERSION
-from tools.pachctl import amounts, format
+from pfsd.version import API_VERSION, VERSION, VERSION_KEY
+from tools.pachctl import format
 from tools.pachctl.command import Arguments, Command
-from tools.pachctl.connection import UnimplementedError, connect, is_unimplemented
+from tools.pachctl.connection import UnimplementedError, connect
 from tools.pachctl.output import confirm, remark
 
 _COLUMNS = (format.MIN_WIDTH, format.MIN_WIDTH, 0)
 _NONE = "-"
+"""Pachyderm's own daemon is of no version of this project."""
 
 
 def version(arguments: Arguments) -> None:
@@ -22,30 +20,19 @@ def version(arguments: Arguments) -> None:
     _print_version("COMPONENT", "VERSION", "PFSD")
     _print_version("pachctl", ".".join(map(str, API_VERSION)), VERSION)
     with connect() as daemon:
-        describing = daemon.store.Describe.future(Empty())
-        answer = daemon.version.GetVersion(Empty())
-        _print_version(
-            "pachd", f"{answer.major}.{answer.minor}.{answer.micro}{answer.additional}", _product(describing)
-        )
+        answer, call = daemon.version.GetVersion.with_call(Empty())
+    text = f"{answer.major}.{answer.minor}.{answer.micro}{answer.additional}"
+    _print_version("pachd", text, dict(call.trailing_metadata() or ()).get(VERSION_KEY, _NONE))
 
 
 def _print_version(*cells: str) -> None:
     print(format.line(cells, _COLUMNS))
 
 
-def _product(describing: Any) -> str:
-    """The version of this project in a daemon's description of itself, which Pachyderm's own daemon does not give."""
-    try:
-        found: str = describing.result().version
-    except grpc.RpcError as error:
-        if not is_unimplemented(error):
-            raise
-        found = ""
-    return found or _NONE
-
-
 def delete_all(arguments: Arguments) -> int:
     """Deletes everything, once the user agrees."""
+    from tools.pachctl import amounts  # other commands here start sooner without it
+
     with connect() as daemon:
         parts = [part for part in (amounts.of_repos(daemon), amounts.of_pipelines(daemon)) if part]
         what = ", ".join(parts)
