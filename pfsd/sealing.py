@@ -106,15 +106,17 @@ class Sealing(Generic[T]):
         """Return once less than `depth` + ROOM_BESIDE items are on their way.
 
         So a thread waits for room only where many have begun to write since they saw that there `has_room`. Raises
-        `no_room` after ROOM_SECONDS, and at once where it is closed or it would have to wait while it `is_stuck`.
+        `no_room` after ROOM_SECONDS, and at once where it is closed, or has `depth` of them and `is_stuck`.
         """
-        most = self._depth + ROOM_BESIDE
-        if len(self._pending) < most and not self._closing.is_set():
-            return
-        with self._changed:
-            self._changed.wait_for(lambda: len(self._pending) < most or self.is_stuck, ROOM_SECONDS)
-            if self._closing.is_set() or len(self._pending) >= most:
-                raise self.no_room()
+        if not self._takes():
+            with self._changed:
+                self._changed.wait_for(lambda: self._takes() or self.is_stuck, ROOM_SECONDS)
+                if not self._takes():
+                    raise self.no_room()
+
+    def _takes(self) -> bool:
+        most = self._depth if self.is_stuck else self._depth + ROOM_BESIDE
+        return len(self._pending) < most and not self._closing.is_set()
 
     def close(self) -> None:
         """End; what is being sealed and does not get through stays as it is."""

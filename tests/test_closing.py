@@ -17,7 +17,7 @@ from pachproto import pfs_pb2, pfsd_pb2
 from pfsd import rpc
 from pfsd.errors import FullError, PfsError, RefusedError, StateError, UnavailableError
 from pfsd.kv import Database
-from pfsd.sealing import Sealing
+from pfsd.sealing import ROOM_BESIDE, Sealing
 from pfsd.store import Store
 from tests.daemons import Daemon
 from tests.test_store import put
@@ -203,9 +203,11 @@ def test_writers_are_told_at_once_what_is_wrong_here_and_wait_for_what_is_outsid
     flaky = Flaky(*(RefusedError("wrong key") for _ in range(2)))
     flaky.gate.set()
     sealing = Sealing(flaky.seal, threads=1, depth=1)
-    sealing.submit("pack")
+    sent = [sealing.submit("pack") for _ in range(1 + ROOM_BESIDE)]
     sealing.wait_for_room()
     assert flaky.errors == []
+    for future in sent:
+        future.result(WAIT)
     flaky.errors += (FullError("the disk is full") for _ in range(1000))
     with pytest.raises(FullError, match="the disk is full"):
         sealing.submit("pack").result(WAIT)
@@ -218,12 +220,13 @@ def test_closing_ends_whoever_waits_for_a_pack() -> None:
     flaky = Flaky(*(UnavailableError("away") for _ in range(1000)))
     sealing = Sealing(flaky.seal, threads=1, depth=1)
     with ThreadPoolExecutor(1) as pool:
-        future = sealing.submit("pack")
+        futures = [sealing.submit("pack") for _ in range(1 + ROOM_BESIDE)]
         writer = pool.submit(sealing.wait_for_room)
         flaky.gate.set()
         sealing.close()
-        with pytest.raises(CancelledError):
-            future.result(WAIT)
+        for future in futures:
+            with pytest.raises(CancelledError):
+                future.result(WAIT)
         with pytest.raises(UnavailableError, match="pfsd is being stopped"):
             writer.result(WAIT)
     assert sealing.submit("late").cancelled()
