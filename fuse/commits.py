@@ -35,6 +35,8 @@ class CommitRecord:
     """When the call began that told what an open commit holds, by trio's clock."""
     until: float = -1.0
     """Until when, by trio's clock, it can be relied on that this is what an open commit holds."""
+    lease: int = 0
+    """The number of the lease by which it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ class Commits:
         if commit.finished:
             return self._remember(commit)
         until = self._leases.lease(commit.repo, commit.id, tree.lease, asked)
-        return replace(commit, asked=asked, until=until)
+        return replace(commit, asked=asked, until=until, lease=tree.lease if until >= 0 else 0)
 
     async def get(self, repo: str, commit_id: str) -> CommitRecord:
         """The commit of that id, with its root."""

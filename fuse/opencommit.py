@@ -58,6 +58,10 @@ class OpenCommit(OpenTree):
         """Parent and name of what the daemon still has, and whether it is a directory."""
         self._taken: list[OpenDir | tuple[OpenDir, bytes]] = []
         """New directories and removals that the daemon has taken, but of which `root` may not tell yet."""
+        self._waited: dict[OpenFile, Closed] = {}
+        """Files that are being sent ..."""
+        self._basis = 0
+        """... as long as no other client changes the commit after this lease, where there is one."""
         self._stuck: list[OpenFile] = []
         """Files that the daemon does not take and that can't be kept here either."""
         self._bytes = 0
@@ -344,7 +348,8 @@ class OpenCommit(OpenTree):
         if not self.is_certain and any(closed.root for closed in self._files.values()):
             await self.refresh()
         await self._drop_outdated(self._files)
-        waited = dict(self._files)
+        self._basis = self.lease
+        waited = self._waited = dict(self._files)
         files, directories, removals = list(waited), list(self._directories), dict(self._removals)
         self._files.clear()
         self._directories.clear()
@@ -442,8 +447,8 @@ class OpenCommit(OpenTree):
             if file not in small:
                 await self._send_large(file, sent)
 
-    async def _send_small(self, files: list[Taken], sent: list[Sent]) -> None:
-        messages, arriving = small_files(self._name, files)
+    async def _send_small(self, files: list[Taken], sent: list[Sent], tries: int = 4) -> None:
+        messages, arriving = small_files(self._name, files, self._basis)
         try:
             await self._services.writer.put_files(lambda: messages, sum(each.entry.size for each in arriving))
             sent += arriving
@@ -451,12 +456,26 @@ class OpenCommit(OpenTree):
         except UnavailableError:
             raise
         except PfsError as error:
-            await self._check_alive()
+            if await self._is_changed():
+                self._basis = self.lease if tries > 1 else 0
+                left = [file for file in files if file.node.is_dirty]
+                if left:
+                    await self._send_small(left, sent, tries - 1)
+                return
             if len(files) == 1:
                 await self._refuse(files[0], error)
                 return
         for file in files:
             await self._send_small([file], sent)
+
+    async def _is_changed(self) -> bool:
+        """Whether others have changed the commit since `_basis`; what they make outdated is sent no more."""
+        self.lapse()
+        await self._check_alive()
+        if not self.lease > self._basis > 0:
+            return False
+        await self._drop_outdated(self._waited)
+        return True
 
     async def _send_large(self, file: Taken, sent: list[Sent]) -> None:
         try:

@@ -47,6 +47,8 @@ class OpenTree:
         self.top: OpenDir
         self.recalls = 0
         """How often another client has changed it."""
+        self.lease = 0
+        """The number of the lease by which `root` was told last; 0 for none."""
         self.epoch = 0
         """Becomes another whenever another client may have changed it."""
         self._commits = commits
@@ -82,12 +84,15 @@ class OpenTree:
         self._shown = max(self._shown, self._until)
         return self._until - now
 
-    def install(self, root: bytes, asked: float, until: float = -1.0) -> None:
-        """The commit's tree as it was told to a call that began at `asked`, and until when it is that."""
+    def install(self, root: bytes, asked: float, until: float = -1.0, lease: int = 0) -> None:
+        """The commit's tree as it was told to a call that began at `asked`, and until when and by which lease it is
+        that.
+        """
         if asked >= self._asked and not self.is_closed:
             self.epoch += asked > self._until
             self.root, self._asked = root, asked
             self._until = max(self._until, until)
+            self.lease = lease or self.lease
 
     def touch(self, directory: OpenDir, name: bytes) -> None:
         """A name, or what it stands for, is changed through this mount."""
@@ -115,11 +120,12 @@ class OpenTree:
             self.install(commit.root or self.root, trio.current_time())
             self.close()
         else:
-            self.install(commit.root or self.root, commit.asked, commit.until)
+            self.install(commit.root or self.root, commit.asked, commit.until, commit.lease)
 
     def lapse(self) -> None:
         """What was told of it holds no longer."""
         self._until = -1.0
+        self.lease = 0
 
     async def recall(self) -> None:
         """Another client has changed it: have the kernel forget what it keeps of that."""

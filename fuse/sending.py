@@ -59,8 +59,13 @@ def take(node: OpenFile) -> Taken:
     return Taken(node, join(node.path()), node.changes, node.to_scratch(), node.is_untouched)
 
 
-def small_files(commit: pfs_pb2.Commit, files: Sequence[Taken]) -> tuple[list[pfsd_pb2.PutFilesRequest], list[Sent]]:
-    """Files that are whole in memory, as messages, and what they are once those are taken."""
+def small_files(
+    commit: pfs_pb2.Commit, files: Sequence[Taken], lease: int
+) -> tuple[list[pfsd_pb2.PutFilesRequest], list[Sent]]:
+    """Files that are whole in memory, as messages, and what they are once those are taken.
+
+    They are not when others have changed the commit since the `lease`, where that is not 0.
+    """
     puts: list[pfsd_pb2.FilePut] = []
     sent: list[Sent] = []
     for file in files:
@@ -68,7 +73,9 @@ def small_files(commit: pfs_pb2.Commit, files: Sequence[Taken]) -> tuple[list[pf
         data = file.scratch.local(0, size)
         puts.append(pfsd_pb2.FilePut(path=file.path, overwrite=not file.is_untouched, data=data))
         sent.append(Sent(file, small_entry(data), data))
-    return list(_messages(commit, puts)), sent
+    messages = list(_messages(commit, puts))
+    messages[0].lease = lease
+    return messages, sent
 
 
 def small_entry(data: bytes) -> FileEntry:

@@ -134,10 +134,10 @@ class Files:
         self._commits.open_staging(commit)
         return Upload(self._root, self._commits, commit)
 
-    def bulk_upload(self, commit: Commit) -> BulkUpload:
+    def bulk_upload(self, commit: Commit, lease: int = 0) -> BulkUpload:
         """Puts into an open commit that take effect message by message; raises StateError when it is finished."""
         self._commits.open_staging(commit)
-        return BulkUpload(self._root, self._commits, commit)
+        return BulkUpload(self._root, self._commits, commit, lease)
 
     def delete(self, commit: Commit, path: str) -> None:
         """Remove a file or directory from an open commit; what is not there is no error."""

@@ -54,6 +54,13 @@ class Session:
         self.leases: dict[Subject, float] = {}
         """When each runs out, by the monotonic clock."""
         self.waiting: dict[int, Request] = {}
+        self.changed: dict[str, int] = {}
+        """Of the commits in `writes` that others have changed, the value that `number` had from then on."""
+
+    def rests(self, commit: str) -> None:
+        """It has no unsent changes of a commit any more."""
+        self.writes.discard(commit)
+        self.changed.pop(commit, None)
 
 
 @dataclass(slots=True)
@@ -135,6 +142,17 @@ class Sessions:
                     request = self._ask(session, subject, send=False, expires=until)
                     if caller is not None:
                         caller.recalls.append(request)
+                elif commit in session.writes:
+                    session.number += 1
+                if commit in session.writes:
+                    session.changed[commit] = session.number
+
+    def is_unchanged(self, commit: str, lease: int) -> bool:
+        """Whether nobody but the caller has changed an open commit, to which it writes, since it got that lease."""
+        caller = _caller.get(None)
+        with self._lock:
+            session = self._sessions.get(caller.session) if caller is not None else None
+            return session is None or session.changed.get(commit, 0) <= lease
 
     def collect(self, repo: str, commit: str) -> list[tuple[Session, Request]]:
         """Ask all but the caller who write to an open commit to send what it lacks."""

@@ -157,8 +157,10 @@ class FilePart:
 class BulkUpload:
     """Many files put into an open commit. What was added by the time of a `stage` takes effect as one."""
 
-    def __init__(self, root: Root, commits: Commits, commit: Commit) -> None:
+    def __init__(self, root: Root, commits: Commits, commit: Commit, lease: int = 0) -> None:
+        """With a `lease` of the caller's, nothing is staged once others have changed the commit since it was given."""
         self.operation = root.references.operation()
+        self._lease = lease
         self.files = 0
         """How many are staged."""
         self._root = root
@@ -264,6 +266,8 @@ class BulkUpload:
     def _stage(self, staging: Staging, stage: Callable[[Sequence[Write]], None]) -> None:
         """Stage what was added, by calling `stage`. The caller holds the staging lock."""
         self._commits.open_staging(self.commit)
+        if self._lease and not self._root.sessions.is_unchanged(self.commit.id, self._lease):
+            raise StateError(f"another client has changed commit {self.commit.id} meanwhile: look at it again")
         stage(self._writes)
         self.files += len(self._writes)
         self._writes = []

@@ -105,7 +105,7 @@ async def _listen(
                 await queue.has_room()
                 queue.add(pfsd_pb2.MountRequest(writes=message.writes))
             if message.rests:
-                session.writes.discard(message.rests)
+                session.rests(message.rests)
             if message.busy:
                 sessions.goes_on(session, message.busy)
             if message.done:

@@ -126,7 +126,7 @@ class StoreService:
         """Store the files of a message; returns the upload, and whether they are staged too."""
         if upload is None:
             commit = self._store.commits.resolve(request.commit.repo.name, request.commit.id)
-            upload = self._store.files.bulk_upload(commit)
+            upload = self._store.files.bulk_upload(commit, request.lease)
         for file in request.files:
             upload.add(_part(file))
         return upload, upload.stage_at_once()

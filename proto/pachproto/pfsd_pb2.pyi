@@ -307,12 +307,14 @@ class FilePut(_message.Message):
     def __init__(self, path: _Optional[str] = ..., overwrite: _Optional[bool] = ..., data: _Optional[bytes] = ..., chunks: _Optional[_Iterable[_Union[ChunkReference, _Mapping]]] = ..., zeros: _Optional[int] = ..., more: _Optional[bool] = ..., base: _Optional[bytes] = ..., size: _Optional[int] = ..., offset: _Optional[int] = ..., tell: _Optional[bool] = ...) -> None: ...
 
 class PutFilesRequest(_message.Message):
-    __slots__ = ("commit", "files")
+    __slots__ = ("commit", "files", "lease")
     COMMIT_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
+    LEASE_FIELD_NUMBER: _ClassVar[int]
     commit: _pfs_pb2.Commit
     files: _containers.RepeatedCompositeFieldContainer[FilePut]
-    def __init__(self, commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., files: _Optional[_Iterable[_Union[FilePut, _Mapping]]] = ...) -> None: ...
+    lease: int
+    def __init__(self, commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., files: _Optional[_Iterable[_Union[FilePut, _Mapping]]] = ..., lease: _Optional[int] = ...) -> None: ...
 
 class PutFilesResponse(_message.Message):
     __slots__ = ("files", "entries")
