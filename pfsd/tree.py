@@ -356,6 +356,8 @@ class _Level:
         self._measure = measure
         self._base = None if root == EMPTY else _Cursor(nodes, root)
         """Stands at the node after `_old`."""
+        self._is_top = self._base is not None and self._base.root.level == level
+        """Whether no level of the old tree is above, which would go on naming a node that stays as it is."""
         self._old: Node | None = None
         """The node of the old tree whose pairs from `_at` on come next."""
         self._at = 0
@@ -494,7 +496,7 @@ class _Level:
 
     def _write(self, keys: list[bytes], values: list[bytes]) -> None:
         old = self._taken.get(keys[-1])
-        if old is not None and old.keys == keys and old.values == values:
+        if old is not None and not self._is_top and old.keys == keys and old.values == values:
             del self._above[keys[-1]]
             return
         node = Node(self.level, keys, values)

@@ -47,6 +47,36 @@ def test_any_history_gives_the_tree_built_from_scratch(size: int, steps: list[di
     assert tree.summarize(tree.load(nodes, root), measure) == (total, len(model), 0)
 
 
+def ending() -> list[bytes]:
+    """Names of which many end runs, of up to three levels, so that small trees have every shape."""
+    names = [b"name %d" % number for number in range(300_000)]
+    ranks = {name: _core.rank(name) for name in names}
+    return [name for rank, most in ((0, 12), (1, 24), (2, 8), (3, 3)) for name in _with(ranks, rank)[:most]]
+
+
+def _with(ranks: dict[bytes, int], rank: int) -> list[bytes]:
+    return [name for name, its in ranks.items() if its == rank]
+
+
+ENDING = st.dictionaries(st.sampled_from(ending()), st.none() | VALUES, max_size=12)
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(ENDING, max_size=6))
+def test_any_history_of_names_that_end_runs_gives_the_tree_built_from_scratch(
+    steps: list[dict[bytes, bytes | None]],
+) -> None:
+    nodes = MemoryNodes()
+    model: dict[bytes, bytes] = {}
+    root = tree.EMPTY
+    for step in steps:
+        root = tree.update(nodes, root, sorted(step.items()), measure)
+        model |= {key: value for key, value in step.items() if value is not None}
+        model = {key: value for key, value in model.items() if step.get(key, value) is not None}
+        assert dict(tree.items(nodes, root)) == model
+        assert root == tree.build(MemoryNodes(), sorted(model.items()), measure)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2500), CHANGES, st.booleans())
 def test_difference_is_that_of_the_dicts(size: int, step: dict[bytes, bytes | None], swap: bool) -> None:
