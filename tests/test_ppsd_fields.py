@@ -34,13 +34,14 @@ def test_debug_tells_in_the_log_how_each_datum_went(pipeline_daemon: Daemon) -> 
     daemon = pipeline_daemon
     daemon.create_repo("in")
     request = spec(stdin=["[ ! -e /pfs/in/bad ]", "cp /pfs/in/* /pfs/out/"])
+    request.parallelism_spec.constant = 1  # so that the good one, which comes first, has been done when the job fails
     request.transform.debug = True
     daemon.pps.CreatePipeline(request)
     assert inspect(daemon).transform.debug
-    at = daemon.commit_files("in", {"good": b"12345", "bad": b"x"})
+    at = daemon.commit_files("in", {"a": b"12345", "bad": b"x"})
     [job] = all_ended(daemon, 1)
     told = [line.message for line in logs(daemon, job=job.job) if not line.user and " was shown " in line.message]
-    [good] = [line for line in told if f" was shown /pfs/in/good of in/{at.id}: " in line]
+    [good] = [line for line in told if f" was shown /pfs/in/a of in/{at.id}: " in line]
     assert good.endswith("to store 5 bytes of output")
     failed = [line for line in told if f" was shown /pfs/in/bad of in/{at.id}: " in line]
     assert len(failed) == 4

@@ -86,7 +86,7 @@ def test_the_daemon_fetches_a_url(daemon: Daemon, website: str) -> None:
         ("{site}/to-file", grpc.StatusCode.FAILED_PRECONDITION, "/to-file answers 302"),
         ("http://", grpc.StatusCode.INVALID_ARGUMENT, "names no host"),
         ("http://[::1/x", grpc.StatusCode.INVALID_ARGUMENT, "malformed"),
-        ("s3://[x/y", grpc.StatusCode.INVALID_ARGUMENT, "is no URL"),
+        ("s3://[x/y", grpc.StatusCode.INVALID_ARGUMENT, "is not the address of an object"),
     ],
 )
 def test_a_url_that_does_not_answer_is_an_error_and_leaves_nothing(
