@@ -106,7 +106,7 @@ class Computer:
                 allowed = group.memory_bytes()
                 error += f": it took more than the {allowed} bytes of memory that resource_spec.memory allows"
             if not error:
-                stored = await self._store_output(assignment.tag)
+                stored = await self._store_output(assignment)
         except UnavailableError:
             raise
         except PfsError as failure:
@@ -182,14 +182,15 @@ class Computer:
             on_output=take,
         )
 
-    async def _store_output(self, tag: str) -> pfsd_pb2.TreeInfo:
-        """Store what is in the scratch directory as the tree `tag`."""
+    async def _store_output(self, assignment: ppsd_pb2.Assignment) -> pfsd_pb2.TreeInfo:
+        """Store what is in the scratch directory as the tree with the assignment's tag."""
         token = trio.lowlevel.current_trio_token()
 
         def lookup(path: str) -> Entry | None:
             return trio.from_thread.run(self._view.lookup_path, path, trio_token=token)
 
-        return await self._trees.put(output.requests(tag, self._scratch, lookup, self._place.root))
+        lazy = list(dict.fromkeys(one.name for one in assignment.inputs if one.lazy))
+        return await self._trees.put(output.requests(assignment.tag, self._scratch, lookup, self._place.root, lazy))
 
 
 def environment(assignment: ppsd_pb2.Assignment) -> dict[str, str]:

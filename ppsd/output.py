@@ -1,8 +1,10 @@
 """What a datum left in /pfs/out, as the writes of a tree.
 
 The files lie in the worker's scratch directory, which user code saw as /pfs/out. A symlink to what lies below
-/pfs/INPUT becomes that entry without copying; other symlinks are followed. All functions block: they run in
-threads, because what they touch below /pfs is served by the worker's own loop.
+/pfs/INPUT becomes that entry without copying; other symlinks are followed. A named pipe is what `cp -r` or `tar` has
+made of a lazy input's file, which it becomes: the one whose path, of those of the datum, is the longest that the pipe's
+own path ends in. All functions block: they run in threads, because what they touch below /pfs is served by the
+worker's own loop.
 """
 
 from __future__ import annotations
@@ -10,11 +12,11 @@ from __future__ import annotations
 import os
 import stat
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from pachproto import pfsd_pb2
 from pfsd import entries, paths, sizes
-from pfsd.entries import Entry
+from pfsd.entries import Entry, FileEntry
 from pfsd.errors import InvalidError
 from pfsd.extents import extents
 
@@ -33,15 +35,17 @@ Lookup = Callable[[str], Entry | None]
 """The entry that a path below /pfs/INPUT stands for; None where the datum has no such whole entry."""
 
 
-def requests(tag: str, scratch: str, lookup: Lookup, root: str = "") -> Iterator[pfsd_pb2.PutTreeRequest]:
+def requests(
+    tag: str, scratch: str, lookup: Lookup, root: str = "", lazy: Sequence[str] = ()
+) -> Iterator[pfsd_pb2.PutTreeRequest]:
     """The messages that store the output below `scratch` as a tree under `tag`.
 
-    `root` is where the root directory that user code saw is found; without one, it is this process's own.
-    Raises InvalidError, naming the file, for what can't be part of a tree.
+    `lazy` names the inputs whose files are pipes. `root` is where the root directory that user code saw is found;
+    without one, it is this process's own. Raises InvalidError, naming the file, for what can't be part of a tree.
     """
     request = pfsd_pb2.PutTreeRequest(tag=tag)
     size = 0
-    for write in Output(scratch, lookup, root).writes():
+    for write in Output(scratch, lookup, root, lazy).writes():
         request.writes.append(write)
         size += len(write.path) + len(write.data) + len(write.entry) + _OVERHEAD_BYTES
         if size >= MESSAGE_BYTES:
@@ -54,10 +58,11 @@ def requests(tag: str, scratch: str, lookup: Lookup, root: str = "") -> Iterator
 class Output:
     """Walks one datum's output."""
 
-    def __init__(self, scratch: str, lookup: Lookup, root: str = "") -> None:
+    def __init__(self, scratch: str, lookup: Lookup, root: str = "", lazy: Sequence[str] = ()) -> None:
         self._scratch = scratch.rstrip("/")
         self._lookup = lookup
         self._root = root
+        self._lazy = lazy
 
     def writes(self) -> Iterator[pfsd_pb2.TreeWrite]:
         """One write or several for each file, one for each empty directory."""
@@ -95,12 +100,26 @@ class Output:
                 yield from self._directory(real, path, above)
             elif stat.S_ISREG(mode):
                 yield from _file(real, path)
+            elif stat.S_ISFIFO(mode) and (copied := self._copied(path)) is not None:
+                yield pfsd_pb2.TreeWrite(path=paths.join(path), entry=entries.encode(copied))
             else:
                 raise InvalidError(
                     f"{_named(path)} is {_kind(mode)}: only files, directories and symlinks can be stored"
                 )
         except OSError as error:
             raise InvalidError(f"{_named(path)} can't be stored: {error.strerror or error}") from error
+
+    def _copied(self, path: paths.Path) -> FileEntry | None:
+        """The lazy input's file that a pipe at `path` was copied from; None where there is none, or may be several."""
+        for start in range(len(path)):
+            end = path[start:]
+            places = [end] if end[0] in self._lazy else []
+            for candidates in (places, [(name, *end) for name in self._lazy]):
+                found = {self._lookup(f"{PFS}/{'/'.join(place)}") for place in candidates}
+                files = [entry for entry in found if isinstance(entry, FileEntry)]
+                if files:
+                    return files[0] if len(files) == 1 else None
+        return None
 
     def _permit(self, real: str, mode: int) -> None:
         """Let this process read what user code wrote and then locked against its own user."""
@@ -200,7 +219,7 @@ def _named(path: paths.Path) -> str:
 
 def _kind(mode: int) -> str:
     if stat.S_ISFIFO(mode):
-        return "a named pipe (cp -r copies those of lazy inputs with --copy-contents)"
+        return "a named pipe, and no lazy input has a file of such a path"
     if stat.S_ISSOCK(mode):
         return "a socket"
     return "a device"

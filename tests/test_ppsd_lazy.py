@@ -114,9 +114,26 @@ def test_a_lazy_file_that_is_lost_fails_the_datum(pipeline_daemon: Daemon) -> No
     assert job.state == pps_pb2.JOB_FAILURE
 
 
-def test_a_copied_pipe_is_refused_by_name(pipeline_daemon: Daemon, source: pfs_pb2.Commit) -> None:
-    with pytest.raises(grpc.RpcError, match="/pfs/out/sub/small is a named pipe"):
-        computed(pipeline_daemon, lazy(["mkdir /pfs/out/sub; cp -a /pfs/in/small /pfs/out/sub/"]), source)
+def test_what_copies_trees_copies_what_lazy_files_hold(pipeline_daemon: Daemon) -> None:
+    daemon = pipeline_daemon
+    daemon.create_repo("in")
+    files = {"/a": os.urandom(MIB), "/d/b": b"small\n", "/d/e/c": b""}
+    source = daemon.commit_files("in", files)
+    lines = [
+        "cp -r /pfs/in /pfs/out/r; cp -r /pfs/in /pfs/out/; cp -a /pfs/in/d /pfs/out/",
+        "mkdir /pfs/out/t /pfs/out/u; tar cC /pfs/in . | tar xC /pfs/out/t; tar c /pfs/in | tar xC /pfs/out/u",
+    ]
+    made = computed(daemon, lazy(lines), source)
+    for top in ("r", "in", "t", "u/pfs/in"):
+        for path, data in files.items():
+            assert daemon.get(made, f"{top}{path}") == data, (top, path)
+    assert daemon.get(made, "d/b") == b"small\n"
+    assert downloaded(daemon) == 0
+
+
+def test_a_pipe_that_is_no_copy_is_refused_by_name(pipeline_daemon: Daemon, source: pfs_pb2.Commit) -> None:
+    with pytest.raises(grpc.RpcError, match="/pfs/out/sub/mine is a named pipe"):
+        computed(pipeline_daemon, lazy(["mkdir /pfs/out/sub; mkfifo /pfs/out/sub/mine"]), source)
 
 
 POSIX = """

@@ -6,6 +6,7 @@ import os
 import pathlib
 import socket
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -25,12 +26,12 @@ INPUTS: dict[str, Entry] = {"/pfs/in/a": FILE, "/pfs/in/dir": DIRECTORY}
 class Stored:
     """What the messages of an output amount to."""
 
-    def __init__(self, scratch: pathlib.Path) -> None:
+    def __init__(self, scratch: pathlib.Path, inputs: Mapping[str, Entry] = INPUTS, lazy: Sequence[str] = ()) -> None:
         self.files: dict[str, bytes] = defaultdict(bytes)
         self.entries: dict[str, Entry] = {}
         self.directories: list[str] = []
         self.zeros = 0
-        self.messages = list(requests("a tag", str(scratch), INPUTS.get))
+        self.messages = list(requests("a tag", str(scratch), inputs.get, lazy=lazy))
         for write in (write for message in self.messages for write in message.writes):
             if write.WhichOneof("what") == "data":
                 self.files[write.path] += write.data
@@ -227,3 +228,45 @@ def test_how_a_command_ended_decides() -> None:
     assert said(1) == "command 'cmd' ended with exit status 1"
     assert said(signal=9) == "command 'cmd' was killed by signal 9"
     assert said(error="no such file") == "command 'cmd' can't be started: no such file"
+
+
+def file(name: str) -> FileEntry:
+    return FileEntry(3, (Chunk(name.encode() * 32, 3),), None, 1)
+
+
+LAZY: dict[str, Entry] = {
+    "/pfs/in/a": file("a"),
+    "/pfs/in/sub/a": file("b"),
+    "/pfs/in/sub": DIRECTORY,
+    "/pfs/more/sub/a": file("c"),
+    "/pfs/more/only": file("d"),
+    "/pfs/eager/e": file("e"),
+}
+
+
+@pytest.mark.parametrize(
+    ("pipe", "source"),
+    [
+        ("a", "/pfs/in/a"),
+        ("copy/a", "/pfs/in/a"),
+        ("in/sub/a", "/pfs/in/sub/a"),
+        ("x/pfs/more/sub/a", "/pfs/more/sub/a"),
+        ("other/only", "/pfs/more/only"),
+    ],
+)
+def test_a_pipe_that_was_copied_becomes_the_lazy_file_of_the_longest_path_that_its_own_ends_in(
+    tmp_path: pathlib.Path, pipe: str, source: str
+) -> None:
+    (tmp_path / pipe).parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(tmp_path / pipe)
+    assert Stored(tmp_path, LAZY, ["in", "more"]).entries == {f"/{pipe}": LAZY[source]}
+
+
+@pytest.mark.parametrize("pipe", ["mine", "sub/a", "sub", "e", "eager/e", "in"])
+def test_a_pipe_that_is_no_lazy_file_s_or_may_be_several_ones_is_refused_by_name(
+    tmp_path: pathlib.Path, pipe: str
+) -> None:
+    (tmp_path / pipe).parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(tmp_path / pipe)
+    with pytest.raises(InvalidError, match=f"/pfs/out/{pipe} is a named pipe"):
+        Stored(tmp_path, LAZY, ["in", "more"])
