@@ -4,12 +4,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -89,4 +92,29 @@ void furnish(const char *paths, size_t size, int is_first, struct refusal *refus
             note(refusal, "%.300s can be seen", path);
     if (is_first && mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL))
         note(refusal, "/proc shows the processes of others");
+}
+
+/* What a container's root has by default, but for making device nodes. */
+static const uint64_t kept_rights =
+    1ull << CAP_CHOWN | 1ull << CAP_DAC_OVERRIDE | 1ull << CAP_FOWNER | 1ull << CAP_FSETID | 1ull << CAP_KILL |
+    1ull << CAP_SETGID | 1ull << CAP_SETUID | 1ull << CAP_SETPCAP | 1ull << CAP_NET_BIND_SERVICE |
+    1ull << CAP_NET_RAW | 1ull << CAP_SYS_CHROOT | 1ull << CAP_AUDIT_WRITE | 1ull << CAP_SETFCAP;
+
+int give_up_rights(void)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+    if (geteuid() != 0)
+        return 0;
+    for (int right = 0; prctl(PR_CAPBSET_READ, right, 0, 0, 0) >= 0; right++)
+        if (!(kept_rights >> right & 1) && prctl(PR_CAPBSET_DROP, right, 0, 0, 0))
+            return -1;
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) || syscall(SYS_capget, &header, data))
+        return -1;
+    for (int word = 0; word < _LINUX_CAPABILITY_U32S_3; word++) {
+        data[word].permitted &= (uint32_t)(kept_rights >> 32 * word);
+        data[word].effective &= data[word].permitted;
+        data[word].inheritable = 0;
+    }
+    return (int)syscall(SYS_capset, &header, data);
 }

@@ -21,4 +21,9 @@ pid_t clone_enclosed(int *is_first, struct refusal *refusal);
  * outside. What is refused is noted. */
 void furnish(const char *paths, size_t size, int is_first, struct refusal *refusal);
 
+/* Gives up what root may do beyond a container's root, mounting and unmounting above all, for this process and all that it
+ * becomes: what is hidden stays so. 0, or -1 with errno. As another user than root there is nothing to give up: exec
+ * does that. */
+int give_up_rights(void);
+
 #endif

@@ -28,6 +28,7 @@
  *   6 ENCLOSE paths of directories, each ended by a 0 byte. Only with --fd, once, before the first command. From then on
  *             commands run in a mount and a PID namespace of their own, in which /proc shows their processes alone and
  *             those directories, where there are such, are empty. As another user than root, also in a user namespace.
+ *             Commands of root keep a container's rights alone, so that they can't undo that.
  *
  *   Replies
  *   4 OUTPUT  1 byte: 1 standard output, 2 standard error | 1 to 65,536 bytes, as they were written.
@@ -129,6 +130,7 @@ struct runner {
     char **environment; /* what a command's entries are laid over; NULL: nothing */
     int may_enclose;
     int is_first; /* of a PID namespace: process 1, which all others there are below */
+    int encloses; /* ENCLOSE has come: commands have no rights with which they could undo it */
     struct command command;
 };
 
@@ -144,6 +146,7 @@ struct start {
     int fds[3];
     int report;
     pid_t runner;
+    int encloses;
 };
 
 /* ---- helpers ------------------------------------------------------------------------------------------- */
@@ -319,7 +322,12 @@ static _Noreturn void be_child(const struct start *s)
         if (dup2(s->fds[fd], fd) < 0)
             _exit(NOT_STARTED_STATUS);
     }
-    execute(s, &report);
+    if (s->encloses && give_up_rights()) {
+        report.error = errno;
+        snprintf(report.text, sizeof report.text, "giving up the rights of root: %s", strerror(errno));
+    } else {
+        execute(s, &report);
+    }
     size_t length = sizeof report.error + strlen(report.text);
     if (write(s->report, &report, length) != (ssize_t)length)
         _exit(NOT_STARTED_STATUS);
@@ -385,6 +393,7 @@ static void spawn(struct runner *r, struct start *s)
     s->fds[2] = pipes[2][1];
     s->report = pipes[3][1];
     s->runner = getpid();
+    s->encloses = r->encloses;
     step = "fork";
     pid_t pid = fork();
     if (pid < 0)
@@ -743,6 +752,7 @@ static enum end handle_enclose(struct runner *r, const uint8_t *paths, size_t si
     if (!r->may_enclose || (size && paths[size - 1]))
         return malformed("ENCLOSE is not possible here, or does not end in a 0 byte");
     r->may_enclose = 0;
+    r->encloses = 1;
     int report[2];
     struct refusal refusal = {0};
     if (pipe2(report, O_CLOEXEC))

@@ -67,7 +67,7 @@ class Files:
             raise InvalidError(f"{path} can't be read: the offset and the size may not be negative")
         entry = self.inspect(commit, path)
         if not isinstance(entry, FileEntry):
-            raise IsADirectoryPfsError(f"{path} is a directory")
+            raise IsADirectoryPfsError(f"{path or '/'} is a directory: name a file, or read it recursively (-r)")
         return content.read(self._root.nodes, self._root.chunks, entry, offset, size or None)
 
     def glob(self, commit: Commit, pattern: str, *, recursive: bool = False) -> Iterator[Found]:

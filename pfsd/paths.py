@@ -52,7 +52,12 @@ def check_branch_name(name: str) -> str:
         raise InvalidError(f"branch name {name!r} is invalid: it may not hold a slash or a NUL byte")
     if is_commit_id(name):
         raise InvalidError(f"branch name {name} has the form of a commit id: use another")
-    return ancestry.check_length(name)
+    if ancestry.parse_ancestor(ancestry.check_length(name)) is not None:
+        shown = ancestry.shortened(name)
+        raise InvalidError(
+            f"branch name {shown} stands for a commit before another: use one without ^ or ~N at its end"
+        )
+    return name
 
 
 def is_commit_id(text: str) -> bool:

@@ -84,13 +84,13 @@ class Repos:
             makers = derivations.users(self._db, name)
             if makers and not force:
                 raise StateError(
-                    f"repo {name} is {' and '.join(makers)}: delete that first, or the repo with force, "
+                    f"repo {name} is {' and '.join(makers)}: delete that first, or the repo with force (--force), "
                     "which leaves it standing still"
                 )
             users = [repo.name for repo in self.list() if name in repo.ancestors]
             if users and not force:
                 raise StateError(
-                    f"repo {name} is the provenance of {', '.join(sorted(users))}: delete those first, or use force"
+                    f"repo {name} is the provenance of {', '.join(sorted(users))}: delete those first, or use --force"
                 )
             self._delete(name)
         self._root.changes.announce(name, moved=True)
@@ -102,7 +102,7 @@ class Repos:
             if makers and not force:
                 raise StateError(
                     f"{' and '.join(makers)} would stand still: delete that first, delete everything (delete-all), "
-                    "or the repos with force"
+                    "or the repos with force (--force)"
                 )
             names = [repo.name for repo in self.list()]
             for name in names:

@@ -45,6 +45,8 @@ class Root:
         """
         self.directory = directory
         _make(directory)
+        if not (directory / "FORMAT").exists():
+            _check_empty(directory)  # before anything is written there
         self._lock_fd = lock(directory)
         with contextlib.ExitStack() as undo:
             undo.callback(os.close, self._lock_fd)
@@ -155,19 +157,25 @@ def read_identity_rows(database: Database) -> Identity | None:
     return Identity(int(version), store.decode(errors="replace"))
 
 
+def _check_empty(directory: pathlib.Path) -> None:
+    """Raise FormatError where a directory that is no root holds anything but what is left of making one."""
+    try:
+        strangers = sorted(set(os.listdir(directory)) - {"LOCK", "lost+found", "FORMAT.new"})
+    except OSError as error:
+        raise InvalidError(f"the root {directory} can't be used: {error.strerror}") from error
+    if strangers:
+        raise FormatError(
+            f"{directory} is not a root of pfsd and not empty (it holds {strangers[0]}): name an empty directory"
+        )
+
+
 def _identify(directory: pathlib.Path) -> tuple[str, bool]:
     """The id of the store in a root, and whether it is new: an empty directory becomes a root."""
     is_new = False
     try:
         identity = read_identity(directory)
     except FileNotFoundError:
-        strangers = [
-            entry.name for entry in directory.iterdir() if entry.name not in ("LOCK", "lost+found", "FORMAT.new")
-        ]
-        if strangers:
-            raise FormatError(
-                f"{directory} is not a root of pfsd and not empty (it holds {strangers[0]}): name an empty directory"
-            ) from None
+        _check_empty(directory)
         identity = Identity(FORMAT, uuid.uuid4().hex)
         write_identity(directory, identity)
         is_new = True

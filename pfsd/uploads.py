@@ -443,13 +443,16 @@ class _SplitSink:
         self._store(self._splitter.finish())
 
     def _store(self, parts: Iterator[Part]) -> None:
-        for part in parts:
-            if self._sink is None:
-                self._sink = FileSink(self._root, self._path)
-            self._sink.write(part.data)
-            if part.ends_file:
-                self._steps.add(_Step(self._path, self._sink.finish(), is_numbered=True))
-                self._sink = None
+        try:
+            for part in parts:
+                if self._sink is None:
+                    self._sink = FileSink(self._root, self._path)
+                self._sink.write(part.data)
+                if part.ends_file:
+                    self._steps.add(_Step(self._path, self._sink.finish(), is_numbered=True))
+                    self._sink = None
+        except InvalidError as error:
+            raise InvalidError(f"{join(self._path)}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,6 +64,8 @@ def blocks(url: str, stop: threading.Event) -> Iterator[bytes]:
         raise _refused(shown, error) from error
     except urllib.error.URLError as error:
         raise SourceError(f"the URL {shown} does not answer: {_reason(error.reason)}") from error
+    except http.client.InvalidURL as error:
+        raise InvalidError(f"the URL {shown} can't be used: it is malformed, or leads to one that is") from error
     except (OSError, http.client.HTTPException) as error:
         raise SourceError(f"the URL {shown} broke off: {_reason(error)}") from error
     except ValueError as error:
@@ -92,7 +94,7 @@ def _refused(shown: str, error: urllib.error.HTTPError) -> Exception:
     with error:
         if error.code in (404, 410):
             return NotFoundError(f"the URL {shown} answers {error.code} {error.reason}")
-        way_out = ": it wants another user and password, or none" if error.code in (401, 403) else ""
+        way_out = ": it wants a user and a password, or others than the URL's" if error.code in (401, 403) else ""
         return SourceError(f"the URL {shown} answers {error.code} {error.reason}{way_out}")
 
 

@@ -83,7 +83,11 @@ class Computer:
             self._told = assignment.job_id
             log.say(f"user code is not kept apart from this machine as it should be: {self._place.refused}")
         scratch = Path(self._scratch)
-        await _empty(scratch)
+        try:
+            await _empty(scratch)
+        except OSError as failure:
+            reason = f"what another datum left in /pfs/out can't be removed: {failure.strerror}"
+            raise UnavailableError(reason) from failure
         shown_inputs = [await self._job_input(one) for one in assignment.inputs]
         restored = 0
         if assignment.former_tag:

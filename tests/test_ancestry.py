@@ -92,3 +92,16 @@ def test_a_name_beyond_all_bounds_is_refused(daemon: Daemon, tail: str) -> None:
             call()
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert str(MAX_NAME_BYTES) in (caught.value.details() or "")
+
+
+@pytest.mark.parametrize("name", ["master~4", "x^", "a~"])
+def test_no_branch_is_called_like_a_commit_before_another(daemon: Daemon, name: str) -> None:
+    daemon.create_repo("r")
+    daemon.finish_commit(daemon.start_commit("r", branch="master"))
+    for call in (
+        lambda: daemon.pfs.SetBranch(pfs_pb2.SetBranchRequest(commit=commit("r", "master"), branch=name)),
+        lambda: daemon.start_commit("r", branch=name),
+    ):
+        with pytest.raises(grpc.RpcError, match="stands for a commit before another") as caught:
+            call()
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -109,6 +109,10 @@ def test_an_unknown_command() -> None:
         (("--unknown",), "unknown flag: --unknown"),
         (("list-repo", "--unknown"), "unrecognized arguments: --unknown"),
         (("list-commit", "a", "-n", "x"), "argument -n/--number: 'x' is not an integer of at least 0"),
+        (
+            ("list-commit", "a", "-n", "9" * 30),
+            f"argument -n/--number: '{'9' * 30}' is not an integer of at least 0, or is too large",
+        ),
         (("put-file", "a", "b", "-p", "0"), "argument -p/--parallelism: '0' is not an integer of at least 1"),
         (("put-file", "a", "b", "--split", "csv"), "argument --split: invalid choice"),
         (("put-file", "a", "b", "--target-file-bytes", "9"), "--target-file-datums and --target-file-bytes need"),

@@ -23,11 +23,18 @@ pytestmark = needs_root
 
 LOOK = """
 import glob, json, os, tempfile
+
+def first():
+    try:
+        return open("/proc/1/environ").read()
+    except PermissionError:
+        return ""
+
 json.dump({
     "env": dict(os.environ),
     "processes": sorted(int(one) for one in os.listdir("/proc") if one.isdecimal()),
     "own": os.getpid(),
-    "first": open("/proc/1/environ").read(),
+    "first": first(),
     "open": sorted(os.readlink(f"/proc/self/fd/{one}") for one in os.listdir("/proc/self/fd") if int(one) < 3),
     "more": len([one for one in os.listdir("/proc/self/fd") if int(one) > 2]),
     "root": os.listdir(ROOT),
@@ -92,6 +99,34 @@ def test_user_code_gets_what_is_documented_and_sees_itself_alone(daemon: Daemon)
     assert first == [[], []]
     assert second[0] == []
     assert set(second[1]) == {"left", "deep"}  # the home stays as long as the worker
+
+
+UNDO = """
+mkdir /tmp/pfs-undo; trap 'rmdir /tmp/pfs-undo' EXIT
+for try in \
+    'umount SECRETS' 'umount -l ROOT' 'mount --bind / /tmp/pfs-undo' 'mount -t proc proc /tmp/pfs-undo' \
+    'unshare -m umount ROOT' 'unshare -rm umount ROOT' 'unshare -rm mount --bind / /tmp/pfs-undo' \
+    'nsenter -t 1 -m umount ROOT' 'chattr +i /pfs/out/done' 'mknod /pfs/out/disk b 8 0'
+do
+    echo "$try" >> /pfs/out/done
+    if $try; then echo "$try" >> /pfs/out/undone; fi
+done
+ls ROOT /tmp/pfs-undo/ROOT/secrets 2> /dev/null | grep key >> /pfs/out/undone || true
+"""
+
+
+def test_user_code_can_not_undo_what_hides_the_rest(daemon: Daemon) -> None:
+    secret = daemon.root / "secrets/s"
+    secret.mkdir(parents=True)
+    (secret / "key").write_text("inside")
+    daemon.create_repo("in")
+    lines = UNDO.replace("SECRETS", f"{daemon.root}/secrets").replace("ROOT", str(daemon.root)).splitlines()
+    request = one_worker(lines)
+    request.transform.cmd[:] = ["bash"]
+    daemon.pps.CreatePipeline(request)
+    flush(daemon, daemon.commit_files("in", {"a": b"a"}))
+    assert daemon.get(commit("upper", "master"), "done").count(b"\n") == 10
+    assert daemon.get(commit("upper", "master"), "undone") == b""
 
 
 def test_what_user_code_writes_for_itself_goes_with_the_datum_and_the_worker(daemon: Daemon) -> None:

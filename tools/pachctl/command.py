@@ -79,6 +79,10 @@ def add_raw_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--raw", action="store_true", help="disable pretty printing, print raw JSON")
 
 
+MOST = (1 << 63) - 1
+"""The largest number that a message takes."""
+
+
 def positive(text: str) -> int:
     """An argparse type: an integer of at least 1."""
     return _at_least(text, 1)
@@ -102,8 +106,8 @@ def _at_least(text: str, least: int) -> int:
         value = int(text)
     except ValueError:
         value = least - 1
-    if value < least:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {least}")
+    if not least <= value <= MOST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least {least}, or is too large")
     return value
 
 

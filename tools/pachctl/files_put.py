@@ -28,6 +28,9 @@ from tools.pachctl.parallel import Calls, for_each
 from tools.pachctl.sources import Kind, LocalFile, Source
 from tools.pachctl.upload import CHUNK_BYTES, Options, Uploader
 
+UNDO_SECONDS = 3.0
+"""How long deleting a commit is waited for that goes with the call that holds it, also without that."""
+
 _DELIMITERS = {"json": pfs_pb2.JSON, "line": pfs_pb2.LINE}
 
 _logger = logging.getLogger(__name__)
@@ -120,8 +123,9 @@ def _new_commit(daemon: Daemon, request: pfs_pb2.StartCommitRequest) -> Iterator
 
 
 def _undo(daemon: Daemon, commit: pfs_pb2.Commit, is_held: bool) -> None:
+    timeout = UNDO_SECONDS if is_held else None
     try:
-        daemon.pfs.DeleteCommit(pfs_pb2.DeleteCommitRequest(commit=commit))
+        daemon.pfs.DeleteCommit(pfs_pb2.DeleteCommitRequest(commit=commit), timeout=timeout)
     except grpc.RpcError as error:
         _logger.info("deleting commit %s failed: %s", commit.id, error)
         if is_held:  # then the daemon does it
@@ -223,7 +227,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         action="append",
         default=[],
-        help="what to put: a local file, a URL (http, https, s3, pfs://HOST:PORT/REPO/COMMIT/PATH) or - for "
+        help="what to put: a local file, a URL (http, https, s3, gs, as, pfs://HOST:PORT/REPO/COMMIT/PATH) or - for "
         "standard input, which is the default; may be given several times",
     )
     add("-i", "--input-file", metavar="LIST", help="put what a file, a URL or - lists, one source a line")

@@ -73,6 +73,8 @@ def _guarded(arguments: list[str]) -> int:
         status = 1
     except PfsError as error:
         status = _fail(str(error))
+    except UnicodeEncodeError as error:
+        status = _fail(f"{ascii(error.object)[:200]} is not UTF-8, as all names in pfsd are")
     except OSError as error:
         status = _fail(_os_sentence(error))
     except Exception as error:
