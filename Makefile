@@ -12,16 +12,21 @@ SETUP_PACKAGES := gcc:gcc libc6-dev:/usr/include/stdlib.h libfuse3-dev:/usr/incl
 DEMO_PACKAGES := file:file
 TEST_PACKAGES := attr:setfattr rsync:rsync procps:ps
 BENCH_PACKAGES := attr:setfattr
+# Where pipelines show their data; only root can make it.
+PIPELINE_DIRECTORIES := /pfs
 PACKAGES := $(SETUP_PACKAGES) $(if $(filter demo test,$(MAKECMDGOALS)),$(DEMO_PACKAGES)) \
-	$(if $(filter test,$(MAKECMDGOALS)),$(TEST_PACKAGES)) $(if $(filter bench,$(MAKECMDGOALS)),$(BENCH_PACKAGES))
+	$(if $(filter test,$(MAKECMDGOALS)),$(TEST_PACKAGES)) $(if $(filter bench,$(MAKECMDGOALS)),$(BENCH_PACKAGES)) \
+	$(if $(filter demo test bench,$(MAKECMDGOALS)),$(PIPELINE_DIRECTORIES))
 
 .PHONY: setup demo test bench clean packages
 
 setup: .venv/stamp-setup
 
 packages:
-	@PYTHON=$(PYTHON) tools/debian-packages $(PACKAGES)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@lacking=; PYTHON=$(PYTHON) tools/debian-packages $(PACKAGES) || lacking=yes; \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { lacking=yes; \
+		echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11" >&2; }; \
+	[ -z "$$lacking" ]
 
 .venv/stamp-python: | packages
 	$(PYTHON) -m venv .venv
