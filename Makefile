@@ -47,16 +47,20 @@ packages:
 	$(PIP) install -c constraints.txt --no-build-isolation --editable '.[test]'
 	@touch $@
 
-# The sample photographs that come inside scikit-image are all that is wanted of it.
 .venv/stamp-demo: .venv/stamp-setup
 	$(PIP) install -c constraints.txt --no-build-isolation --editable '.[demo]'
-	$(PIP) install -c constraints.txt --no-deps scikit-image
 	@touch $@
 
-demo: .venv/stamp-demo
+# The sample photographs that come inside scikit-image are all that is wanted of it. Beside the other packages it would be
+# one that lacks what it needs, and pip would say so whenever it installs something.
+.venv/stamp-photographs: .venv/stamp-setup
+	$(PIP) install -c constraints.txt --no-deps --upgrade --target .venv/photographs scikit-image
+	@touch $@
+
+demo: .venv/stamp-demo .venv/stamp-photographs
 	@$(BIN)/python -m tools.demo
 
-test: .venv/stamp-test .venv/stamp-demo
+test: .venv/stamp-test .venv/stamp-demo .venv/stamp-photographs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
