@@ -157,7 +157,7 @@ def tutorial(shell: Shell, photos: pathlib.Path) -> None:
     shell.run("ls pfs/images/master^ pfs/images/master~2")
     images = shell.run("file pfs/edges/master/*.png")
     expect(images.count("PNG image data") == 3, "three edge images can be read through the mount")
-    shell.run(f"cp pfs/edges/master/*.png {shlex.quote(str(OUTPUT))}/")
+    shell.run(f"cp -f pfs/edges/master/*.png {shlex.quote(str(OUTPUT))}/")
 
     say("Unmount and stop")
     shell.run("pachctl unmount pfs")
