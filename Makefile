@@ -12,16 +12,21 @@ SETUP_PACKAGES := gcc:gcc libc6-dev:/usr/include/stdlib.h libfuse3-dev:/usr/incl
 DEMO_PACKAGES := file:file
 TEST_PACKAGES := attr:setfattr rsync:rsync procps:ps
 BENCH_PACKAGES := attr:setfattr
+# Where pipelines show their data; only root can make it.
+PIPELINE_DIRECTORIES := /pfs
 PACKAGES := $(SETUP_PACKAGES) $(if $(filter demo test,$(MAKECMDGOALS)),$(DEMO_PACKAGES)) \
-	$(if $(filter test,$(MAKECMDGOALS)),$(TEST_PACKAGES)) $(if $(filter bench,$(MAKECMDGOALS)),$(BENCH_PACKAGES))
+	$(if $(filter test,$(MAKECMDGOALS)),$(TEST_PACKAGES)) $(if $(filter bench,$(MAKECMDGOALS)),$(BENCH_PACKAGES)) \
+	$(if $(filter demo test bench,$(MAKECMDGOALS)),$(PIPELINE_DIRECTORIES))
 
 .PHONY: setup demo test bench clean packages
 
 setup: .venv/stamp-setup
 
 packages:
-	@PYTHON=$(PYTHON) tools/debian-packages $(PACKAGES)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@lacking=; PYTHON=$(PYTHON) tools/debian-packages $(PACKAGES) || lacking=yes; \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { lacking=yes; \
+		echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3.11" >&2; }; \
+	[ -z "$$lacking" ]
 
 .venv/stamp-python: | packages
 	$(PYTHON) -m venv .venv
@@ -42,16 +47,20 @@ packages:
 	$(PIP) install -c constraints.txt --no-build-isolation --editable '.[test]'
 	@touch $@
 
-# The sample photographs that come inside scikit-image are all that is wanted of it.
 .venv/stamp-demo: .venv/stamp-setup
 	$(PIP) install -c constraints.txt --no-build-isolation --editable '.[demo]'
-	$(PIP) install -c constraints.txt --no-deps scikit-image
 	@touch $@
 
-demo: .venv/stamp-demo
+# The sample photographs that come inside scikit-image are all that is wanted of it. Beside the other packages it would be
+# one that lacks what it needs, and pip would say so whenever it installs something.
+.venv/stamp-photographs: .venv/stamp-setup
+	$(PIP) install -c constraints.txt --no-deps --upgrade --target .venv/photographs scikit-image
+	@touch $@
+
+demo: .venv/stamp-demo .venv/stamp-photographs
 	@$(BIN)/python -m tools.demo
 
-test: .venv/stamp-test .venv/stamp-demo
+test: .venv/stamp-test .venv/stamp-demo .venv/stamp-photographs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -72,8 +72,14 @@ def enter_own_namespace() -> None:
         except OSError as error:
             raise UnavailableError(f"a user namespace can't be set up ({error}): run as root") from error
     # What happens outside comes in, and nothing goes out; what happens here goes on to namespaces made of this one.
-    _mount("none", "/", flags=_MS_REC | _MS_SLAVE)
-    _mount("none", "/", flags=_MS_REC | _MS_SHARED)
+    try:
+        _mount("none", "/", flags=_MS_REC | _MS_SLAVE)
+        _mount("none", "/", flags=_MS_REC | _MS_SHARED)
+    except UnavailableError as error:
+        raise UnavailableError(
+            f"this process's mounts can't be kept apart ({error}): if it runs in a chroot, whose root is an ordinary "
+            "directory, mount that on itself before (mount --bind DIR DIR)"
+        ) from error
     outermounts.follow(outside)
 
 

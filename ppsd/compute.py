@@ -254,10 +254,14 @@ def empty_at_once(directory: Path) -> bool:
 
 def _allow_and_retry(function: Any, path: str, _error: object) -> None:
     """Remove what user code has protected against its own user."""
+    protected = False
     for directory in (os.path.dirname(path), path):
-        if stat.S_ISDIR(os.lstat(directory).st_mode):
+        mode = os.lstat(directory).st_mode
+        if stat.S_ISDIR(mode):
+            protected = protected or stat.S_IMODE(mode) & 0o700 != 0o700
             os.chmod(directory, 0o700)
     if function in (os.scandir, os.open, os.lstat):
-        shutil.rmtree(path)
+        # What lies below may be protected too; what was not, and fails, fails again.
+        shutil.rmtree(path, onerror=_allow_and_retry if protected else None)
     else:
         function(path)

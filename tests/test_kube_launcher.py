@@ -17,6 +17,7 @@ from tests.daemons import commit
 from tests.kube import COPY, GATE, Site, kill, mounts_of, site
 from tests.pipelines import all_ended, atom, delete, flush, inspect, jobs, logs, until, update
 from tools.cluster.layout import MACHINES
+from tools.demo import photographs
 
 SECONDS = 240.0
 """How long to wait for what takes seconds on a cluster that has a machine to itself."""
@@ -322,7 +323,7 @@ def test_a_service_removes_what_belongs_to_no_pipeline(there: Site, tmp_path: pa
 def test_the_tutorials_pipeline_finds_edges(there: Site, opencv_image: str) -> None:
     tools = pathlib.Path(__file__).parents[1] / "tools"
     program = (tools / "edges.py").read_text().splitlines()
-    pictures = pathlib.Path(__file__).parents[1] / ".venv/lib/python3.11/site-packages/skimage/data"
+    pictures = photographs()
     there.daemon.create_repo("images")
     transform = {"image": opencv_image, "cmd": ["python3", "-"]}
     create(there, there.spec("edges", lines=program, transform=transform, input=atom("images")))

@@ -165,6 +165,32 @@ def test_what_workers_mount_shows_nowhere_else(host: Host) -> None:
     assert host.run("cat", "/proc/self/mountinfo") == before
 
 
+CHROOTED = """
+import os, sys
+from fuse.namespace import enter_private_namespace
+from pfsd.errors import UnavailableError
+os.chroot(sys.argv[1])
+os.chdir("/")
+try:
+    enter_private_namespace()
+except UnavailableError as error:
+    print(error)
+"""
+
+
+def test_a_chroot_that_is_no_mount_is_told_what_it_lacks(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "proc").mkdir()
+    lines = f'mount -t proc proc {tmp_path}/proc\nexec {sys.executable} -c "$1" {tmp_path}'
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-ec", lines, "sh", CHROOTED],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=WAIT_SECONDS,
+    )
+    assert "mount --bind DIR DIR" in done.stdout
+
+
 def _devices(pid: int) -> set[str]:
     """What is mounted for a process, by numbers as `stat` prints them."""
     lines = pathlib.Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
