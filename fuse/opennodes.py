@@ -236,12 +236,22 @@ class OpenDir(ChangingDir):
     async def is_empty(self) -> bool:
         """Whether nothing stands in it."""
         await self.commit.freshen()
-        start = b""
-        while page := await self.commit.content.page(await self.tree_root(), start, 1000):
-            if any(name not in self.hidden for name, _ in page):
+        while not any(child.is_local for child in self.children.values()):
+            root = self.commit.root
+            if await self._has_in_tree():
                 return False
+            if root == self.commit.root:
+                return not any(child.is_local for child in self.children.values())
+        return False
+
+    async def _has_in_tree(self) -> bool:
+        """Whether the commit's tree has something in it that is not hidden."""
+        root, start = await self.tree_root(), b""
+        while page := await self.commit.content.page(root, start, 1000):
+            if any(name not in self.hidden for name, _ in page):
+                return True
             start = page[-1][0] + b"\0"
-        return not any(child.is_local for child in self.children.values())
+        return False
 
     async def find(self, name: str) -> Found | None:
         node = await self.node(name.encode())

@@ -148,11 +148,12 @@ class WritableView(View):
         assert isinstance(directory, OpenDir)
         if start == 0:
             await directory.commit.freshen()
-            root = await directory.tree_root()
-            listing.root, listing.first, listing.page, listing.starts = root, 0, [], [(0, b"")]
+            # All of one moment: what is sent while the tree's directory is looked up stays among what is local.
             listing.local = [child for child in directory.children.values() if child.is_local]
             listing.names = {child.key for child in listing.local}
             listing.recalls, listing.tree = directory.commit.recalls, directory.commit.root
+            root = await directory.tree_root()
+            listing.root, listing.first, listing.page, listing.starts = root, 0, [], [(0, b"")]
         timeout = directory.commit.timeout if listing.recalls == directory.commit.recalls else 0.0
         at = start
         while await self.turn_to(listing, at):

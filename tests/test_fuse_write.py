@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -320,6 +321,29 @@ def test_cp_tar_rm_and_git_work(daemon: Daemon, mounted: Mounted, master: pathli
     assert not (tmp_path / "back/copy/d1").exists()
     shutil.rmtree(source / "d2")
     mounted.run("diff", "-r", str(source), str(tmp_path / "back/untarred"))
+
+
+def test_a_list_is_whole_while_what_it_shows_is_being_sent(master: pathlib.Path) -> None:
+    def send() -> None:
+        while not done.is_set():
+            os.setxattr(master, "user.pfs.flush", b"")
+
+    done = threading.Event()
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        for number in range(300):
+            place = master / f"top{number}/sub"
+            place.mkdir(parents=True)
+            names = [f"{one}" for one in range(6)]
+            for name in names:
+                (place / name).write_bytes(b"x")
+                assert sorted(os.listdir(place)) == names[: names.index(name) + 1]
+            with pytest.raises(OSError, match="not empty"):
+                place.rmdir()
+    finally:
+        done.set()
+        sender.join()
 
 
 # --- other clients ---------------------------------------------------------------------------------------------
