@@ -71,4 +71,4 @@ bench: .venv/stamp-setup
 	@$(BIN)/python -m tools.bench
 
 clean:
-	rm -rf .venv build demo-output *.egg-info pfsd/_*.so ppsd/pfs-runner
+	rm -rf .venv build demo-output *.egg-info pfsd/_*.so fuse/pfsfuse/_*.so ppsd/worker/pfs-runner

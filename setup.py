@@ -15,7 +15,7 @@ class BuildNative(build_ext):
     def run(self) -> None:
         super().run()
         base = pathlib.Path(".") if self.inplace else pathlib.Path(self.build_lib)
-        target = base / "ppsd" / "pfs-runner"
+        target = base / "ppsd" / "worker" / "pfs-runner"
         target.parent.mkdir(parents=True, exist_ok=True)
         command = [
             "gcc",
@@ -36,7 +36,7 @@ setup(
         Extension("pfsd._core", ["csrc/core.c"], extra_compile_args=["-std=gnu11", "-O3", *WARNINGS]),
         Extension("pfsd._scan", ["csrc/scan.c"], extra_compile_args=["-std=gnu11", "-O3", *WARNINGS]),
         Extension(
-            "fuse._answers",
+            "pfsfuse._answers",
             ["csrc/answers.c"],
             libraries=["fuse3"],
             extra_compile_args=["-std=gnu11", "-O2", *WARNINGS],

@@ -1,5 +1,5 @@
 /*
- * fuse._answers: what pyfuse3 can't say to the kernel.
+ * pfsfuse._answers: what pyfuse3 can't say to the kernel.
  *
  * This library defines functions of libfuse, which add to an answer and call libfuse's own. Imported with RTLD_GLOBAL
  * before pyfuse3 is, they are the ones that pyfuse3 calls; imported later, it does nothing.
@@ -67,7 +67,7 @@ static void *open_libfuse(void)
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
-    .m_name = "fuse._answers",
+    .m_name = "pfsfuse._answers",
     .m_doc = "Says to the kernel what pyfuse3 can't.",
     .m_size = -1,
 };

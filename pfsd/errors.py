@@ -1,7 +1,7 @@
 """The errors that a user can meet.
 
-Every message is one sentence that names the thing and, where there is one, the way out. `pfsd.services.status`
-maps the classes to gRPC status codes, `fuse.errnos` to errno values; nothing else does.
+Every message is one sentence that names the thing and, where there is one, the way out. `pfsd.statuses`
+maps the classes to gRPC status codes, `pfsfuse.kernel.errnos` to errno values; nothing else does.
 """
 
 from __future__ import annotations

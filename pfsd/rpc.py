@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
@@ -23,6 +23,9 @@ CHANNEL_OPTIONS: list[tuple[str, Any]] = [
 DEFAULT_ADDRESS = "127.0.0.1:30650"
 
 Wrap = Callable[[MethodDescriptor, Any], Any]
+
+Services = Sequence[tuple[ServiceDescriptor, object]]
+"""What a server serves: services, each with what implements it."""
 
 
 class Stub:

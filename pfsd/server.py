@@ -6,20 +6,16 @@ import asyncio
 import re
 import socket
 import threading
-from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
 import grpc
-from google.protobuf.descriptor import ServiceDescriptor
 
 from pachproto import grpc_health_pb2
 from pfsd import rpc
+from pfsd.calls.taking import wrap
 from pfsd.errors import InvalidError, UnavailableError
 from pfsd.services.about import ProbeService
-from pfsd.services.status import wrap
-
-Services = Sequence[tuple[ServiceDescriptor, object]]
 
 GRACE_SECONDS = 1.0
 """How long calls that are under way may go on once the server stops."""
@@ -50,7 +46,7 @@ class Server:
         """Where it listens; the port is the real one once it has started."""
         self.add(((grpc_health_pb2.DESCRIPTOR.services_by_name["Health"], ProbeService(self._names)),))
 
-    def add(self, services: Services) -> None:
+    def add(self, services: rpc.Services) -> None:
         """Serve these; before `start`."""
         for descriptor, implementation in services:
             self._names.add(descriptor.full_name)

@@ -13,14 +13,14 @@ from pathlib import Path
 import trio
 
 from pfsd.bridge import Bridge
-from pfsd.ending import end_in_time
 from pfsd.errors import PfsError, leaves
 from pfsd.redact import log_to_stderr
 from pfsd.rpc import DEFAULT_ADDRESS
+from pfsd.runtime.ending import end_in_time
 from pfsd.server import Server
 from pfsd.version import SENTENCE
-from ppsd.forward import Forwarder
-from ppsd.service import LAUNCHERS, Service
+from ppsd.services.forward import Forwarder
+from ppsd.services.service import LAUNCHERS, Service
 
 DEFAULT_LISTEN = "127.0.0.1:30651"
 

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from fuse.mounts import detach, present
-from fuse.namespace import enter_own_namespace
-from tests import clusters, s3servers
-from tests.clusters import TestCluster
-from tests.daemons import Daemon, running
-from tests.s3servers import S3Server
+from pfsfuse.kernel.mounts import detach, present
+from pfsfuse.kernel.namespace import enter_own_namespace
+from tests.support import clusters, s3servers
+from tests.support.clusters import TestCluster
+from tests.support.daemons import Daemon, running
+from tests.support.s3servers import S3Server
 
 # Run in the background, a shell has its commands ignore SIGINT, and what they start inherits that: tests that
 # interrupt a process would wait for ever.

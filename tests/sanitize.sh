@@ -30,8 +30,8 @@ step() {
 build_extensions() {
     include=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("include"))')
     suffix=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
-    mkdir "$build/pfsd"
-    cp pfsd/*.py "$build/pfsd/"
+    cp -r pfsd "$build/pfsd"
+    rm -f "$build"/pfsd/*.so
     for extension in core scan; do
         # shellcheck disable=SC2086 # lists of options
         gcc $WARN $SANITIZE -shared -fPIC -I"$include" -o "$build/pfsd/_$extension$suffix" "csrc/$extension.c" || return 1
@@ -56,14 +56,14 @@ sys.exit(pytest.main(sys.argv[2:]))
 test_extensions() {
     LD_PRELOAD=$(gcc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
         PYTHONPATH=$build "$PYTHON" -P -c "$RUN_WITH_EXTENSIONS" "$build" \
-        --noconftest -p no:cacheprovider tests/test_core_c.py tests/test_tree.py tests/test_split.py tests/test_globs.py \
-        tests/test_fuzz_formats.py
+        --noconftest -p no:cacheprovider tests/pfsd/trees tests/pfsd/chunks/test_split.py \
+        tests/pfsd/services/test_fuzz_formats.py
 }
 
 # Reports go to files, for some of the runners that the tests start have nobody who reads their standard error.
 test_runner() {
     ASAN_OPTIONS=detect_leaks=1:log_path=$build/report UBSAN_OPTIONS=print_stacktrace=1:log_path=$build/report \
-        PFS_RUNNER=$build/pfs-runner "$PYTHON" -m pytest --noconftest -p no:cacheprovider tests/test_runner.py
+        PFS_RUNNER=$build/pfs-runner "$PYTHON" -m pytest --noconftest -p no:cacheprovider tests/ppsd/worker/test_runner.py
     for report in "$build"/report.*; do
         if [ -e "$report" ]; then
             cat "$build"/report.*

@@ -1,7 +1,8 @@
 """Objects that users have in some provider's store: what is put from there, and pushed to there.
 
 One module for each kind of store implements `Objects`; the libraries for some of them are optional. All of them take
-endpoint and credentials from where the provider's own tools do. (Where packs are kept is `pfsd.objectstore`'s.)
+endpoint and credentials from where the provider's own tools do. (Where packs are kept is
+`pfsd.objectstores.objectstore`'s.)
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from pfsd.errors import InvalidError, UnavailableError
-from pfsd.persistence import persistently
+from pfsd.runtime.persistence import persistently
 
 T = TypeVar("T")
 

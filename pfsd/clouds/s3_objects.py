@@ -1,4 +1,4 @@
-"""Objects in S3 and in what speaks as it does, with the AWS settings of this process (`pfsd.s3`)."""
+"""Objects in S3 and in what speaks as it does, with the AWS settings of this process (`pfsd.clouds.s3`)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 
 from boto3.s3.transfer import TransferConfig
 
-from pfsd import s3
-from pfsd.clouds import BLOCK_BYTES, PART_BYTES, Objects, Place, Readable, checked, patiently
+from pfsd.clouds import BLOCK_BYTES, PART_BYTES, Objects, Place, Readable, checked, patiently, s3
 
 
 class _S3Objects:

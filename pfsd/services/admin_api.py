@@ -9,10 +9,11 @@ from typing import Any
 from google.protobuf.empty_pb2 import Empty
 
 from pachproto import pfsd_pb2
-from pfsd import fsck
-from pfsd.fsck_findings import Problem
-from pfsd.services.threads import UPKEEP, in_thread, stream_in_thread
-from pfsd.store import Store
+from pfsd.filesystem.store import Store
+from pfsd.runtime.threads import UPKEEP, in_thread, stream_in_thread
+from pfsd.upkeep import fsck
+from pfsd.upkeep.checks.findings import Problem
+from pfsd.upkeep.collect import collect_garbage
 
 
 class AdminService:
@@ -33,5 +34,5 @@ class AdminService:
                 yield pfsd_pb2.FsckMessage(summary=pfsd_pb2.FsckSummary(**asdict(found)))
 
     async def CollectGarbage(self, _request: Empty, _context: Any) -> pfsd_pb2.GarbageReport:
-        report = await in_thread(UPKEEP, self._store.collect_garbage)
+        report = await in_thread(UPKEEP, collect_garbage, self._store.root)
         return pfsd_pb2.GarbageReport(**asdict(report))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pachproto import edits_pb2, health_pb2, pfs_pb2, pfsd_pb2, versionpb_pb2
-from pfsd.server import Services
+from pfsd.filesystem.store import Store
+from pfsd.rpc import Services
 from pfsd.services.about import HealthService, VersionService
 from pfsd.services.admin_api import AdminService
 from pfsd.services.edits_api import EditsService
@@ -13,7 +14,6 @@ from pfsd.services.object_api import ObjectService
 from pfsd.services.pfs_api import PfsService
 from pfsd.services.records_api import RecordsService
 from pfsd.services.store_api import StoreService
-from pfsd.store import Store
 
 
 def core_services(store: Store, own_address: Callable[[], str]) -> Services:

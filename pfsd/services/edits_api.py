@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from pachproto import edits_pb2
-from pfsd import paths
-from pfsd.edits import Edits, MakeDirectory, Remove, Rename, Replace, Step
+from pfsd.calls import convert
 from pfsd.errors import InvalidError
-from pfsd.services import convert
-from pfsd.services.threads import LOOKUP, in_thread, in_turn
-from pfsd.store import Store
+from pfsd.filesystem.edits import Edits, MakeDirectory, Remove, Rename, Replace, Step
+from pfsd.filesystem.store import Store
+from pfsd.names import paths
+from pfsd.runtime.threads import LOOKUP, in_thread, in_turn
 
 
 class EditsService:

@@ -9,13 +9,13 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.wrappers_pb2 import BytesValue
 
 from pachproto import pfs_pb2
+from pfsd.calls.convert import byte_values
+from pfsd.calls.room import pieces, room
 from pfsd.errors import InvalidError, NotFoundError
-from pfsd.objects import parse_hash
-from pfsd.services.convert import byte_values
-from pfsd.services.room import pieces, room
-from pfsd.services.threads import CHANGE, READ, UPKEEP, WALK, WRITE, in_thread, stream_in_thread
-from pfsd.store import Store
-from pfsd.uploads import FileSink
+from pfsd.filesystem.objects import parse_hash
+from pfsd.filesystem.store import Store
+from pfsd.filesystem.uploads import FileSink
+from pfsd.runtime.threads import CHANGE, READ, UPKEEP, WALK, WRITE, in_thread, stream_in_thread
 
 BATCH = 256
 

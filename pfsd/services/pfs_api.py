@@ -9,17 +9,17 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.wrappers_pb2 import BytesValue
 
 from pachproto import pfs_pb2
-from pfsd.entries import FileEntry
-from pfsd.records import Commit
-from pfsd.services import convert, listings, waiting
-from pfsd.services.convert import commit_ref, packed
-from pfsd.services.putting import Put
-from pfsd.services.reading import Find, reading, stream_reading
-from pfsd.services.room import room
-from pfsd.services.sessions_api import collect
-from pfsd.services.settling import settled
-from pfsd.services.threads import CHANGE, COMMIT, LOOKUP, READ, UPKEEP, WALK, in_thread, in_turn
-from pfsd.store import Store
+from pfsd.calls import convert, listings, waiting
+from pfsd.calls.attaching import collect
+from pfsd.calls.convert import commit_ref, packed
+from pfsd.calls.putting import Put
+from pfsd.calls.reading import Find, reading, stream_reading
+from pfsd.calls.room import room
+from pfsd.calls.settling import settled
+from pfsd.filesystem.store import Store
+from pfsd.model.records import Commit
+from pfsd.runtime.threads import CHANGE, COMMIT, LOOKUP, READ, UPKEEP, WALK, in_thread, in_turn
+from pfsd.trees.entries import FileEntry
 
 
 class PfsService:

@@ -10,8 +10,8 @@ from google.protobuf.empty_pb2 import Empty
 
 from pachproto import pfsd_pb2
 from pfsd.errors import InvalidError
-from pfsd.services.threads import CHANGE, WALK, in_thread, stream_in_thread
-from pfsd.store import Store
+from pfsd.filesystem.store import Store
+from pfsd.runtime.threads import CHANGE, WALK, in_thread, stream_in_thread
 
 BATCH = 256
 

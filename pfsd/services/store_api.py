@@ -9,22 +9,24 @@ from typing import Any
 from google.protobuf.empty_pb2 import Empty
 
 from pachproto import pfs_pb2, pfsd_pb2
-from pfsd import entries, paths
-from pfsd.cachedstore import CachedStore
-from pfsd.entries import Chunk, DirEntry, Entry
+from pfsd.calls import attaching as sessions_api
+from pfsd.calls import convert, holding, listings
+from pfsd.calls.reading import Find, each_reading, stream_reading
+from pfsd.calls.room import room
 from pfsd.errors import CorruptError, InvalidError
-from pfsd.files import Difference, Found
-from pfsd.objectstore import SIGNED_SECONDS
-from pfsd.records import Commit
-from pfsd.root import FORMAT
-from pfsd.services import convert, holding, listings, sessions_api
-from pfsd.services.reading import Find, each_reading, stream_reading
-from pfsd.services.room import room
-from pfsd.services.threads import CHANGE, LOOKUP, READ, UPKEEP, WALK, WRITE, in_thread, in_turn
-from pfsd.store import Store
-from pfsd.tree import HASH_BYTES
-from pfsd.trees import StoredTree, TreeChange, TreeUpload
-from pfsd.uploads import BulkUpload, FilePart
+from pfsd.filesystem.files import Difference, Found
+from pfsd.filesystem.store import Store
+from pfsd.filesystem.trees import StoredTree, TreeChange, TreeUpload
+from pfsd.filesystem.uploads import BulkUpload, FilePart
+from pfsd.model.records import Commit
+from pfsd.model.root import FORMAT
+from pfsd.names import paths
+from pfsd.objectstores.cachedstore import CachedStore
+from pfsd.objectstores.objectstore import SIGNED_SECONDS
+from pfsd.runtime.threads import CHANGE, LOOKUP, READ, UPKEEP, WALK, WRITE, in_thread, in_turn
+from pfsd.trees import entries
+from pfsd.trees.entries import Chunk, DirEntry, Entry
+from pfsd.trees.tree import HASH_BYTES
 
 BATCH = 256
 """Nodes, or entries, to a message."""

@@ -125,7 +125,7 @@ class Server:
         options: Sequence[str] = (),
         env: Mapping[str, str] | None = None,
     ) -> None:
-        command = [sys.executable, "-m", "pfsd.main", "--root", str(root), "--listen", "127.0.0.1:0", *options]
+        command = [sys.executable, "-m", "pfsdaemon.main", "--root", str(root), "--listen", "127.0.0.1:0", *options]
         if not pipelines:
             command.append("--no-pipelines")
         self.root = root
@@ -148,7 +148,7 @@ class Server:
 
     def pachctl(self, *arguments: str, lines: int | None = None) -> Sample:
         """The cost of a pachctl command, which has to succeed."""
-        command = [sys.executable, "-m", "tools.pachctl.main", *arguments]
+        command = [sys.executable, "-m", "pachctl.main", *arguments]
         sample = run_command(command, {"ADDRESS": self.address}, lines)
         return Sample(sample.seconds, sample.client, self.peak)
 

@@ -16,7 +16,7 @@ import grpc
 
 from pachproto import pfs_pb2, pfsd_pb2, pps_pb2
 from pfsd import rpc
-from ppsd.specjson import parse_requests
+from ppsd.specs.specjson import parse_requests
 from tools.bench.measure import Bench, Sample, Server, heading, line, peak_memory, serving
 
 LIMIT_SECONDS = 3600.0

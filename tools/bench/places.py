@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fuse.mounts import CALLS, mount_at
+from pfsfuse.kernel.mounts import CALLS, mount_at
 from tools.bench.measure import Bench, Sample, peak_memory, run_command, serving
 
 START_SECONDS = 120
@@ -136,7 +136,7 @@ def places(bench: Bench, source: pathlib.Path, peers: bool) -> Iterator[list[Pla
 
 def pfsd_place(root: pathlib.Path, address: str) -> Place:
     """The mount of a daemon that has the files at the top of `bench/master`."""
-    command = [sys.executable, "-m", "fuse.mount", "--mountpoint", "MOUNTPOINT", "--address", address]
+    command = [sys.executable, "-m", "pfsfuse.mount", "--mountpoint", "MOUNTPOINT", "--address", address]
     return Place("pfsd", root, command, f"{REPO}/master", counts=True)
 
 

@@ -28,8 +28,8 @@ from dataclasses import dataclass
 
 import grpc
 
-from fuse.mounts import mount_at
 from pachproto import pfs_pb2
+from pfsfuse.kernel.mounts import mount_at
 from tools.bench.measure import MIB, Bench, Server, serving
 from tools.bench.network import Network, slow_line
 from tools.bench.store import Client, write_random
@@ -218,7 +218,7 @@ class Pfsd(Contender):
     @contextlib.contextmanager
     def _mounted(self, below: str) -> Iterator[pathlib.Path]:
         point = self.place.directory / f"at-{self.name.split()[0]}"
-        command = [sys.executable, "-m", "fuse.mount", "--mountpoint", str(point), "--address", self.server.address]
+        command = [sys.executable, "-m", "pfsfuse.mount", "--mountpoint", str(point), "--address", self.server.address]
         with self.place.process(command, {"PFS_CACHE_DIR": str(self.cache)}, point):
             yield point / below
 

@@ -16,7 +16,7 @@ from google.protobuf import empty_pb2
 
 from pachproto import pfs_pb2, versionpb_pb2
 from pfsd import rpc
-from pfsd.store import Store
+from pfsd.filesystem.store import Store
 from tools.bench.measure import (
     MIB,
     Bench,

@@ -24,7 +24,7 @@ rm -f etc/hostname etc/resolv.conf
 ln -s /usr/bin/python3 usr/local/bin/python
 """
 """Shell commands that make of what debootstrap leaves what an image needs; licences stay."""
-PROGRAMS = {"pfsd": "pfsd.main", "ppsd": "ppsd.main", "pachctl": "tools.pachctl.main"}
+PROGRAMS = {"pfsd": "pfsdaemon.main", "ppsd": "ppsd.main", "pachctl": "pachctl.main"}
 OWN_IMAGE = f"pfsd/pfsd:{VERSION}"
 OPENCV_IMAGE = "pfsd/opencv:test"
 BUSYBOX_IMAGE = "pfsd/busybox:test"
@@ -131,7 +131,7 @@ def _project(cache: Cache, tree: Tree) -> Layer:
         (built,) = build.glob("lib*")
         built.rename(site)
         shutil.rmtree(build)
-        shutil.copy(site / "ppsd" / "pfs-runner", programs)
+        shutil.copy(site / "ppsd" / "worker" / "pfs-runner", programs)
         for name, module in PROGRAMS.items():
             (programs / name).write_text(_SCRIPT.format(module=module))
             (programs / name).chmod(0o755)

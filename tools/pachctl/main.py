@@ -13,10 +13,10 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from pachctl import registry
+from pachctl.terminal.command import Command, UsageError, parse
 from pfsd.errors import PfsError
 from pfsd.redact import log_to_stderr, redacted
-from tools.pachctl import registry
-from tools.pachctl.command import Command, UsageError, parse
 
 _GLOBAL_OPTIONS = ("-v", "--verbose", "--no-metrics")
 _HELP_OPTIONS = ("-h", "--help")
@@ -114,7 +114,7 @@ def _run(arguments: list[str]) -> int:
 def _commands(module: str) -> dict[str, Command]:
     # Nothing that an import makes is garbage: looking for some costs a tenth of a short command's time.
     gc.disable()
-    commands: dict[str, Command] = import_module(f"tools.pachctl.{module}").COMMANDS
+    commands: dict[str, Command] = import_module(f"pachctl.{module}").COMMANDS
     gc.freeze()
     gc.enable()
     return commands

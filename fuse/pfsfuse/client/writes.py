@@ -1,0 +1,107 @@
+"""The daemon's calls that change something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import grpc
+
+from pachproto import edits_pb2, pfs_pb2, pfsd_pb2
+from pfsd.errors import PfsError
+from pfsfuse.client.daemon import Daemon, Metadata
+
+EditStep = edits_pb2.EditStep
+RemoveStep = edits_pb2.RemoveStep
+
+_SLOWEST_BYTES = 1 << 20
+"""A second; an upload slower than that is given up."""
+_FINISH_SECONDS = 600.0
+
+
+class Writer:
+    """Changes repos, branches and open commits through `daemon`; raises what its calls raise."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self.progress = 0
+        """Grows while something is sent."""
+        self._call = daemon.call
+        self._pfs = daemon.stub(pfs_pb2.DESCRIPTOR.services_by_name["API"])
+        self._store = daemon.stub(pfsd_pb2.DESCRIPTOR.services_by_name["Store"])
+        self._edits = daemon.stub(edits_pb2.DESCRIPTOR.services_by_name["Edits"])
+
+    async def create_repo(self, repo: str) -> None:
+        await self._call(self._pfs.CreateRepo, pfs_pb2.CreateRepoRequest(repo={"name": repo}), repeat=False)
+
+    async def delete_repo(self, repo: str) -> None:
+        await self._call(self._pfs.DeleteRepo, pfs_pb2.DeleteRepoRequest(repo={"name": repo}), repeat=False)
+
+    async def start_commit(self, repo: str, branch: str) -> str:
+        """Start a commit on a branch, which comes to be where there is none; returns its id."""
+        request = pfs_pb2.StartCommitRequest(parent=pfs_pb2.Commit(repo={"name": repo}), branch=branch)
+        answer: pfs_pb2.Commit = await self._call(self._pfs.StartCommit, request, repeat=False)
+        return answer.id
+
+    async def finish_commit(self, repo: str, commit_id: str) -> None:
+        request = pfs_pb2.FinishCommitRequest(commit=pfs_pb2.Commit(repo={"name": repo}, id=commit_id))
+        await self._call(self._pfs.FinishCommit, request, takes=_FINISH_SECONDS, repeat=False)
+
+    async def delete_commit(self, repo: str, commit_id: str) -> None:
+        request = pfs_pb2.DeleteCommitRequest(commit=pfs_pb2.Commit(repo={"name": repo}, id=commit_id))
+        await self._call(self._pfs.DeleteCommit, request, repeat=False)
+
+    async def edit(self, repo: str, commit_id: str, steps: Iterable[EditStep]) -> bytes:
+        """Take the steps, all or none; returns the root hash of the commit's tree."""
+        request = edits_pb2.EditRequest(commit=pfs_pb2.Commit(repo={"name": repo}, id=commit_id), steps=steps)
+        answer: edits_pb2.EditResponse = await self._call(self._edits.Edit, request, repeat=False)
+        return answer.root
+
+    async def put_files(
+        self, messages: Callable[[], Iterable[pfsd_pb2.PutFilesRequest]], size: int
+    ) -> pfsd_pb2.PutFilesResponse:
+        """Send the messages of PutFiles, about `size` bytes, again from the start when the daemon went away.
+
+        Raises what `messages` raises as they are made, too.
+        """
+        put = self._store.PutFiles
+        failure: PfsError | None = None
+
+        def counted(messages: Iterable[pfsd_pb2.PutFilesRequest]) -> Iterator[pfsd_pb2.PutFilesRequest]:
+            # gRPC takes these in a thread of its own and says of an exception only that there was one.
+            nonlocal failure
+            try:
+                for message in messages:
+                    self.progress += 1
+                    yield message
+            except PfsError as error:
+                failure = error
+                raise
+
+        def send(
+            make: Callable[[], Iterable[pfsd_pb2.PutFilesRequest]], timeout: float, metadata: Metadata
+        ) -> pfsd_pb2.PutFilesResponse:
+            try:
+                answer: pfsd_pb2.PutFilesResponse = put(counted(make()), timeout=timeout, metadata=metadata)
+            except grpc.RpcError:
+                if failure is not None:
+                    raise failure from None
+                raise
+            return answer
+
+        sent: pfsd_pb2.PutFilesResponse = await self._call(send, messages, takes=size / _SLOWEST_BYTES)
+        return sent
+
+
+def make_directory(path: str) -> EditStep:
+    """The step of a new directory."""
+    return EditStep(make_directory=path)
+
+
+def remove(path: str, directory: bool) -> EditStep:
+    """The step that removes a file, or an empty directory."""
+    return EditStep(remove=RemoveStep(path=path, empty_directory=directory, file=not directory))
+
+
+def rename(source: str, target: str) -> EditStep:
+    """The step that moves a file or directory, and replaces what may be replaced."""
+    ends = {"from": source, "to": target}  # one is a keyword of Python
+    return EditStep(rename=edits_pb2.RenameStep(**ends))  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""Reading: nodes of trees, directories and bytes, from caches, packs or the daemon."""

@@ -1,0 +1,1 @@
+"""What the kernel is told and remembers: inodes, names, errors, mounts and namespaces."""

@@ -1,0 +1,369 @@
+"""FUSE requests over immutable trees that hang below directories which can change.
+
+What the kernel learns of an immutable tree it may keep for ever: names, attributes, pages. Names in a
+directory that can change are kept as long as the directory says.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import pyfuse3
+import trio
+from pyfuse3 import EntryAttributes, FUSEError
+
+from pfsd.trees import entries, varint
+from pfsd.trees.entries import DirEntry, FileEntry
+from pfsd.trees.tree import Pair
+from pfsfuse.content.content import SMALL_BYTES, Content, Place
+from pfsfuse.kernel import kernelcache
+from pfsfuse.kernel.errnos import answers, answers_nothing
+from pfsfuse.kernel.inodes import FOREVER, ROOT, SHOWN_NAME_BYTES, ChangingDir, Found, Inode, InodeTable
+from pfsfuse.kernel.mounts import CALLS, KEPT
+
+log = logging.getLogger(__name__)
+
+_PAGE = 1024
+"""Entries of a directory that are read at a time."""
+_DIR_MODE = stat.S_IFDIR | 0o555
+_FILE_MODE = stat.S_IFREG | 0o444
+_BLOCK = 4096
+MOST_INODES = 500_000
+"""About 300 bytes each here, and more in the kernel."""
+_FORGETTING_SECONDS = 0.1
+"""After which the kernel has said what it has forgotten."""
+_HASH = b"user.pfs.hash"
+_COMMIT = b"user.pfs.commit"
+_PROVENANCE = b"user.pfs.provenance"
+_STATE = b"user.pfs.state"
+_BRANCH = b"user.pfs.branch"
+
+
+@dataclass(slots=True)
+class TreeListing:
+    """An open directory of a tree. Offsets count its entries; `starts` keeps where each page begins."""
+
+    inode: Inode
+    root: bytes
+    first: int = 0
+    """Offset of the page's first entry."""
+    page: list[Pair] = field(default_factory=list)
+    starts: list[tuple[int, bytes]] = field(default_factory=lambda: [(0, b"")])
+
+
+@dataclass(slots=True)
+class ChangingListing:
+    """An open directory that can change: its entries as they were when it was read from the start."""
+
+    inode: ChangingDir
+    found: list[Found] = field(default_factory=list)
+
+
+class View(pyfuse3.Operations):
+    """A read-only file system below `root`, owned by the user of this process."""
+
+    supports_dot_lookup = False  # a forgotten number can't be looked up again, as NFS exports would
+
+    def __init__(self, content: Content, root: Inode) -> None:
+        super().__init__()
+        self.content = content
+        self.inodes = InodeTable(root)
+        self.most_inodes = MOST_INODES
+        """How many the kernel may refer to before it is asked to forget files; it may refer to more in use."""
+        self._trim_at = 0
+        self._trimming = False
+        self._listings: dict[int, TreeListing | ChangingListing] = {}
+        self._next_listing = 1
+        self._uid = os.getuid()
+        self._gid = os.getgid()
+
+    # --- names and attributes ----------------------------------------------------------------------------
+
+    @answers
+    async def lookup(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> EntryAttributes:
+        parent = self.inodes[parent_inode]
+        if len(name) > SHOWN_NAME_BYTES:
+            raise FUSEError(errno.ENAMETOOLONG)
+        if isinstance(parent, ChangingDir):
+            found = await parent.find(_text(name))
+            if found is None:
+                raise FUSEError(errno.ENOENT)
+            inode, timeout = self.inodes.settle(found.inode), found.timeout
+        else:
+            directory = await parent.directory()
+            value = await self.content.child(directory, name)
+            if value is None:
+                absent = EntryAttributes()
+                absent.entry_timeout = FOREVER
+                return absent
+            inode, timeout = self.inodes.settle(Inode(parent, name, parent.snapshot, value)), FOREVER
+        self.inodes.remember(inode)
+        self._limit_inodes()
+        return self._attributes(inode, timeout)
+
+    @answers_nothing
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        for ino, count in inode_list:
+            self.inodes.forget(ino, count)
+
+    @answers
+    async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> EntryAttributes:
+        return self._attributes(self.inodes[inode], 0)
+
+    def _attributes(self, inode: Inode, timeout: float) -> EntryAttributes:
+        return self._attributes_of(inode.ino, inode.is_dir, inode.size, inode.time_ns, timeout)
+
+    def _attributes_of(self, ino: int, is_dir: bool, size: int, time_ns: int, timeout: float) -> EntryAttributes:
+        attributes = EntryAttributes()
+        attributes.st_ino = ino
+        # One link for a directory says "not counted": find then looks at every entry.
+        attributes.st_mode = _DIR_MODE if is_dir else _FILE_MODE
+        attributes.st_uid = self._uid
+        attributes.st_gid = self._gid
+        attributes.st_size = size
+        attributes.st_blocks = (size + 511) // 512
+        attributes.st_atime_ns = attributes.st_mtime_ns = attributes.st_ctime_ns = time_ns
+        attributes.entry_timeout = timeout
+        attributes.attr_timeout = FOREVER
+        return attributes
+
+    # --- directories -------------------------------------------------------------------------------------
+
+    @answers
+    async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
+        directory = self.inodes[inode]
+        listing: TreeListing | ChangingListing
+        if isinstance(directory, ChangingDir):
+            listing = ChangingListing(directory)
+        else:
+            listing = TreeListing(directory, (await directory.directory()).root)
+        return self.add_listing(listing)
+
+    def add_listing(self, listing: TreeListing | ChangingListing) -> int:
+        """The handle of a directory that was opened."""
+        handle = self._next_listing
+        self._next_listing += 1
+        self._listings[handle] = listing
+        return handle
+
+    @answers_nothing
+    async def releasedir(self, fh: int) -> None:
+        self._listings.pop(fh, None)
+
+    @answers
+    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        listing = self._listings[fh]
+        if isinstance(listing, ChangingListing):
+            await self._list_changing(listing, start_id, token)
+        else:
+            await self._list_tree(listing, start_id, token)
+
+    async def _list_changing(self, listing: ChangingListing, start: int, token: pyfuse3.ReaddirToken) -> None:
+        if start == 0:
+            listing.found = await listing.inode.listing()
+        for at in range(start, len(listing.found)):
+            found = listing.found[at]
+            inode = self.inodes.settle(found.inode)
+            if not pyfuse3.readdir_reply(
+                token, found.name or inode.name, self._attributes(inode, found.timeout), at + 1
+            ):
+                return
+            self.inodes.remember(inode)
+
+    async def _list_tree(self, listing: TreeListing, start: int, token: pyfuse3.ReaddirToken) -> None:
+        inodes, parent, snapshot = self.inodes, listing.inode, listing.inode.snapshot
+        at = start
+        time_ns = parent.time_ns
+        while await self.turn_to(listing, at):
+            for name, value in listing.page[at - listing.first :]:
+                ino, inode = inodes.number(parent.ino, name)
+                is_dir = value[0] == 2
+                size = 0 if is_dir else varint.decode(value, 1)[0]
+                attributes = self._attributes_of(ino, is_dir, size, time_ns, FOREVER)
+                at += 1
+                if len(name) > SHOWN_NAME_BYTES:
+                    continue
+                if not pyfuse3.readdir_reply(token, name, attributes, at):
+                    return
+                inodes.remember(inode or Inode(parent, name, snapshot, value, ino))
+            self._limit_inodes()
+            await trio.lowlevel.checkpoint()
+
+    def _limit_inodes(self) -> None:
+        """Have the kernel forget files that it was told of long ago where it knows too many."""
+        if len(self.inodes) > self.most_inodes and len(self.inodes) > self._trim_at and not self._trimming:
+            self._trimming = True
+            self.content.start(self._trim)
+
+    async def _trim(self) -> None:
+        names: list[tuple[int, bytes]] = []
+        while len(self.inodes) > self.most_inodes:
+            before, names = names, self.inodes.oldest_files(len(self.inodes) - self.most_inodes // 2)
+            if names == before:  # what is left is in use, or is directories: without their names getcwd fails
+                break
+            try:
+                await kernelcache.drop(names)
+            except OSError as error:
+                log.warning("the kernel does not forget names: %s", error)
+            await trio.sleep(_FORGETTING_SECONDS)
+        self._trim_at = len(self.inodes) + self.most_inodes // 4
+        self._trimming = False
+
+    async def turn_to(self, listing: TreeListing, at: int) -> bool:
+        """Bring in the page that holds entry `at`; False when there is no such entry."""
+        if listing.page and listing.first <= at < listing.first + len(listing.page):
+            return True
+        index = next(i for i in reversed(range(len(listing.starts))) if listing.starts[i][0] <= at)
+        while True:
+            first, start = listing.starts[index]
+            listing.page = await self.content.page(listing.root, start, _PAGE, self._beside(listing.inode))
+            listing.first = first
+            if not listing.page:
+                return False
+            self.content.prefetch_nodes(value[1:33] for _, value in listing.page if value[0] == 2)
+            last = first + len(listing.page)
+            if index + 1 == len(listing.starts):
+                listing.starts.append((last, listing.page[-1][0] + b"\0"))
+            if at < last:
+                return True
+            index += 1
+
+    def _beside(self, inode: Inode) -> Iterable[bytes]:
+        """The roots of the directories that a walk comes to after this one."""
+        place = _place(inode)
+        return () if place is None else self.content.following(place)
+
+    # --- files -------------------------------------------------------------------------------------------
+
+    @answers
+    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            raise FUSEError(errno.EROFS)
+        found = self.inodes[inode]
+        if not found.opened:
+            found.opened = True
+            self._hand_over(found)
+        return pyfuse3.FileInfo(fh=inode, keep_cache=True)
+
+    def _hand_over(self, inode: Inode) -> None:
+        """Give the kernel the bytes of a small file that is at hand, before its first open is answered."""
+        entry = inode.entry
+        if not isinstance(entry, FileEntry) or not 0 < entry.size <= SMALL_BYTES:
+            return
+        data = self.content.read_now(entry, 0, entry.size)
+        if isinstance(data, bytes):
+            kernelcache.hand_over(inode.ino, data)
+
+    @answers
+    async def read(self, fh: int, off: int, size: int) -> bytes:
+        inode = self.inodes[fh]
+        entry = inode.entry
+        if not isinstance(entry, FileEntry):
+            raise FUSEError(errno.EISDIR)
+        data = self.content.read_now(entry, off, size)
+        if data is None:
+            data = await self.content.read(entry, off, size, _place(inode) if entry.size <= SMALL_BYTES else None)
+        return data  # type: ignore[return-value]  # pyfuse3 takes any buffer
+
+    # --- the rest ----------------------------------------------------------------------------------------
+
+    @answers
+    async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        size, files = await self.totals()
+        answer = pyfuse3.StatvfsData()
+        answer.f_bsize = answer.f_frsize = _BLOCK
+        answer.f_blocks = (size + _BLOCK - 1) // _BLOCK
+        free = self.free_bytes() // _BLOCK
+        answer.f_blocks += free
+        answer.f_bfree = answer.f_bavail = free
+        answer.f_files = files
+        answer.f_namemax = SHOWN_NAME_BYTES
+        return answer
+
+    def kept_in(self) -> str:
+        """Where is kept what could not be written."""
+        raise FUSEError(pyfuse3.ENOATTR)
+
+    def calls_made(self) -> int:
+        """How many calls to the daemon the mount has made."""
+        raise FUSEError(pyfuse3.ENOATTR)
+
+    def free_bytes(self) -> int:
+        """How much can be written."""
+        return 0
+
+    async def totals(self) -> tuple[int, int]:
+        """Bytes and files that the file system shows, as `df` prints them; none where that is not known."""
+        return 0, 0
+
+    @answers
+    async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
+        found = self.inodes[inode]
+        snapshot = found.snapshot
+        if snapshot is None:
+            return []
+        names = [_HASH, _COMMIT, _STATE]
+        if snapshot.provenance:
+            names.insert(2, _PROVENANCE)
+        if self.branch_of(found):
+            names.append(_BRANCH)
+        return names
+
+    def branch_of(self, inode: Inode) -> str:
+        """The branch under which the inode's commit was found, or nothing."""
+        return inode.snapshot.branch if inode.snapshot is not None else ""
+
+    def state_of(self, inode: Inode) -> str:
+        """`open` or `finished`, of the inode's commit."""
+        return "finished"
+
+    async def hash_of(self, inode: Inode) -> bytes:
+        """The hash of the inode's content."""
+        return entries.content_hash(await inode.directory() if inode.is_dir else inode.entry)
+
+    @answers
+    async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+        if not name.startswith(b"user."):
+            # "Not supported" rather than "not there": ls then asks once a file system, not once a file.
+            raise FUSEError(errno.EOPNOTSUPP)
+        found = self.inodes[inode]
+        snapshot = found.snapshot
+        if name == KEPT and inode == ROOT:
+            return os.fsencode(self.kept_in())
+        if name == CALLS and inode == ROOT:
+            return b"%d" % self.calls_made()
+        if snapshot is None:
+            raise FUSEError(pyfuse3.ENOATTR)
+        if name == _HASH:
+            return (await self.hash_of(found)).hex().encode()
+        if name == _COMMIT:
+            return f"{snapshot.repo}/{snapshot.commit}".encode()
+        if name == _PROVENANCE and snapshot.provenance:
+            return " ".join(snapshot.provenance).encode()
+        if name == _STATE:
+            return self.state_of(found).encode()
+        if name == _BRANCH and self.branch_of(found):
+            return self.branch_of(found).encode()
+        raise FUSEError(pyfuse3.ENOATTR)
+
+
+def _place(inode: Inode) -> Place | None:
+    """Where a file or directory of a tree stands, so that what follows it can be fetched along."""
+    parent = inode.parent
+    if parent is None or isinstance(parent, ChangingDir) or isinstance(inode, ChangingDir):
+        return None
+    directory = parent.entry
+    return Place(directory.root, inode.name) if isinstance(directory, DirEntry) else None
+
+
+def _text(name: bytes) -> str:
+    """A name as the API spells it; ENOENT for what can't be one."""
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        raise FUSEError(errno.ENOENT) from None

@@ -1,0 +1,525 @@
+"""An open commit that is written through the mount.
+
+What is written waits here for a moment, so that many small files travel together, and goes to the daemon in order:
+removals, new directories, files. A rename of what the daemon has, and the end of the commit, wait for all of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+
+import trio
+
+from pachproto import pfs_pb2
+from pfsd.errors import AlreadyExistsError, NotFoundError, PfsError, StateError, UnavailableError
+from pfsd.names.paths import join
+from pfsfuse.client import writes
+from pfsfuse.client.commits import CommitRecord
+from pfsfuse.client.writes import EditStep
+from pfsfuse.kernel.errnos import ClosedError, LocalError
+from pfsfuse.kernel.inodes import Inode, Snapshot
+from pfsfuse.repository import kept
+from pfsfuse.repository.opennodes import OpenDir, OpenFile
+from pfsfuse.repository.openservices import Services
+from pfsfuse.repository.opentree import OpenTree
+from pfsfuse.repository.outdated import Closed, outdated
+from pfsfuse.repository.sending import SMALL_BYTES, Sent, Taken, send_large, small_files, take
+
+log = logging.getLogger(__name__)
+
+BEHIND_SECONDS = 0.1
+"""How long a closed file may wait to be sent."""
+BEHIND_COUNT = 1000
+BEHIND_BYTES = 8 << 20
+"""How many files, removals and directories may wait, and bytes in them, before they are sent without delay."""
+_AGAIN_SECONDS = 1.0
+
+
+class OpenCommit(OpenTree):
+    """One open commit, or one that was open when a program began to use it."""
+
+    def __init__(self, repo_dir: Inode, snapshot: Snapshot, root: bytes, services: Services) -> None:
+        super().__init__(snapshot, root, services.content, services.inodes, services.commits)
+        self.directory = services.directory
+        self.unwritten: dict[str, str] = {}
+        """What could not be written, and where it is kept."""
+        self.branch = ""
+        """The branch under which it was found, if any."""
+        self.top = OpenDir(repo_dir, b"/open/" + snapshot.commit.encode(), self, snapshot=snapshot)
+        self._services = services
+        self._registered = False
+        """Whether the daemon knows that this mount writes to it."""
+        self._lock = trio.Lock()
+        self._files: dict[OpenFile, Closed] = {}
+        self._directories: dict[OpenDir, None] = {}
+        self._removals: dict[tuple[OpenDir, bytes], bool] = {}
+        """Parent and name of what the daemon still has, and whether it is a directory."""
+        self._taken: list[OpenDir | tuple[OpenDir, bytes]] = []
+        """New directories and removals that the daemon has taken, but of which `root` may not tell yet."""
+        self._waited: dict[OpenFile, Closed] = {}
+        """Files that are being sent ..."""
+        self._basis = 0
+        """... as long as no other client changes the commit after this lease, where there is one."""
+        self._stuck: list[OpenFile] = []
+        """Files that the daemon does not take and that can't be kept here either."""
+        self._bytes = 0
+        self._full = trio.Event()
+        self._behind = False
+        self._error: PfsError | None = None
+
+    async def begin(self) -> None:
+        """To be called before something is written."""
+        self.check_open()
+        if not self._registered:
+            await self._services.registry.writes(self.snapshot.commit)
+            self._registered = True
+
+    def conclude(self, commit: CommitRecord) -> bool:
+        """Whether this is exactly the commit that is finished now: nothing that was written is missing from it."""
+        if not self._is_final and not self.unwritten and not self.pending and not self.top.dirty_files():
+            self._finalize(commit)
+        return self._is_final
+
+    def ended(self) -> None:
+        """Neither the kernel nor anything else refers to it any more."""
+        if not self.pending:
+            self._services.registry.rests(self.snapshot.commit)
+            self._registered = False
+            self._services.ended(self.snapshot.commit)
+
+    # --- what waits to be sent ---------------------------------------------------------------------------
+
+    @property
+    def pending(self) -> int:
+        """How much waits to be sent: files, directories, removals."""
+        return len(self._files) + len(self._directories) + len(self._removals) + len(self._taken)
+
+    @property
+    def _name(self) -> pfs_pb2.Commit:
+        return pfs_pb2.Commit(repo={"name": self.snapshot.repo}, id=self.snapshot.commit)
+
+    def check_open(self) -> None:
+        """Raise StateError when nothing can be written any more."""
+        if self.is_closed:
+            raise ClosedError(f"commit {self} is finished or deleted: start another one")
+
+    def raise_error(self) -> None:
+        """Raise what went wrong in the background since this was last asked."""
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def note_error(self, error: PfsError) -> None:
+        """Something went wrong that the next `raise_error` is to raise."""
+        self._error = error
+
+    async def send_file(self, node: OpenFile) -> None:
+        """A closed file is to be sent: at once when it is large, else soon."""
+        if not node.is_dirty:
+            return
+        size = node.size
+        self._wait(node)
+        self._bytes += min(size, SMALL_BYTES)
+        if size > SMALL_BYTES:
+            await self.flush()
+        else:
+            await self._begin()
+
+    def _wait(self, node: OpenFile) -> None:
+        self._files[node] = Closed(self.epoch, self.root if self.is_certain else None)
+
+    async def make_directory(self, node: OpenDir) -> None:
+        """A new directory is to be sent."""
+        self._directories[node] = None
+        await self._begin()
+
+    async def take_off(self, node: OpenFile | OpenDir) -> None:
+        """A file or an empty directory loses its name, which `parent` hides from now on.
+
+        What the daemon does not have yet needs no call.
+        """
+        if node.is_new and self._lock.locked():  # it may be on its way
+            await self.flush()
+        self._take_off(node)
+        await self._begin()
+
+    def _take_off(self, node: OpenFile | OpenDir) -> None:
+        parent, is_new = node.parent, node.is_new
+        assert isinstance(parent, OpenDir)
+        self.unlink(node)
+        if not is_new:
+            self._removals[parent, node.key] = node.is_dir
+            parent.hidden.add(node.key)
+
+    async def rename(
+        self, node: OpenFile | OpenDir, target: OpenFile | OpenDir | None, parent: OpenDir, name: bytes
+    ) -> None:
+        """Move a node to a place where `target` is and may be replaced.
+
+        A file that the daemon does not have yet needs no call.
+        """
+        if self._lock.locked() and (node.is_new or (target is not None and target.is_new)):
+            await self.flush()
+        if isinstance(node, OpenFile) and node.is_new:
+            if target is not None:
+                self._take_off(target)
+            self.move(node, parent, name)
+            await self._begin()
+            return
+        before, after = join(node.path()), join((*parent.path(), name.decode()))
+
+        def taken() -> None:
+            if target is not None:
+                self.unlink(target)
+            self.move(node, parent, name)
+
+        await self.edit([writes.rename(before, after)], taken)
+
+    async def exchange(self, one: OpenFile | OpenDir, other: OpenFile | OpenDir) -> None:
+        """Two nodes change places."""
+        first, second = one.path(), other.path()
+        aside = join((*first[:-1], f".exchange-{secrets.token_hex(8)}"))
+
+        def taken() -> None:
+            one_parent, one_name, other_parent, other_name = one.parent, one.key, other.parent, other.key
+            assert isinstance(one_parent, OpenDir)
+            assert isinstance(other_parent, OpenDir)
+            self.move(one, other_parent, other_name)
+            self.move(other, one_parent, one_name)
+
+        for node in (one, other):
+            if isinstance(node, OpenFile) and node.is_dirty:
+                self._wait(node)
+        steps = [
+            writes.rename(join(first), aside),
+            writes.rename(join(second), join(first)),
+            writes.rename(aside, join(second)),
+        ]
+        await self.edit(steps, taken)
+
+    def unlink(self, node: OpenFile | OpenDir) -> None:
+        """The node has no name any more; what it holds lives on with its handles."""
+        parent = node.parent
+        assert isinstance(parent, OpenDir)
+        if parent.children.get(node.key) is node:
+            del parent.children[node.key]
+        node.is_linked = False
+        if isinstance(node, OpenFile):
+            self._files.pop(node, None)
+            if not node.handles and node.scratch is not None:
+                node.scratch.close()
+        else:
+            self._directories.pop(node, None)
+            node.is_new = False
+        self.inodes.recheck(node)
+
+    async def release(self, node: OpenFile) -> None:
+        """A handle is gone."""
+        node.handles -= 1
+        if node.handles == 0:
+            if node.is_dirty and not self.is_closed:
+                await self.send_file(node)
+            elif not node.is_dirty:
+                self._let_go(node)
+
+    def _let_go(self, node: OpenFile) -> None:
+        """The store has all of a file that no program has open."""
+        if node.scratch is not None and not node.handles:
+            node.scratch.close()
+            node.scratch = None
+        self.inodes.recheck(node)
+
+    async def _begin(self) -> None:
+        """Send in the background; wait for it where too much has come together."""
+        if not self._behind:
+            self._behind = True
+            self._services.start(self.write_behind)
+        if self.pending >= BEHIND_COUNT or self._bytes >= BEHIND_BYTES:
+            self._full.set()
+        if self.pending >= 4 * BEHIND_COUNT or self._bytes >= 4 * BEHIND_BYTES:
+            await self.flush()
+
+    async def write_behind(self) -> None:
+        """Send what waits until nothing does. Errors are kept for the next `raise_error`, and logged."""
+        try:
+            while self.pending:
+                with trio.move_on_after(BEHIND_SECONDS):
+                    await self._full.wait()
+                await self._try_flush()
+        finally:
+            self._behind = False
+
+    async def _try_flush(self) -> None:
+        """Send what waits, or say why that can't be done, and wait for better times."""
+        try:
+            await self.flush()
+            if not self._stuck:
+                return
+        except PfsError as error:
+            self._error = error
+        except OSError as error:
+            self._error = LocalError(f"{self} can't be written: {error}", error.errno or errno.EIO)
+        except Exception as error:  # a defect must not end the mount
+            log.exception("%s can't be written", self)
+            self._error = PfsError(f"{self} can't be written: {error}")
+        log.error("%s: %d changes wait: %s", self, self.pending, self._error)
+        if self.pending:
+            await trio.sleep(_AGAIN_SECONDS)
+
+    async def recall(self) -> None:
+        self.lapse()
+        if self._files:
+            try:
+                await self.refresh()
+                await self._drop_outdated(self._files)
+            except PfsError as error:
+                log.info("%s: what waits is sent: %s", self, error)
+        await super().recall()
+
+    async def _drop_outdated(self, files: dict[OpenFile, Closed]) -> None:
+        """Leave aside the files that another client has replaced or removed since they were closed."""
+        for node, value in await outdated(self, files):
+            log.info("%s: another client has changed /%s since it was closed", self, "/".join(node.path()))
+            del files[node]
+            node.give_way(value)
+            if value is None:
+                self.unlink(node)
+            self.inodes.recheck(node)
+
+    # --- sending -----------------------------------------------------------------------------------------
+
+    async def flush(self) -> None:
+        """Send everything that waits. Raises what the daemon says; UnavailableError leaves it waiting."""
+        async with self._lock:
+            await self._flush()
+
+    async def edit(self, steps: Sequence[EditStep], taken: Callable[[], None]) -> None:
+        """Take steps that build on all that was written; `taken` is called as they take effect."""
+        async with self._lock:
+            await self._flush()
+            await self._edit(steps)
+            taken()
+
+    async def _edit(self, steps: Sequence[EditStep]) -> None:
+        root = await self._services.writer.edit(self.snapshot.repo, self.snapshot.commit, steps)
+        self.install(root, trio.current_time())
+
+    async def flush_all(self) -> None:
+        """Send everything, also of files that are still open. Raises what `flush` does."""
+        async with self._lock:
+            for node in self.top.dirty_files():
+                self._wait(node)
+            await self._flush()
+
+    async def finish(self) -> None:
+        """Send everything, also of files that are still open, and finish the commit."""
+        async with self._lock:
+            for node in self.top.dirty_files():
+                self._wait(node)
+            await self._flush()
+            self.raise_error()
+            await self._services.writer.finish_commit(self.snapshot.repo, self.snapshot.commit)
+            self.close()
+
+    async def delete(self) -> None:
+        """Delete the commit with all that was written to it."""
+        async with self._lock:
+            await self._services.writer.delete_commit(self.snapshot.repo, self.snapshot.commit)
+            self.close()
+            for node in self.top.dirty_files():
+                node.sent = node.changes
+            self._files.clear()
+            self._directories.clear()
+            self._removals.clear()
+
+    async def salvage(self) -> None:
+        """Keep on this machine what was not written, and forget it; see `unwritten`."""
+        for node in self.top.dirty_files():
+            try:
+                await self._keep(node)
+            except PfsError as error:
+                log.error("%s: what was written to %s is lost: %s", self, join(node.path()), error)
+
+    async def _flush(self) -> None:
+        if not self.pending:
+            return
+        if not self.is_certain and any(closed.root for closed in self._files.values()):
+            await self.refresh()
+        await self._drop_outdated(self._files)
+        self._basis = self.lease
+        waited = self._waited = dict(self._files)
+        files, directories, removals = list(waited), list(self._directories), dict(self._removals)
+        self._files.clear()
+        self._directories.clear()
+        self._removals.clear()
+        self._stuck.clear()
+        self._bytes = 0
+        self._full = trio.Event()
+        for node in files:  # whose scratch may not go now
+            node.handles += 1
+        sent: list[Sent] = []
+        try:
+            self.check_open()
+            await self._take_steps(self._steps(files, directories, removals))
+            self._taken += [*directories, *removals]
+            directories, removals = [], {}
+            await self._send(files, sent)
+            await self.refresh()
+        except BaseException as error:
+            for node in files:
+                node.handles -= 1
+            if isinstance(error, PfsError) and self.is_closed:
+                await self._give_up(files, error)
+            else:
+                self._files = waited | self._files
+                self._directories = dict.fromkeys([*directories, *self._directories])
+                self._removals = {**removals, **self._removals}
+            raise
+        self._settle(files, sent)
+        for node in self._stuck:
+            self._wait(node)
+
+    def _steps(
+        self, files: list[OpenFile], directories: list[OpenDir], removals: dict[tuple[OpenDir, bytes], bool]
+    ) -> list[EditStep]:
+        replaced = {(node.parent, node.key) for node in files if node.is_linked and node.is_new}
+        steps = [
+            writes.remove(join((*parent.path(), name.decode())), is_dir)
+            for (parent, name), is_dir in removals.items()
+            if is_dir or (parent, name) not in replaced
+        ]
+        return steps + [writes.make_directory(join(node.path())) for node in directories if node.is_linked]
+
+    def _settle(self, files: list[OpenFile], sent: list[Sent]) -> None:
+        """The commit's tree has it all."""
+        taken, self._taken = self._taken, []
+        for item in taken:
+            if isinstance(item, OpenDir):
+                item.is_new = False
+                self.inodes.recheck(item)
+            else:
+                parent, name = item
+                if item not in self._removals:
+                    parent.hidden.discard(name)
+                self.inodes.recheck(parent)
+        for file, entry, data in sent:
+            if data and file.node.changes == file.changes:
+                self.content.chunks.keep(entry.chunks[0].hash, data)  # it is often read soon
+            file.node.taken(file.changes, entry)
+        for node in files:
+            node.handles -= 1
+            if node.handles == 0 and not node.is_dirty:
+                self._let_go(node)
+
+    async def _take_steps(self, steps: list[EditStep]) -> None:
+        if not steps:
+            return
+        try:
+            await self._edit(steps)
+            return
+        except (NotFoundError, AlreadyExistsError, StateError):
+            await self._check_alive()
+        for step in steps:  # another client was faster with one of them
+            try:
+                await self._edit([step])
+            except (NotFoundError, AlreadyExistsError):
+                pass
+            except StateError as error:
+                self._error = error
+                log.error("%s: %s", self, error)
+
+    async def _check_alive(self) -> None:
+        await self.refresh()
+        self.check_open()
+
+    async def _send(self, files: list[OpenFile], sent: list[Sent]) -> None:
+        """Send files, and say in `sent` which have arrived."""
+        taken = [take(node) for node in files if node.is_dirty]
+        for file in taken:
+            if file.scratch.size <= SMALL_BYTES:
+                await file.scratch.fill(self.content)
+        small = [file for file in taken if file.scratch.size <= SMALL_BYTES]
+        if small:
+            await self._send_small(small, sent)
+        for file in taken:
+            if file not in small:
+                await self._send_large(file, sent)
+
+    async def _send_small(self, files: list[Taken], sent: list[Sent], tries: int = 4) -> None:
+        messages, arriving = small_files(self._name, files, self._basis)
+        try:
+            await self._services.writer.put_files(lambda: messages, sum(each.entry.size for each in arriving))
+            sent += arriving
+            return
+        except UnavailableError:
+            raise
+        except PfsError as error:
+            if await self._is_changed():
+                self._basis = self.lease if tries > 1 else 0
+                left = [file for file in files if file.node.is_dirty]
+                if left:
+                    await self._send_small(left, sent, tries - 1)
+                return
+            if len(files) == 1:
+                await self._refuse(files[0], error)
+                return
+        for file in files:
+            await self._send_small([file], sent)
+
+    async def _is_changed(self) -> bool:
+        """Whether others have changed the commit since `_basis`; what they make outdated is sent no more."""
+        self.lapse()
+        await self._check_alive()
+        if not self.lease > self._basis > 0:
+            return False
+        await self._drop_outdated(self._waited)
+        return True
+
+    async def _send_large(self, file: Taken, sent: list[Sent]) -> None:
+        try:
+            sent.append(await send_large(self._services.writer, self.content, self._name, file))
+        except (UnavailableError, LocalError):
+            raise
+        except PfsError as error:
+            await self._check_alive()
+            await self._refuse(file, error)
+
+    async def _refuse(self, file: Taken, error: PfsError) -> None:
+        """The daemon does not take a file as it is: its path is something else now, or the disk is full."""
+        try:
+            where = await self._keep(file.node)
+        except LocalError as local:
+            self._stuck.append(file.node)
+            self._error = LocalError(f"{file.path} could not be written ({error}), and {local}", local.number)
+        else:
+            self._error = type(error)(f"{file.path} could not be written and is kept as {where}: {error}")
+        log.error("%s: %s", self, self._error)
+
+    async def _give_up(self, files: list[OpenFile], error: PfsError) -> None:
+        """The commit takes nothing any more: keep what it lacks."""
+        log.error("%s: files that can't be written (%s) are kept in %s", self, error, kept.kept_directory())
+        for node in dict.fromkeys([*files, *self.top.dirty_files()]):
+            if node.is_dirty:
+                try:
+                    await self._keep(node)
+                except LocalError as local:  # it may go when the mount ends
+                    log.error("%s: %s", self, local)
+
+    async def _keep(self, node: OpenFile) -> str:
+        path, changes = join(node.path()), node.changes
+        where = str(await kept.keep(kept.kept_directory(), node, self.content))
+        self.unwritten[path] = where
+        node.sent = changes
+        self._files.pop(node, None)
+        self.inodes.recheck(node)
+        return where
+
+
+def commit_of(node: OpenFile | OpenDir) -> OpenCommit:
+    """The open commit that a file or directory is in."""
+    commit = node.commit
+    assert isinstance(commit, OpenCommit)
+    return commit

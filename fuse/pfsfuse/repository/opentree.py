@@ -1,0 +1,171 @@
+"""What an open commit shows: its tree as the daemon last told it, and how long that holds.
+
+See `Attach` in `pfsd.proto` for the leases by which it holds.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+import trio
+
+from pfsd.errors import NotFoundError, PfsError
+from pfsfuse.client.commits import CommitRecord
+from pfsfuse.content.content import Content
+from pfsfuse.kernel.inodes import FOREVER, InodeTable, Snapshot
+from pfsfuse.repository import recalled
+from pfsfuse.repository.opennodes import OpenDir, OpenFile
+from pfsfuse.repository.recalled import TooManyError
+
+log = logging.getLogger(__name__)
+
+CONTENDED_SECONDS = 1.0
+"""For which the kernel keeps nothing of a commit after another client has changed it."""
+
+
+class CommitSource(Protocol):
+    """What tells how an open commit is now (`pfsfuse.client.commits.Commits`)."""
+
+    async def tree_of_open(self, repo: str, commit_id: str) -> CommitRecord:
+        """The commit, which may be finished. Raises NotFoundError when it is deleted."""
+
+
+class OpenTree:
+    """The tree of one open commit, or of one that was open when a program began to use it."""
+
+    def __init__(
+        self, snapshot: Snapshot, root: bytes, content: Content, inodes: InodeTable, commits: CommitSource
+    ) -> None:
+        self.snapshot = snapshot
+        self.root = root
+        """Root hash of its tree, as it was last told."""
+        self.is_closed = False
+        """Whether it is finished or deleted: nothing can be written any more."""
+        self.content = content
+        self.inodes = inodes
+        self.top: OpenDir
+        self.recalls = 0
+        """How often another client has changed it."""
+        self.lease = 0
+        """The number of the lease by which `root` was told last; 0 for none."""
+        self.epoch = 0
+        """Becomes another whenever another client may have changed it."""
+        self._commits = commits
+        self._asked = -1.0
+        self._until = -1.0
+        """Until when `root` is the commit's tree, by trio's clock."""
+        self._contended = -1.0
+        """Until when the kernel may keep nothing."""
+        self._shown = -1.0
+        """Until when the kernel may keep something ..."""
+        self._shown_root = root
+        """... of this tree, or ..."""
+        self._touched: set[tuple[int, bytes]] = set()
+        """... under these names in directories, which were changed through this mount meanwhile."""
+        self._is_final = False
+        """Whether it is finished and lacks nothing that was written here."""
+        self._time_ns = snapshot.time_ns
+
+    def __str__(self) -> str:
+        return f"{self.snapshot.repo}/{self.snapshot.commit}"
+
+    @property
+    def timeout(self) -> float:
+        """Seconds for which the kernel may keep names, also those of nothing, and attributes, if it is told now."""
+        if self._is_final:
+            return FOREVER
+        now = trio.current_time()
+        if self.is_closed or now < self._contended or self._until <= now:
+            return 0.0
+        if now >= self._shown:
+            self._shown_root = self.root
+            self._touched.clear()
+        self._shown = max(self._shown, self._until)
+        return self._until - now
+
+    def install(self, root: bytes, asked: float, until: float = -1.0, lease: int = 0) -> None:
+        """The commit's tree as it was told to a call that began at `asked`, and until when and by which lease it is
+        that.
+        """
+        if asked >= self._asked and not self.is_closed:
+            self.epoch += asked > self._until
+            self.root, self._asked = root, asked
+            self._until = max(self._until, until)
+            self.lease = lease or self.lease
+
+    def touch(self, directory: OpenDir, name: bytes) -> None:
+        """A name, or what it stands for, is changed through this mount."""
+        if len(self._touched) <= recalled.MOST_NAMES:
+            self._touched.add((directory.ino, name))
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether `root` is the commit's tree now."""
+        return trio.current_time() < self._until
+
+    async def freshen(self) -> None:
+        """Ask for the commit's tree unless what was told holds."""
+        if not self.is_closed and not self.is_certain:
+            await self.refresh()
+
+    async def refresh(self) -> None:
+        """Ask for the commit's tree."""
+        try:
+            commit = await self._commits.tree_of_open(self.snapshot.repo, self.snapshot.commit)
+        except NotFoundError:
+            self.close()
+            return
+        if commit.finished:
+            self.install(commit.root or self.root, trio.current_time())
+            self.close()
+        else:
+            self.install(commit.root or self.root, commit.asked, commit.until, commit.lease)
+
+    def lapse(self) -> None:
+        """What was told of it holds no longer."""
+        self._until = -1.0
+        self.lease = 0
+
+    async def recall(self) -> None:
+        """Another client has changed it: have the kernel forget what it keeps of that."""
+        now = trio.current_time()
+        self.lapse()
+        self.recalls += 1
+        self._contended = now + CONTENDED_SECONDS
+        if now >= self._shown:
+            return
+        before, touched = self._shown_root, list(self._touched)
+        try:
+            await self.refresh()
+            changed = await recalled.changes(self.content, self.top, before, self.root, touched)
+        except (PfsError, TooManyError) as error:
+            log.info("%s: what the kernel keeps runs out: %s", self, error)
+            await trio.sleep_until(self._shown + recalled.LATE_SECONDS)
+        else:
+            await recalled.forget(changed, self.inodes)
+
+    def _finalize(self, commit: CommitRecord) -> None:
+        """What it shows is exactly this commit, which is finished."""
+        self.root, self._time_ns, self._is_final = commit.root or self.root, commit.time_ns, True
+        self.close()
+
+    def time_of(self, changed_ns: int) -> int:
+        """The time that a node shows which this mount has changed then, if it has (else 0)."""
+        return self._time_ns if self._is_final or not changed_ns else changed_ns
+
+    def close(self) -> None:
+        """It is finished or deleted."""
+        self.is_closed = True
+
+    def move(self, node: OpenFile | OpenDir, parent: OpenDir, name: bytes) -> None:
+        """The node stands elsewhere from now on."""
+        before = node.parent
+        assert isinstance(before, OpenDir)
+        if before.children.get(node.key) is node:
+            del before.children[node.key]
+        node.parent, node.key = parent, name
+        parent.children[name] = node
+        if isinstance(node, OpenDir):
+            node.moved()
+        self.inodes.recheck(before)

@@ -1,0 +1,65 @@
+"""Which files were closed, and not sent yet, before another client changed what stands at their paths.
+
+Of two that write one file the one that closes last wins. A small file is sent some moments after it was closed, and by
+then another client may have put something: that came later, and is what counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from pfsd.errors import CorruptError
+from pfsd.trees import entries
+from pfsd.trees.entries import DirEntry
+from pfsfuse.content.content import Content
+from pfsfuse.repository.opennodes import OpenDir, OpenFile
+from pfsfuse.repository.opentree import OpenTree
+
+
+class Closed(NamedTuple):
+    """When a file was closed, as far as is known."""
+
+    epoch: int
+    """`OpenTree.epoch` then."""
+    root: bytes | None
+    """The root of the commit's tree; None where it was not known for certain."""
+
+
+class Outdated(NamedTuple):
+    """A file that another client has replaced or removed since it was closed."""
+
+    node: OpenFile
+    value: bytes | None
+    """The entry that is there now, if any."""
+
+
+async def outdated(tree: OpenTree, files: Mapping[OpenFile, Closed]) -> list[Outdated]:
+    """Those of `files` that have been replaced or removed since they were closed, by somebody else."""
+    found: list[Outdated] = []
+    for node, closed in list(files.items()):
+        if closed.root is None or closed.epoch == tree.epoch or not node.is_linked:
+            continue
+        parent, path = node.parent, node.path()
+        assert isinstance(parent, OpenDir)
+        try:
+            then, now = [await _value_at(tree.content, root, path) for root in (closed.root, tree.root)]
+        except CorruptError:  # the former tree is garbage by now
+            continue
+        is_own = now == node.value or node.key in parent.hidden
+        if then != now and not is_own and (now is None or not entries.decode(now).is_dir):
+            found.append(Outdated(node, now))
+    return found
+
+
+async def _value_at(content: Content, root: bytes, path: tuple[str, ...]) -> bytes | None:
+    """The encoded entry at a path of a tree, or None."""
+    value: bytes | None = None
+    for depth, name in enumerate(path):
+        value = await content.child(DirEntry(root), name.encode())
+        entry = None if value is None else entries.decode(value)
+        if depth + 1 < len(path):
+            if not isinstance(entry, DirEntry):
+                return None
+            root = entry.root
+    return value

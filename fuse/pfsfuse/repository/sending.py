@@ -1,0 +1,155 @@
+"""Files as messages of PutFiles: many small ones in each, or parts of a large one.
+
+What is sent replaces what the daemon has of a file, so that sending it twice does no harm. A small file is sent whole,
+of a large one what was changed: it is a patch of what the store has.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from blake3 import blake3
+
+from pachproto import pfs_pb2, pfsd_pb2
+from pfsd.errors import PfsError, UnavailableError
+from pfsd.names.paths import join
+from pfsd.trees import entries
+from pfsd.trees.entries import Chunk, FileEntry
+from pfsfuse.client.writes import Writer
+from pfsfuse.content.content import Content
+from pfsfuse.kernel.errnos import LocalError
+from pfsfuse.repository.opennodes import OpenFile
+from pfsfuse.repository.scratch import Changes, Scratch
+
+log = logging.getLogger(__name__)
+
+SMALL_BYTES = 64 << 10
+"""Files up to this size travel together."""
+
+_MESSAGE_BYTES = 1 << 20
+_MESSAGE_FILES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A file, as it was when it was taken to be sent."""
+
+    node: OpenFile
+    path: str
+    changes: int
+    scratch: Scratch
+    is_untouched: bool
+
+
+class Sent(NamedTuple):
+    """A file that the daemon has taken."""
+
+    file: Taken
+    entry: FileEntry
+    """What it made of it."""
+    data: bytes = b""
+    """All of a small file."""
+
+
+def take(node: OpenFile) -> Taken:
+    """What is to be sent of a file now."""
+    return Taken(node, join(node.path()), node.changes, node.to_scratch(), node.is_untouched)
+
+
+def small_files(
+    commit: pfs_pb2.Commit, files: Sequence[Taken], lease: int
+) -> tuple[list[pfsd_pb2.PutFilesRequest], list[Sent]]:
+    """Files that are whole in memory, as messages, and what they are once those are taken.
+
+    They are not when others have changed the commit since the `lease`, where that is not 0.
+    """
+    puts: list[pfsd_pb2.FilePut] = []
+    sent: list[Sent] = []
+    for file in files:
+        size = file.scratch.changes().size
+        data = file.scratch.local(0, size)
+        puts.append(pfsd_pb2.FilePut(path=file.path, overwrite=not file.is_untouched, data=data))
+        sent.append(Sent(file, small_entry(data), data))
+    messages = list(_messages(commit, puts))
+    messages[0].lease = lease
+    return messages, sent
+
+
+def small_entry(data: bytes) -> FileEntry:
+    """What the store makes of a small file that holds this."""
+    if not data:
+        return entries.EMPTY_FILE
+    return FileEntry(len(data), (Chunk(blake3(data).digest(), len(data)),), None, 1)
+
+
+async def send_large(writer: Writer, content: Content, commit: pfs_pb2.Commit, file: Taken) -> Sent:
+    """Send one file, as a patch of what the store has if it can be. Raises what the daemon says."""
+    changes = file.scratch.changes()
+    if not changes.is_whole:
+        size = sum(end - start for start, end in changes.ranges)
+        try:
+            return _sent(file, await writer.put_files(lambda: _patched(commit, file, changes), size))
+        except (UnavailableError, LocalError):
+            raise
+        except PfsError as error:
+            log.info("all of %s is sent: %s", file.path, error)
+        await file.scratch.fill(content)
+        changes = file.scratch.changes()
+    return _sent(file, await writer.put_files(lambda: _whole(commit, file, changes.size), changes.size))
+
+
+def _sent(file: Taken, answer: pfsd_pb2.PutFilesResponse) -> Sent:
+    entry = entries.decode(answer.entries[0])
+    assert isinstance(entry, FileEntry)
+    return Sent(file, entry)
+
+
+def _whole(commit: pfs_pb2.Commit, file: Taken, size: int) -> Iterator[pfsd_pb2.PutFilesRequest]:
+    """A file, all of which is in its scratch."""
+
+    def puts() -> Iterator[pfsd_pb2.FilePut]:
+        yield pfsd_pb2.FilePut(path=file.path, overwrite=True, more=True)
+        yield from _parts(file.scratch, 0, size)
+        yield pfsd_pb2.FilePut(tell=True)
+
+    return _messages(commit, puts())
+
+
+def _patched(commit: pfs_pb2.Commit, file: Taken, changes: Changes) -> Iterator[pfsd_pb2.PutFilesRequest]:
+    """What was changed of a file."""
+
+    def puts() -> Iterator[pfsd_pb2.FilePut]:
+        base = entries.encode(changes.base)
+        yield pfsd_pb2.FilePut(path=file.path, overwrite=True, base=base, size=changes.size, more=True)
+        for start, end in changes.ranges:
+            yield from _parts(file.scratch, start, end)
+        yield pfsd_pb2.FilePut(tell=True)
+
+    return _messages(commit, puts())
+
+
+def _parts(scratch: Scratch, start: int, end: int) -> Iterator[pfsd_pb2.FilePut]:
+    for first, stop, is_data in scratch.extents(start, end):
+        if not is_data:
+            yield pfsd_pb2.FilePut(offset=first, zeros=stop - first, more=True)
+            continue
+        for at in range(first, stop, _MESSAGE_BYTES):
+            data = scratch.local(at, min(at + _MESSAGE_BYTES, stop))
+            yield pfsd_pb2.FilePut(offset=at, data=data, more=True)
+
+
+def _messages(commit: pfs_pb2.Commit, puts: Iterable[pfsd_pb2.FilePut]) -> Iterator[pfsd_pb2.PutFilesRequest]:
+    """The puts, some to a message."""
+    waiting: list[pfsd_pb2.FilePut] = []
+    size = 0
+    for put in puts:
+        waiting.append(put)
+        size += len(put.data)
+        if size >= _MESSAGE_BYTES or len(waiting) >= _MESSAGE_FILES:
+            yield pfsd_pb2.PutFilesRequest(commit=commit, files=waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield pfsd_pb2.PutFilesRequest(commit=commit, files=waiting)

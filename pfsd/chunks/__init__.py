@@ -1,0 +1,1 @@
+"""Contents of files as chunks, and chunks in packs."""

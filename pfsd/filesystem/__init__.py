@@ -1,0 +1,1 @@
+"""The file system over a root: what services call. `store` holds it together."""

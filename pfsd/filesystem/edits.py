@@ -1,0 +1,151 @@
+"""Changing an open commit in place: directories, removals, renames, as a writable mount asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pfsd.errors import (
+    AlreadyExistsError,
+    InvalidError,
+    IsADirectoryPfsError,
+    NotADirectoryPfsError,
+    NotEmptyError,
+    NotFoundError,
+)
+from pfsd.model.commits import Commits
+from pfsd.model.records import Commit
+from pfsd.model.root import Root
+from pfsd.model.staging import Kind, Staging, Write
+from pfsd.names.paths import Path, join
+from pfsd.runtime.references import as_operation
+from pfsd.trees import dirs, entries
+from pfsd.trees.entries import DirEntry, Entry, FileEntry
+
+
+@dataclass(frozen=True, slots=True)
+class MakeDirectory:
+    """A new directory; its parent is one and nothing is at the path."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """What is at a path goes, with all below it."""
+
+    path: Path
+    empty_directory: bool = False
+    """Whether only an empty directory may go."""
+    file: bool = False
+    """Whether only a file may go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """What is at a path moves; what it replaces is a file for a file, an empty directory for a directory."""
+
+    source: Path
+    target: Path
+    no_replace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """The file at a path becomes this."""
+
+    path: Path
+    entry: FileEntry
+
+
+Step = MakeDirectory | Remove | Rename | Replace
+
+
+class Edits:
+    """Edits the open commits of a root."""
+
+    def __init__(self, root: Root, commits: Commits) -> None:
+        self._root = root
+        self._commits = commits
+
+    @as_operation
+    def apply(self, commit: Commit, steps: Sequence[Step]) -> DirEntry:
+        """Take all steps, or none when it raises; returns the commit's tree.
+
+        Raises NotFoundError, AlreadyExistsError, NotEmptyError, IsADirectoryPfsError, NotADirectoryPfsError and
+        InvalidError as the system calls do that the steps stand for, StateError when the commit is finished.
+        """
+        staging = self._commits.open_staging(commit)
+        with staging.lock:
+            self._commits.open_staging(commit)
+            before = self._commits.tree(commit)
+            try:
+                for step in steps:
+                    self._take(commit, staging, step)
+                return self._commits.tree(commit)
+            except BaseException:
+                self._commits.replace_tree(commit, before.root)
+                raise
+
+    def _take(self, commit: Commit, staging: Staging, step: Step) -> None:
+        """Check and stage one step. Only what needs a directory's content folds what is staged."""
+        if isinstance(step, MakeDirectory):
+            self._need_parent(staging, step.path)
+            if staging.kind(step.path) is not Kind.NOTHING:
+                raise AlreadyExistsError(f"{join(step.path)} already exists")
+            staging.apply([Write(step.path, directory=entries.EMPTY_DIR)])
+        elif isinstance(step, Remove):
+            self._check_removal(commit, staging, step)
+            staging.delete(step.path)
+        elif isinstance(step, Rename):
+            self._need_parent(staging, step.target)
+            staging.apply(self._renamed(self._commits.tree(commit), step))
+        else:
+            self._need_parent(staging, step.path)
+            staging.apply([Write(step.path, (step.entry,), overwrite=True)])
+
+    def _check_removal(self, commit: Commit, staging: Staging, step: Remove) -> None:
+        kind = staging.kind(step.path)
+        if kind is Kind.NOTHING:
+            raise NotFoundError(f"{join(step.path)} not found")
+        if step.file and kind is Kind.DIRECTORY:
+            raise IsADirectoryPfsError(f"{join(step.path)} is a directory")
+        if step.empty_directory:
+            found = self._find(self._commits.tree(commit), step.path)
+            self._need_empty(found or entries.EMPTY_DIR, step.path)
+
+    def _renamed(self, top: DirEntry, step: Rename) -> list[Write]:
+        moved = self._find(top, step.source)
+        if moved is None or not step.source:
+            raise NotFoundError(f"{join(step.source)} not found")
+        if step.target[: len(step.source)] == step.source and step.target != step.source:
+            raise InvalidError(f"{join(step.source)} can't be moved below itself")
+        replaced = self._find(top, step.target)
+        if replaced is not None and step.no_replace:
+            raise AlreadyExistsError(f"{join(step.target)} already exists")
+        if step.source == step.target:
+            return []
+        if isinstance(moved, DirEntry) and replaced is not None:
+            self._need_empty(replaced, step.target)
+        if isinstance(moved, FileEntry) and isinstance(replaced, DirEntry):
+            raise IsADirectoryPfsError(f"{join(step.target)} is a directory")
+        put = Write(step.target, directory=moved) if isinstance(moved, DirEntry) else Write(step.target, (moved,))
+        return [Write(step.source, remove=True), Write(step.target, remove=True), put]
+
+    def _need_empty(self, entry: Entry, path: Path) -> None:
+        if not isinstance(entry, DirEntry):
+            raise NotADirectoryPfsError(f"{join(path)} is not a directory")
+        if next(dirs.children(self._root.nodes, entry), None) is not None:
+            raise NotEmptyError(f"{join(path)} is not empty")
+
+    def _need_parent(self, staging: Staging, path: Path) -> None:
+        if not path:
+            raise AlreadyExistsError("the root of a commit is always there")
+        parent = staging.kind(path[:-1])
+        if parent is Kind.NOTHING:
+            raise NotFoundError(f"{join(path[:-1])} not found")
+        if parent is Kind.FILE:
+            raise NotADirectoryPfsError(f"{join(path[:-1])} is not a directory")
+
+    def _find(self, top: DirEntry, path: Path) -> Entry | None:
+        return dirs.lookup(self._root.nodes, top, path)

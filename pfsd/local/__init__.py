@@ -1,0 +1,1 @@
+"""What lies on the daemon's own disk: synced files, the metadata database, growing packs and their journal."""

@@ -1,0 +1,1 @@
+"""What people write to name things: repos, branches, paths, ancestors, `pfs://` addresses, sizes. Pure."""

@@ -1,0 +1,1 @@
+"""Looking after a root: collecting garbage, checking and repairing, newer formats, moving packs."""

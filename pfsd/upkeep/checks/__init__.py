@@ -1,0 +1,1 @@
+"""The parts of a check of a root, and of its repair."""

@@ -1,0 +1,176 @@
+"""`pfsd`: the daemon's entry point."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import logging
+import pathlib
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+
+import trio
+
+from pfsd import rpc
+from pfsd.bridge import Bridge
+from pfsd.errors import PfsError, leaves
+from pfsd.filesystem.store import Store
+from pfsd.names import sizes
+from pfsd.objectstores.blockcache import DEFAULT_BYTES
+from pfsd.objectstores.openstore import StorageOptions
+from pfsd.redact import log_to_stderr
+from pfsd.runtime import threads
+from pfsd.runtime.ending import end_in_time, end_now
+from pfsd.runtime.stack import allow_depth
+from pfsd.server import Server
+from pfsd.services.core import core_services
+from pfsd.version import SENTENCE
+from pfsdaemon.mounting import repository_mount
+from ppsd.services.service import LAUNCHERS, Service
+
+SWITCH_SECONDS = 0.001
+"""After which a thread that computes lets another one have the interpreter: calls go through three threads' hands."""
+
+CLOSE_SECONDS = 1.0
+"""For which work that is under way may go on before the store is closed without it."""
+
+M_ARENA_MAX = -8
+POLL_SECONDS = 0.01
+
+ARENAS = 2
+"""Memory pools of glibc's malloc: with one for every thread, each keeps what a large upload once took."""
+
+log = logging.getLogger(__name__)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="pfsd",
+        description="Serve a versioned file system and its pipelines from a directory, until SIGTERM or SIGINT.",
+    )
+    made.add_argument("--root", required=True, type=pathlib.Path, metavar="DIR", help="where everything is stored")
+    made.add_argument(
+        "--listen",
+        default=rpc.DEFAULT_ADDRESS,
+        metavar="HOST:PORT",
+        help="address to serve (default: %(default)s)",
+    )
+    made.add_argument("--mount", metavar="DIR", help="also mount the repositories there")
+    made.add_argument(
+        "--object-store",
+        default="",
+        metavar="s3://BUCKET/PREFIX",
+        help="keep the packs there (default: where the root has them, at first in its own directory)",
+    )
+    made.add_argument(
+        "--cache-dir",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="where blocks of such an object store are kept, for mounts here too (default: cache in the root)",
+    )
+    made.add_argument(
+        "--cache-size",
+        type=sizes.parse,
+        default=DEFAULT_BYTES,
+        metavar="SIZE",
+        help="how much, as in 20G (default: 10G)",
+    )
+    made.add_argument("--take-over", action="store_true", help="give up the packs that another root has there")
+    made.add_argument("--no-pipelines", action="store_true", help="serve no pipelines: leave them to a ppsd of its own")
+    made.add_argument(
+        "--launcher",
+        choices=LAUNCHERS,
+        default=LAUNCHERS[0],
+        help="where pipelines' workers run: on this machine, or as pods of a cluster (default: %(default)s)",
+    )
+    made.add_argument("--version", action="version", version=f"%(prog)s {SENTENCE}")
+    made.add_argument("-v", "--verbose", action="store_true", help="log what happens to stderr")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the daemon; returns its exit status: 0, or 1 after an error that stderr tells in one sentence."""
+    args = parser().parse_args(argv)
+    log_to_stderr(logging.INFO if args.verbose else logging.WARNING)
+    allow_depth()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_ARENA_MAX, ARENAS)
+    status = 0
+    try:
+        trio.run(serve, args)
+    except* PfsError as group:
+        status = 1
+        for error in leaves(group):
+            print(f"pfsd: {error}", file=sys.stderr)  # noqa: T201 (the program's own words to its user)
+    return status
+
+
+async def serve(args: argparse.Namespace) -> None:
+    """Serve until a signal says to stop; then stop the pipelines, the mount, the server, the store, in that order."""
+    stopping = trio.Event()
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(heed, signals, stopping)
+            await serve_until(stopping, args)
+            nursery.cancel_scope.cancel()
+
+
+async def heed(signals: AsyncIterator[int], stopping: trio.Event) -> None:
+    """Let the first signal begin the end, which does not take long even where it comes in the middle of the start."""
+    async for number in signals:
+        log.info("stopping on %s", signal.Signals(number).name)
+        end_in_time()
+        stopping.set()
+        break
+
+
+async def serve_until(stopping: trio.Event, args: argparse.Namespace) -> None:
+    """Serve until it is set."""
+    options = StorageOptions(args.object_store, args.take_over, args.cache_dir, args.cache_size)
+    store = await trio.to_thread.run_sync(Store, args.root, options)
+    if store.root.is_new:
+        print(f"pfsd: {args.root} was empty: a new root was made there", file=sys.stderr, flush=True)  # noqa: T201
+    server = Server(args.listen)
+    try:
+        server.add(core_services(store, lambda: server.address))
+        async with AsyncExitStack() as stack:
+            nursery = await stack.enter_async_context(trio.open_nursery())
+            pipelines = None
+            if not args.no_pipelines:
+                pipelines = Service(Bridge(nursery), args.root / "scratch", launcher=args.launcher)
+                server.add(pipelines.handlers)
+            server.start()
+            stack.callback(nursery.cancel_scope.cancel)
+            if args.mount:
+                await stack.enter_async_context(repository_mount(args.mount, server.address))
+            if pipelines is not None:
+                await stack.enter_async_context(pipelines.run(server.address))
+            print(f"pfsd: serving {args.root} at {server.address}", flush=True)  # noqa: T201
+            await stopping.wait()
+    finally:
+        await trio.to_thread.run_sync(server.stop)
+        await trio.to_thread.run_sync(close, store)
+
+
+def close(store: Store) -> None:
+    """Close the store, once nobody uses it; where somebody goes on, leave it as a crash may leave it at any time.
+
+    Then the process has to end without Python's own way, which would wait for threads.
+    """
+    deadline = time.monotonic() + CLOSE_SECONDS
+    while threads.running() and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    if threads.running():
+        log.warning("%d calls were still computing: the next start takes up what they left", threads.running())
+        end_now(0)
+    store.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The gRPC services of pipelines, and the service put together."""

@@ -1,0 +1,1 @@
+"""Specs and what they are made of: inputs, datums, schedules, amounts. Pure."""

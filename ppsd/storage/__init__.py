@@ -1,0 +1,1 @@
+"""The daemon as the pipeline service sees it, and the records that it keeps there."""

@@ -1,0 +1,1 @@
+"""Commands about files and objects, and the ways that contents go."""
