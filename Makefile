@@ -1,5 +1,6 @@
 # make setup   everything into .venv       make demo   the tutorial, end to end
 # make test    linters, types, tests       make bench  measurements against other tools
+# make lint    all checks but the tests    make test-fast  the tests that start no daemon
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -18,7 +19,7 @@ PACKAGES := $(SETUP_PACKAGES) $(if $(filter demo test,$(MAKECMDGOALS)),$(DEMO_PA
 	$(if $(filter test,$(MAKECMDGOALS)),$(TEST_PACKAGES)) $(if $(filter bench,$(MAKECMDGOALS)),$(BENCH_PACKAGES)) \
 	$(if $(filter demo test bench,$(MAKECMDGOALS)),$(PIPELINE_DIRECTORIES))
 
-.PHONY: setup demo test bench clean packages
+.PHONY: setup demo test test-fast lint bench clean packages
 
 setup: .venv/stamp-setup
 
@@ -60,10 +61,17 @@ packages:
 demo: .venv/stamp-demo .venv/stamp-photographs
 	@$(BIN)/python -m tools.demo
 
-test: .venv/stamp-test .venv/stamp-demo .venv/stamp-photographs
+lint: .venv/stamp-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m tools.layout
+
+test-fast: .venv/stamp-test
+	$(BIN)/python -m pytest $(FAST_TESTS)
+
+test: .venv/stamp-test .venv/stamp-demo .venv/stamp-photographs lint
 	PYTHON=$(BIN)/python tests/sanitize.sh
 	$(BIN)/python -m pytest
 

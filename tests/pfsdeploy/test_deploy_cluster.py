@@ -411,7 +411,7 @@ def test_an_image_that_is_pushed_is_what_the_cluster_runs(
     system: Deployment, tmp_path: pathlib.Path, busybox: str
 ) -> None:
     from tools.image import recipes
-    from tools.image.build import Cache
+    from tools.imagefiles.build import Cache
 
     archive = tmp_path / "busybox.tar"
     recipes.busybox(Cache(system.cluster.tool.layout.images), archive)

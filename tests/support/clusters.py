@@ -21,7 +21,7 @@ from tests.support.places import TREE
 from tools.cluster.cluster import Cluster
 from tools.cluster.layout import MOST_NODES, layout
 from tools.image import recipes
-from tools.image.build import Cache, digest_of
+from tools.imagefiles.build import Cache, digest_of
 
 HOW = "`python -m tools.cluster up`, as root, starts one"
 POD_SECONDS = 120

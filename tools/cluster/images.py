@@ -11,8 +11,8 @@ from tools.cluster import machines
 from tools.cluster.layout import KUBERNETES, Layout, Machine
 from tools.cluster.node import PAUSE_IMAGE
 from tools.commands import run, succeeds
-from tools.image.archive import Config, write_archive, write_layer
-from tools.image.build import digest_of
+from tools.imagefiles.archive import Config, write_archive, write_layer
+from tools.imagefiles.build import digest_of
 
 DNS_IMAGE = "pfsd/coredns:1"
 READY_SECONDS = 120.0

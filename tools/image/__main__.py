@@ -11,7 +11,7 @@ from pfsd.errors import PfsError, RefusedError
 from tools.cluster.cluster import Cluster
 from tools.cluster.layout import layout
 from tools.image import recipes
-from tools.image.build import Cache, digest_of
+from tools.imagefiles.build import Cache, digest_of
 
 _HERE = Path(__file__).parents[2]
 

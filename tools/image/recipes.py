@@ -11,8 +11,8 @@ from pathlib import Path
 from pfsd.errors import UnavailableError
 from pfsd.version import VERSION
 from tools.commands import run
-from tools.image.archive import Config, Layer, write_archive
-from tools.image.build import SITE, Cache, digest_of, packed
+from tools.imagefiles.archive import Config, Layer, write_archive
+from tools.imagefiles.build import SITE, Cache, digest_of, packed
 
 SUITES = {(3, 11): "bookworm", (3, 13): "trixie"}
 """The Debian release whose Python is the one that runs this: what is compiled here has to work there."""

@@ -13,7 +13,7 @@ import pytest
 from pfsd.version import VERSION
 from tests.support.clusters import TestCluster
 from tools.cluster import layout
-from tools.image.archive import Config, full_name, write_archive, write_layer
+from tools.imagefiles.archive import Config, full_name, write_archive, write_layer
 
 HELLO = """
 import errno, stat, pyfuse3, trio

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.commands import run
-from tools.image.archive import Layer, layer
+from tools.imagefiles.archive import Layer, layer
 
 SITE = f"usr/local/lib/python{sys.version_info.major}.{sys.version_info.minor}/dist-packages"
 """Where Debian's Python finds what is not of Debian."""

@@ -1,0 +1,1 @@
+"""Images of containers as files: layers and archives, written without docker."""
