@@ -13,6 +13,10 @@ SETUP_PACKAGES := gcc:gcc libc6-dev:/usr/include/stdlib.h libfuse3-dev:/usr/incl
 DEMO_PACKAGES := file:file
 TEST_PACKAGES := attr:setfattr rsync:rsync procps:ps
 BENCH_PACKAGES := attr:setfattr
+# Tests without daemons and mounts, for between edits.
+FAST_TESTS := tests/pfsd/trees tests/pfsd/chunks tests/pfsd/model tests/pfsd/filesystem tests/ppsd/specs \
+	$(addprefix tests/pfsd/names/,test_ancestry.py test_paths.py) tests/pachctl/test_format.py tests/tools/test_layout.py
+
 # Where pipelines show their data; only root can make it.
 PIPELINE_DIRECTORIES := /pfs
 PACKAGES := $(SETUP_PACKAGES) $(if $(filter demo test,$(MAKECMDGOALS)),$(DEMO_PACKAGES)) \

@@ -1,1 +1,1 @@
-"""Programs around the daemon: `pachctl`, the demo, the benchmarks."""
+"""Programs for those who work on the project: demo, benchmarks, images, a test cluster. They are not installed."""
