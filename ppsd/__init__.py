@@ -1,4 +1,4 @@
-"""Data pipelines over the file system: for every new commit of its inputs, a pipeline's command makes one of its output.
+"""Data pipelines over the file system: a pipeline's command runs over every new commit of its inputs.
 
 `main` is the service in a process of its own. Below it are floors, each using those that follow:
 
