@@ -75,7 +75,7 @@ def busybox(cache: Cache, target: Path) -> None:
     """Write the archive of an image with a shell and the usual commands, and nothing else: no Python, no libraries."""
     program = Path("/bin/busybox")
     if not program.exists():
-        run([str(Path(__file__).parents[1] / "debian-packages"), f"busybox-static:{program}"])
+        _install(f"busybox-static:{program}")
 
     def fill(root: Path) -> None:
         for directory in ("bin", "tmp", "etc"):
@@ -91,6 +91,11 @@ def busybox(cache: Cache, target: Path) -> None:
     write_archive(target, BUSYBOX_IMAGE, layers, Config(command=("sh",), environment={"PATH": "/bin"}))
 
 
+def _install(package: str) -> None:
+    """Have a package of Debian's on this machine, given with what proves that it is there, as NAME:PROOF."""
+    run([str(Path(__file__).parents[1] / "debian-packages"), package])
+
+
 def _debian(cache: Cache) -> Layer:
     """A minimal Debian with Python and what mounts need."""
     suite = SUITES.get(sys.version_info[:2])
@@ -101,6 +106,7 @@ def _debian(cache: Cache) -> Layer:
         )
 
     def fill(root: Path) -> None:
+        _install("debootstrap:debootstrap")
         include = f"--include={','.join(PACKAGES)}"
         run(["debootstrap", "--variant=minbase", include, suite, str(root)])
         run(["sh", "-ec", UNWANTED], directory=root)
