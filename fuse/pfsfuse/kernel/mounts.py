@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -12,6 +13,7 @@ import subprocess
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from pfsd.errors import NotFoundError, PfsError, StateError, UnavailableError
 
@@ -29,6 +31,7 @@ MOUNTINFO = "/proc/self/mountinfo"
 _FLUSH_SECONDS = 30.0
 _NOT_A_WRITABLE_MOUNT = (errno.ENODATA, errno.EOPNOTSUPP, errno.EROFS, errno.ENOTCONN, errno.ECONNABORTED, errno.EACCES)
 _TYPE = f"fuse.{SUBTYPE}"
+_MNT_FORCE = 1
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
 _ESCAPE = re.compile(r"\\([0-7]{3})")
@@ -143,6 +146,32 @@ def detach(path: str, *, following: bool = True) -> None:
             number = ctypes.get_errno()
             if mount_at(found[-1]) is not None:  # else somebody was faster
                 raise UnavailableError(f"{found[-1]} can't be unmounted: {os.strerror(number)}")
+
+
+def number_of(device: int) -> str:
+    """A device as `Mount.device` names it."""
+    return f"{os.major(device)}:{os.minor(device)}"
+
+
+def abort_as_root(path: str, device: int) -> None:
+    """Unmount this process's own mount, of which `device` is the number, and have its requests fail; see `abort`.
+
+    Does nothing where another mount has taken its place, or for another user than root.
+    """
+    found = mount_at(path)
+    if os.geteuid() == 0 and found is not None and found.device == number_of(device):
+        _libc.umount2(os.fsencode(path), _UMOUNT_NOFOLLOW | _MNT_DETACH | _MNT_FORCE)
+
+
+def abort(device: int) -> None:
+    """Have the requests fail that nobody will answer any more, where this machine shows FUSE's connections.
+
+    The kernel does so when the last descriptor of a session is closed. A thread that tells the kernel of a name keeps
+    one open while it waits for a program that has the directory locked, and that may wait for an answer: neither
+    would ever end, nor this process.
+    """
+    with contextlib.suppress(OSError):
+        Path(f"/sys/fs/fuse/connections/{os.minor(device)}/abort").write_text("1")
 
 
 def flush(path: str) -> None:

@@ -19,7 +19,7 @@ import trio
 
 from pfsd.errors import StateError, UnavailableError
 from pfsd.runtime.groups import ungrouped
-from pfsfuse.kernel.mounts import mount_at
+from pfsfuse.kernel.mounts import abort, abort_as_root, mount_at, number_of
 
 log = logging.getLogger(__name__)
 
@@ -58,15 +58,21 @@ async def mounted(
             f"{mountpoint} can't be mounted: this user may not mount FUSE file systems here ({error})"
         ) from error
     ended = trio.Event()
+    device: int | None = None
     try:
         with ungrouped():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_serve, ended)
-                await trio.to_thread.run_sync(_raise_read_ahead, mountpoint, abandon_on_cancel=True)
+                device = await trio.to_thread.run_sync(device_of, mountpoint, abandon_on_cancel=True)
+                _raise_read_ahead(device)
                 yield ended
                 nursery.cancel_scope.cancel()
     finally:
+        if device is not None:
+            abort_as_root(mountpoint, device)
         pyfuse3.close(unmount=True)
+        if device is not None:
+            abort(device)
 
 
 def _keep_freed_memory() -> None:
@@ -107,14 +113,17 @@ def check_device() -> None:
         )
 
 
-def _raise_read_ahead(mountpoint: str) -> None:
+def device_of(mountpoint: str) -> int:
+    """The number of the device that the mount is to the kernel, once it has begun the session."""
+    return os.stat(mountpoint).st_dev
+
+
+def _raise_read_ahead(device: int) -> None:
     """Let the kernel ask for 1 MiB at a time; only root may, and reading works without.
 
-    Asking for the attributes first makes sure that the kernel has begun the session, which sets the default.
+    The kernel sets the default when it begins the session: to be called after that.
     """
-    device = os.stat(mountpoint).st_dev
-    name = f"{os.major(device)}:{os.minor(device)}"
     try:
-        Path(f"/sys/class/bdi/{name}/read_ahead_kb").write_text(str(_READ_AHEAD_KB))
+        Path(f"/sys/class/bdi/{number_of(device)}/read_ahead_kb").write_text(str(_READ_AHEAD_KB))
     except OSError as error:
         log.debug("read-ahead stays at the kernel's default: %s", error)
