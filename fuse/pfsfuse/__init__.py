@@ -1,15 +1,9 @@
 """The file systems that people and containers read: pyfuse3 over the trees and chunks of a daemon.
 
-`daemon` calls the daemon in threads, with patience while it is away. Over it `content` reads nodes,
-directories and bytes (`nodes` and `chunks` are its caches), and `commits` resolves branches and commit ids.
-`view` answers the kernel for immutable trees below directories that a daemon's state makes up; `repoview`
-(MOUNT/REPO/BRANCH/PATH) and `jobview` (/pfs of a worker) say which. `serve` runs either, `mount` is the
-process behind `pachctl mount`, `mounts` finds and ends mounts, `namespace` gives a worker its own /pfs,
-`errnos` maps errors to errno values. `kernelcache` and `notify` tell the kernel what to keep and to forget.
-
-Open commits can be written: `writable` answers those requests, `opencommit` sends what was written (`sending`,
-`writes`), `opennodes` are its files and directories, `scratch` holds what is written to a file, `kept`
-what could not be sent.
+`client` calls the daemon, with patience while it is away. Over it `content` reads nodes, directories and bytes.
+`kernel` answers the kernel for trees that never change, and for the directories above them, which do. Two packages say
+what is shown: `repository` what people mount (MOUNT/REPO/BRANCH/PATH), with open commits that can be written, and `job`
+what a worker mounts at /pfs. `mount` is the process behind `pachctl mount`.
 """
 
 import importlib
