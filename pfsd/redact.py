@@ -1,8 +1,8 @@
-"""Texts for people and logs, without what a URL may hold and only its servers should see.
+"""Takes out of texts for people and logs what a URL may hold and only its server should see.
 
 A URL's user and password (`http://USER:PASSWORD@HOST/`) and its query, in which signed addresses carry their
-signature, show as `***`. `PfsError` does so by itself, and the logs of the programs through `Formatter`; whoever keeps
-or prints a URL as such calls `redacted_url`.
+signature, show as `***`. `PfsError` does so by itself, and the logs of the programs through `Formatter`. Code that
+keeps or prints a URL as such calls `redacted_url`.
 """
 
 from __future__ import annotations

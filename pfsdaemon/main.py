@@ -77,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
         type=sizes.parse,
         default=DEFAULT_BYTES,
         metavar="SIZE",
-        help="how much, as in 20G (default: 10G)",
+        help="how much to keep there at most, as in 20G (default: 10G)",
     )
     made.add_argument("--take-over", action="store_true", help="give up the packs that another root has there")
     made.add_argument("--no-pipelines", action="store_true", help="serve no pipelines: leave them to a ppsd of its own")

@@ -51,7 +51,7 @@ class Place:
     volume: Volume
     store: Store = NO_STORE
     remarks: tuple[str, ...] = ()
-    """Sentences for the user about what is otherwise than in 1.5."""
+    """Sentences for the user about what is different from 1.5."""
 
 
 def local(host_path: str, etcd: EtcdOptions) -> Place:
@@ -77,7 +77,7 @@ def amazon(bucket: str, id: str, secret: str, token: str, region: str, size: str
     if token.strip():
         environment["AWS_SESSION_TOKEN"] = token.strip()
         remarks.append(
-            "a temporary token ends, and the daemon's access to the bucket with it: deploy again before that"
+            "a temporary token expires, and the daemon then loses its access to the bucket: deploy again before that"
         )
     return Place(volume, Store(_bucket_url(bucket), environment), tuple(remarks))
 

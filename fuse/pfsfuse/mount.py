@@ -52,7 +52,7 @@ def run_repository_view(
     """Mount the repository view of the daemon at `address`; returns once it is unmounted.
 
     With `allow_other`, other users may read what it shows. What needs a daemon that is away waits for `patience`
-    seconds. `reading` says how bytes in a remote object store are come by; without it, the environment does.
+    seconds. `reading` says how bytes are read from a remote object store; without it, the environment says so.
 
     SIGTERM and SIGINT end it, and so does the end of the process `parent`; the mount point is always left
     unmounted. `ready` is called once the mount answers. Raises UnavailableError when the daemon does not

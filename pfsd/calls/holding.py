@@ -1,4 +1,4 @@
-"""`HoldCommit` of `pfsd.Store`: commits that are finished or go with the calls that started them."""
+"""`HoldCommit` of `pfsd.Store`: a commit that goes with the call that started it, unless it is finished before."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lists, globs and differences of files answer: one after the other, for messages of any size."""
+"""Answers to calls that list, glob and compare files: one file after the other, for messages of any size."""
 
 from __future__ import annotations
 

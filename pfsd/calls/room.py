@@ -1,4 +1,4 @@
-"""Waiting, in the loop, for room for what is written: the threads that store it are for others meanwhile."""
+"""Waits in the loop until there is room for what is written, so that no thread is held meanwhile."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ class ChunkStore:
                 raise UnavailableError(f"packs can't be stored: {reason}") from None
 
     def close(self) -> None:
-        """Flush and release the packs; whoever adds or reads afterwards gets UnavailableError."""
+        """Flush and release the packs; adding or reading afterwards raises UnavailableError."""
         self._store.close()  # first, so that nothing is tried again
         self.sealing.close()
         try:

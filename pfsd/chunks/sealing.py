@@ -1,4 +1,4 @@
-"""Full packs on their way to the object store, beside everything else and for as long as it takes."""
+"""Sends full packs to the object store, in the background and for as long as it takes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class _Job(Generic[T]):
 class Sealing(Generic[T]):
     """Runs `seal(item)` in threads until it returns. Safe to use from many threads.
 
-    While it raises UnavailableError, what is outside is waited for. Any other error is told to whoever waits, and
+    While it raises UnavailableError, what is outside is waited for. Any other error is told to those who wait, and
     logged, and the item is tried again.
     """
 
@@ -151,7 +151,7 @@ class Sealing(Generic[T]):
                 self._pool.submit(self._run, job)
 
     def _fail(self, job: _Job[T], error: Exception) -> PfsError:
-        """An attempt has failed: let those who wait know, and whoever waits from now on wait for the next one."""
+        """An attempt has failed: tell those who wait; those who begin to wait from now on wait for the next attempt."""
         trouble: PfsError
         if isinstance(error, PfsError):
             trouble = error

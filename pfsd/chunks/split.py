@@ -1,6 +1,6 @@
 """Splitting what is put into many small files: by line, or by JSON value.
 
-Takes time that grows with the bytes, and holds none of them: a value of any size goes on to its file as it comes.
+The time grows with the number of bytes, and none of them are held: a value of any size goes to its file as it comes.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ _making = threading.Lock()  # a boto3 session is not made for many threads; the 
 
 @functools.cache
 def client() -> Any:
-    """The S3 client of this process. It makes each request once: whoever uses it decides what is tried again.
+    """The S3 client of this process. It makes each request once: its user decides what is tried again.
 
     Raises UnavailableError when the AWS settings can't be used.
     """

@@ -1,7 +1,7 @@
 """Reading what an http or https URL points to, with a bound on every wait.
 
-Where the URL holds a user and a password, they sign in (RFC 7617), there and wherever a redirection stays on the same
-server; they go to no other one.
+A user and a password in the URL are used to sign in (RFC 7617), also after a redirection to the same server. They are
+never sent to another one.
 """
 
 from __future__ import annotations

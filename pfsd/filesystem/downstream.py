@@ -1,8 +1,9 @@
-"""What comes of commits: the commits that have all of them in their provenance, and whether more are to come.
+"""What comes of given commits: the commits that have all of them in their provenance, and whether more are to come.
 
-In a repo that somebody computes (`pfsd.model.derivations`), one is to come of a commit that lies on a branch which is
-read, and that was not taken yet. It is still to come while a branch that is read beside it has no commit, or its maker
-rests. In any other repo one is to come once: it has the commits' repos in its provenance, and there is none yet.
+In a repo that somebody computes (`pfsd.model.derivations`), a commit is to come while a given one lies on a branch that
+is read, and was not taken yet. It stays to come while another branch that is read has no commit, or while the pipeline
+is stopped. In any other repo one commit is to come, if the given commits' repos are in the repo's provenance and it has
+none yet.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Changing parts of a file that is stored: what costs is what changes, not the file around it."""
+"""Changes parts of a stored file: the cost follows the change, not the size of the file."""
 
 from __future__ import annotations
 

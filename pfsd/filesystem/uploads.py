@@ -262,7 +262,7 @@ class BulkUpload:
         """Stage what was added, by calling `stage`. The caller holds the staging lock."""
         self._commits.open_staging(self.commit)
         if self._lease and not self._root.sessions.is_unchanged(self.commit.id, self._lease):
-            raise StateError(f"another client has changed commit {self.commit.id} meanwhile: look at it again")
+            raise StateError(f"another client has changed commit {self.commit.id} meanwhile: read it again, then write")
         stage(self._writes)
         self.files += len(self._writes)
         self._writes = []

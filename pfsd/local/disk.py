@@ -1,4 +1,4 @@
-"""Small steps on local files that the system calls leave to their callers, and what their errors mean."""
+"""Small steps on local files that one system call does not do (write all, sync a directory), and what errors mean."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Who computes a repo, and from what: what services over the file system say for those who wait for commits or delete
-repos.
+"""Who computes a repo, and from what. Calls that wait for commits or delete repos read it here.
 
 A service keeps a `Derivation` of each repo that it computes among its records (`pfsd.Records`), under `derived/REPO`,
 and changes it in the same step as what it follows from. The daemon only reads it: it knows no pipelines.

@@ -1,7 +1,7 @@
 """Mounts that are attached: what they may rely on for a while, and what they have not sent yet.
 
 What a mount was told of a *subject* (the branches of a repo, the content of an open commit) it may go on answering for
-the time of a lease. Whoever changes the subject has it recalled, and waits until the mount has forgotten it or the
+the time of a lease. A call that changes the subject recalls it first: it waits until the mount has forgotten it or the
 lease has run out. So a mount that answers without asking is never behind a change that has returned.
 """
 

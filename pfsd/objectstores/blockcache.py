@@ -1,9 +1,8 @@
 """A cache of the blocks of packs: what is fetched of a remote object store, when, and how much at a time.
 
 The blocks are files (`pfsd.objectstores.blockfiles`), shared by all processes of this machine that are given the same
-directory. While a range of blocks is being fetched, the process that fetches holds a lock on it, so that whoever else
-wants some of it waits and reads the file. Readers of the same process take a block out of memory as soon as it has
-come.
+directory. While a range of blocks is being fetched, the process that fetches it holds a lock on it: others that want
+some of it wait, and then read the file. Readers of the same process take a block out of memory as soon as it has come.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 `XX/PACK.N` holds the N-th BLOCK_BYTES of a pack, fewer at its end. A block appears by a rename, and what a power cut
 may still have torn is found by the hashes of the chunks that are read out of it: `forget` it then. `state` holds the
-counters of `Statistics`, `locks` nothing: parts of it are locked. Nothing here is needed: what is removed is fetched
-again, what can't be read is as good as not here, and what a stopped process holds locked is done without the lock.
-Files of other names are not ours and stay.
+counters of `Statistics`, `locks` nothing: parts of it are locked. Nothing here has to last: what is removed is fetched
+again, what can't be read counts as missing, and for a lock that a stopped process holds nobody waits long. Files with
+other names belong to others and stay.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _TOP = re.compile(r"state|locks|[0-9a-f]{2}")
 
 
 class Lock(enum.Enum):
-    """How a lock was come by."""
+    """How a lock was got."""
 
     FREE = "at once"
     WAITED = "after somebody else"
@@ -190,7 +190,7 @@ class BlockFiles:
                     block.unlink()
 
     def locked(self, name: str, first: int, count: int) -> AbstractContextManager[Lock]:
-        """Hold the right to fetch a range of blocks; tells how it was come by.
+        """Hold the right to fetch a range of blocks; tells how the lock was got.
 
         Against threads and processes alike; the kernel gives it up when the process dies. Of one that is stopped, it
         is not to be had: who has waited for LOCK_SECONDS, in which no block came, does without.
@@ -268,7 +268,7 @@ class BlockFiles:
 
     @contextmanager
     def _locked(self, start: int, length: int, patience: float, progress: Callable[[], int] = int) -> Iterator[Lock]:
-        """Hold a part of the file of locks; tells how it was come by.
+        """Hold a part of the file of locks; tells how the lock was got.
 
         After `patience` seconds in which `progress` told the same, go on without.
         """

@@ -1,4 +1,4 @@
-"""Background tasks that end alone: what goes wrong in one is logged and told, and does not end what runs beside it."""
+"""Background tasks that fail alone: an error in one is logged and reported, and the tasks beside it go on."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from pfsd.errors import PfsError
 
 
 class GivenUpError(PfsError):
-    """Whoever asked for this work has gone."""
+    """Nobody waits for this work any more."""
 
 
 class Stop:

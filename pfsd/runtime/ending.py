@@ -1,4 +1,4 @@
-"""Ending the process in time, whatever is going on in its threads."""
+"""Ends the process in time, whatever its threads are doing."""
 
 from __future__ import annotations
 

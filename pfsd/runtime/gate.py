@@ -1,4 +1,4 @@
-"""A gate: many use something at a time, and one who replaces or closes it waits until nobody does."""
+"""A gate: many may use something at a time; replacing or closing it waits until nobody does."""
 
 from __future__ import annotations
 

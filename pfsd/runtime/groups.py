@@ -1,4 +1,4 @@
-"""What leaves a nursery as a group of one leaves as itself."""
+"""Turns an exception group of one exception, as nurseries raise them, back into that exception."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trying again: what fails because something outside does not answer, with growing pauses of random length."""
+"""Tries again what failed because something outside does not answer, with growing pauses of random length."""
 
 from __future__ import annotations
 

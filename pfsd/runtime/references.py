@@ -1,4 +1,4 @@
-"""What running operations refer to before anything durable does, so that a collection leaves it alone.
+"""What running operations rely on before anything durable refers to it, so that a collection leaves it alone.
 
 A chunk or node is stored, or found to be there already, some time before a row in the metadata names it. Meanwhile
 only the operation that needs it knows. Operations therefore note every hash that they store or rely on; a

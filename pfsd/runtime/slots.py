@@ -1,4 +1,4 @@
-"""Who may go on: a bound for work of one kind, and turns between the clients that wait for it."""
+"""Bounds how much work of one kind runs at a time, and lets the clients that wait for it take turns."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WAITING = 50_000
 class Slots:
     """So many calls at a time; the others wait without holding anything. Belongs to one asyncio loop.
 
-    Whoever waits is let in by turns: one call of each client, however many another one has.
+    Those that wait are let in by turns: one call of each client, however many another one has.
     """
 
     def __init__(self, what: str, count: int, most_of_one: int) -> None:

@@ -1,4 +1,4 @@
-"""How deep a process may recurse: directories are walked so, and others may send what is nested without end."""
+"""How deep a process may recurse: directories are walked by recursion, and requests may be nested without end."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Checking a store and repairing what can be repaired without losing data.
 
 `check` is for an open store, also one that is served and written to meanwhile; `check_root` for a root that nobody
-serves, also one whose metadata can't be opened. What each part looks at is in the `fsck_*` modules.
+serves, also one whose metadata can't be opened. What each part looks at is in `pfsd.upkeep.checks`.
 """
 
 from __future__ import annotations

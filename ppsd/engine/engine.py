@@ -435,7 +435,7 @@ class Engine:
     def _version(self, pipeline: str, salt: str) -> Pipeline:
         found = self._find(pipeline)
         if found.record.salt != salt or found.record.deletion:
-            raise StateError(f"this version of pipeline {pipeline} is gone: its workers are to end")
+            raise StateError(f"this version of pipeline {pipeline} is gone: its workers have to end")
         return found
 
     async def worker_hopeless(self, pipeline: str, salt: str, reason: str) -> None:

@@ -1,4 +1,4 @@
-"""Which datums a job has: all of them, or those by which they differ from the ones that were merged last."""
+"""Which datums a job has: all of them, or only those that changed since the last merge."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _threads = trio.CapacityLimiter(THREADS)
 
 
 async def _computed(function: Callable[..., T], *args: Any) -> T:
-    """The result of a call in a thread; whoever is cancelled does not wait for it."""
+    """The result of a call in a thread; a task that is cancelled does not wait for it."""
     return await trio.to_thread.run_sync(function, *args, abandon_on_cancel=True, limiter=_threads)
 
 

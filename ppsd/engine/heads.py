@@ -1,4 +1,4 @@
-"""Which sets of input commits are to have a job: one of each source, in the order in which they came to be.
+"""Which sets of input commits need a job. A set has one commit of each source; sets come in the order of their making.
 
 Every commit that finishes makes a set with what the other sources had then. Sources may have a common ancestor (in a
 DAG of pipelines, two inputs computed from one repo): their commits go together only when they come from the same

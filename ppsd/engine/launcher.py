@@ -1,4 +1,4 @@
-"""What starts a pipeline's workers: the interface, whatever they run in."""
+"""What starts a pipeline's workers: the interface, the same for processes and pods."""
 
 from __future__ import annotations
 

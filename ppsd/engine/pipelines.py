@@ -1,4 +1,4 @@
-"""One pipeline's course: a job for every new set of finished commits of its inputs, in order, one at a time."""
+"""Runs one pipeline: a job for every new set of finished commits of its inputs, in order, one at a time."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The course of a service's job: its command runs over one set of commits until there is a newer one.
 
-The output commit, which stays empty, is finished as soon as a worker has the service's datum, so that who waits for
-what comes of an input commit learns that it is served. A command that ends is started again.
+The output commit, which stays empty, is finished as soon as a worker has the service's datum. So a client that waits
+for what comes of an input commit learns that it is served. A command that ends is started again.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ def changes(
     part = _part(spec, iter(range(len(atoms))), atoms)
     count = former + part.count.added - part.count.removed
     if max(count, part.count.added) > MAX_DATUMS:
-        raise InvalidError(f"the input makes {count} datums, and {MAX_DATUMS} are the most: use coarser globs")
+        raise InvalidError(f"the input makes {count} datums, and at most {MAX_DATUMS} are allowed: use coarser globs")
     return _made(salt, part.removed()), _made(salt, part.added())
 
 

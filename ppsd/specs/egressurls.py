@@ -1,4 +1,4 @@
-"""Where a spec may have output pushed."""
+"""The URLs to which a spec may push output."""
 
 from __future__ import annotations
 

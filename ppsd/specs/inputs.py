@@ -42,7 +42,7 @@ class AtomSpec:
 
     @classmethod
     def completed(cls, fields: dict[str, Any]) -> dict[str, Any]:
-        """The fields of a record from when `**` recursed without being told to: what was made then goes on so."""
+        """The fields of a record from when `**` always recursed: for what was made then it still does."""
         return fields if "recursive" in fields else {**fields, "recursive": "**" in fields["glob"]}
 
 

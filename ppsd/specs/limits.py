@@ -1,4 +1,4 @@
-"""How much user code may take of a machine. Pure."""
+"""How much of a machine user code may use. Pure."""
 
 from __future__ import annotations
 

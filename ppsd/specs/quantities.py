@@ -20,5 +20,5 @@ def parse(text: str, field: str) -> int:
         raise InvalidError(f'{field} should be an amount of memory such as "512M" or "1.5Gi", not {shown(text)}')
     found = int(Decimal(match[1]) * (1024 if match[3] else 1000) ** _POWERS[match[2]])
     if found > MAX_BYTES:
-        raise InvalidError(f"{field} is more than there is anywhere: {text!r}")
+        raise InvalidError(f"{field} is more memory than any machine has: {text!r}")
     return found

@@ -2,9 +2,9 @@
 
 Understands dataclasses of str, int, float, bool, bytes (hex), enums (their names), optional fields, unions of
 dataclasses (told apart by their fields), tuples of one type or of fixed types, nested to any depth. Fields that are
-missing take their defaults, so that older records can be read; where those would not be what was meant before a field
-was there, the class method `completed` of a dataclass adds it to the plain fields. What else an older form had
-different, the class method `upgraded` of a record changes: it gets the plain fields, and the version of their form.
+missing take their defaults, so that older records can be read. Where the default would be wrong for an older record,
+the class method `completed` of a dataclass adds the field. All other differences of an older form are for the class
+method `upgraded` of a record: it gets the plain fields, and the version of their form.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The records of pipelines and jobs: reading them, and changing them in steps that a crash can't split.
 
-Holds the open jobs in memory, so that whoever waits for a job's end is woken.
+Holds the open jobs in memory, so that calls that wait for a job's end are woken.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ class Registry:
                     event.set()
 
     def note_job(self, job: JobRecord) -> None:
-        """Show an open job's progress to whoever asks, without writing it."""
+        """Show an open job's progress to those who ask, without writing it."""
         self._open[job.id] = job
 
     def open_jobs(self, pipeline: str) -> list[JobRecord]:

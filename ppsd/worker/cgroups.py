@@ -1,4 +1,4 @@
-"""What user code may take of this machine, enforced with control groups, of either version.
+"""Limits how much of this machine user code may use, with control groups of version 1 or 2.
 
 A worker's group is made by the launcher, which also removes it; the worker moves the process into it that starts user
 code. With version 1 the groups lie below the launcher's own, with version 2 in the nearest directory above it that may

@@ -1,4 +1,4 @@
-"""Storing trees one after the other through one call: a call for each would cost a worker more than most outputs do."""
+"""Stores trees one after the other through one call: a call for each would cost a worker more than most outputs do."""
 
 from __future__ import annotations
 

@@ -65,7 +65,9 @@ def test_every_command_has_help_with_usage_and_an_example(name: str) -> None:
     assert too_wide(result.stdout) == []
 
 
-@pytest.mark.parametrize("name", [entry.name for entry in registry.ENTRIES.values() if entry.module == "topics"])
+@pytest.mark.parametrize(
+    "name", [entry.name for entry in registry.ENTRIES.values() if entry.module == "terminal.topics"]
+)
 def test_texts_fit_a_terminal(name: str) -> None:
     assert too_wide(pachctl(name).stdout) == []
 

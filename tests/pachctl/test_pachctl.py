@@ -188,10 +188,10 @@ def test_two_stars_are_one_component_unless_recursion_is_asked_for(daemon: Daemo
     assert names("/b[!x]r/{bar-1,deep/x}") == ["/bar/bar-1", "/bar/deep/x"]
 
 
-def test_the_table_of_patterns_in_the_readme(daemon: Daemon) -> None:
+def test_the_table_of_patterns_in_the_documentation(daemon: Daemon) -> None:
     out(daemon, "create-repo", "r")
     daemon.commit_files("r", {"foo": b"1", "bar/x.csv": b"1", "bar/deep/y.csv": b"1"})
-    text = (TREE / "README.md").read_text()
+    text = (TREE / "docs" / "names-and-patterns.md").read_text()
     table = text.split("| pattern | of `foo`, `bar/x.csv`, `bar/deep/y.csv` | with recursion |\n")[1].split("\n\n")[0]
     for row in table.splitlines()[1:]:
         pattern, plain, recursive = (re.findall("`([^`]*)`", cell) for cell in row.strip("|").split(" | "))

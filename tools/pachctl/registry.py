@@ -82,7 +82,7 @@ GROUPS: tuple[Group, ...] = (
             Entry("delete-job", "jobs.jobs", "Delete a job."),
             Entry("list-datum", "jobs.datums", "Return the datums of a job."),
             Entry("inspect-datum", "jobs.datums", "Return info about a datum."),
-            Entry("restart-datum", "jobs.datums", "Begin anew a datum that is being computed."),
+            Entry("restart-datum", "jobs.datums", "Start a datum that is being computed again."),
             Entry("get-logs", "jobs.jobs", "Return logs from a job."),
         ),
     ),
@@ -91,7 +91,7 @@ GROUPS: tuple[Group, ...] = (
         (
             Entry("mount", "cluster.mounts", "Mount the file system locally. This command blocks."),
             Entry("unmount", "cluster.mounts", "Unmount the file system."),
-            Entry("inspect-cache", "cluster.mounts", "Return how the block cache of this machine fares."),
+            Entry("inspect-cache", "cluster.mounts", "Return info about the block cache of this machine."),
         ),
     ),
     Group(

@@ -1,7 +1,7 @@
 """What the thread whose request is being answered is about to do with a file.
 
-The kernel asks for a named pipe's name and attributes before it opens the pipe, and in the same words for a
-mere `stat`. The thread waits meanwhile, so /proc says which system call it is in.
+Before the kernel opens a named pipe it asks for its name and attributes, and it asks exactly the same for a `stat`. The
+calling thread waits meanwhile, so /proc says which system call it is in.
 """
 
 from __future__ import annotations

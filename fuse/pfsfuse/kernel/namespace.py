@@ -1,8 +1,8 @@
-"""A mount namespace of one's own, in which a worker mounts its /pfs unseen by others.
+"""A mount namespace of its own, in which a worker mounts its /pfs unseen by others.
 
-It begins as a copy of all mounts, and a copy keeps what is mounted alive. So whatever is unmounted outside goes here
-too: the kernel sees to that where the mount it lies on is shared, as most systems have it; where it is private, as in
-most containers, a thread does (`pfsfuse.kernel.outermounts`).
+It begins as a copy of all mounts, and a copy keeps file systems in use. So what is unmounted outside has to be
+unmounted here too. The kernel does that where the mount below is shared, as on most systems. Where it is private, as
+in most containers, a thread does it (`pfsfuse.kernel.outermounts`).
 """
 
 from __future__ import annotations

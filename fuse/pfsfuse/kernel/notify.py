@@ -1,5 +1,5 @@
-"""Telling the kernel of many names at once, and what pyfuse3 can't tell it: that a name has to be looked up again
-although its time is not over.
+"""Tells the kernel of many names at once, also what pyfuse3 can't tell it: that a name has to be looked up again before
+its time is over.
 
 Unlike an invalidation, that leaves the name to those who use what it stood for: `getcwd` goes on working.
 """

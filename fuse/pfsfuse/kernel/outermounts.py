@@ -1,7 +1,7 @@
-"""Following what is unmounted outside of the mount namespace of this process, where the kernel does not do that.
+"""Unmounts here what is unmounted outside of this process's mount namespace, where the kernel does not do that.
 
-A namespace that was made as a copy keeps all file systems alive that were mounted then. Mounts below shared ones go
-when they go outside; of those below private ones the list of mounts of the namespace outside tells.
+A namespace that was made as a copy keeps all file systems in use that were mounted then. Mounts below shared ones go
+when they go outside. For those below private ones, the list of mounts of the namespace outside is watched.
 """
 
 from __future__ import annotations

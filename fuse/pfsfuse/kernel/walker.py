@@ -1,6 +1,7 @@
 """Looking up paths of this process's own mount.
 
-No thread of this process may do that: killed while it waits for the answer, it would never end, nor the mount with it.
+A thread of this process must not do that: killed while it waits for the answer, it would never end, and neither would
+the mount.
 """
 
 from __future__ import annotations

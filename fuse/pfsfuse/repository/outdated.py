@@ -1,7 +1,7 @@
-"""Which files were closed, and not sent yet, before another client changed what stands at their paths.
+"""Finds files that were closed here, and not sent yet, before another client changed what stands at their paths.
 
-Of two that write one file the one that closes last wins. A small file is sent some moments after it was closed, and by
-then another client may have put something: that came later, and is what counts.
+Of two clients that write one file, the one that closes it last wins. A small file is sent a moment after it was closed.
+If another client has put something there by then, that came later, and counts.
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ class Scratch:
 
     def _check(self, size: int) -> None:
         if size > MAX_FILE_BYTES and size > self.size:
-            raise TooLargeError(f"a file can't have {size} bytes: {MAX_FILE_BYTES} (1 TiB) are the most")
+            raise TooLargeError(f"a file can't have {size} bytes: at most {MAX_FILE_BYTES} (1 TiB) are allowed")
 
     async def read(self, content: BaseReader, offset: int, size: int) -> bytes:
         """The bytes [offset, offset + size), fewer at the end of the file."""

@@ -1,8 +1,8 @@
 """The API server, for a trio loop: the official client, which blocks, in threads.
 
-Objects are the JSON that the server sends. Whoever is cancelled leaves at once; a call that is on its way may still
-take effect. Raises UnavailableError while the server does not answer, RefusedError when it says no,
-AlreadyExistsError for a name that is taken.
+Objects are the JSON that the server sends. A caller that is cancelled leaves at once; its call may still take effect.
+Raises UnavailableError while the server does not answer, RefusedError when it says no, AlreadyExistsError for a name
+that is taken.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Cluster:
                 if change["type"] == "ERROR":
                     if change["object"].get("code") == _GONE:
                         return
-                    raise UnavailableError(f"the cluster stops telling of pods: {change['object'].get('message')}")
+                    raise UnavailableError(f"the cluster no longer reports on pods: {change['object'].get('message')}")
                 yield change["type"], change["object"]
 
         try:

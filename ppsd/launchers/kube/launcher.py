@@ -2,7 +2,7 @@
 
 What is wanted is compared with what the cluster has, found by labels, each time that something is asked for. So a
 service that starts anew takes over the controllers of the one before it, and workers that are as they should be stay.
-While the cluster does not answer, whoever asks waits; workers that are there go on.
+While the cluster does not answer, calls wait; workers that are there go on.
 """
 
 from __future__ import annotations

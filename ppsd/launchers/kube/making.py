@@ -1,4 +1,4 @@
-"""Makes the Kubernetes launcher of what the environment says.
+"""Makes the Kubernetes launcher from the settings in the environment.
 
 Loaded by name, because the client of the API server takes a second and 60 MiB that others need not pay.
 """

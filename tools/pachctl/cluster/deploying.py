@@ -51,7 +51,7 @@ def undeploy(arguments: Arguments) -> int:
     cluster.require_namespace()
     if arguments.all and not confirm(
         f"This removes the persistent volume of the deployment in the namespace {cluster.namespace} at {cluster.host} "
-        "too: repos, commits, pipelines and jobs can't be had back where the cluster made the volume. "
+        "too: repos, commits, pipelines and jobs can't be restored if the cluster made the volume. "
         "Are you sure? yN"
     ):
         remark("nothing was removed")
@@ -242,9 +242,9 @@ def _volume_options(parser: argparse.ArgumentParser) -> None:
         type=not_negative,
         metavar="N",
         default=0,
-        help="have the cluster make that volume; one, whatever N is",
+        help="let the cluster make that volume; it makes one, whatever N is",
     )
-    parser.add_argument("--storage-class", metavar="NAME", default="", help="of a volume that the cluster makes")
+    parser.add_argument("--storage-class", metavar="NAME", default="", help="class of a volume that the cluster makes")
 
 
 def _manifest_options(parser: argparse.ArgumentParser) -> None:
@@ -253,7 +253,7 @@ def _manifest_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--output", choices=("json", "yaml"), help="the manifest's form (default json)")
     _namespace_option(parser)
-    parser.add_argument("--image", metavar="IMAGE", default="", help=f"of daemon and workers (default {IMAGE})")
+    parser.add_argument("--image", metavar="IMAGE", default="", help=f"the daemon's and the workers' (default {IMAGE})")
     parser.add_argument(
         "--node-port",
         type=port,
@@ -316,7 +316,7 @@ Deploy pfsd on the Kubernetes cluster that kubectl uses (KUBECONFIG), or bring a
   deploy custom --object-store gcs VOLUME SIZE BUCKET
   deploy custom --object-store azure-blob VOLUME SIZE CONTAINER ACCOUNT KEY
 
-SIZE is the volume's, in GB. What an option of Pachyderm 1.5 has no counterpart for is said on standard error.""",
+SIZE is the volume's, in GB. Options of Pachyderm 1.5 that have no meaning here are named on standard error.""",
         examples=(
             "pachctl deploy local",
             'pachctl deploy amazon my-bucket $AWS_ID $AWS_KEY " " us-west-2 10 \\\n      --static-etcd-volume=vol-0123',

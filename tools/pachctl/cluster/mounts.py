@@ -91,8 +91,8 @@ def _mount_options(parser: argparse.ArgumentParser) -> None:
         help="how bytes in S3 are read: at addresses that the daemon signs (default), with the AWS settings here, or "
         "through the daemon",
     )
-    parser.add_argument("--cache-dir", metavar="DIR", default="", help="keep blocks of such bytes there")
-    parser.add_argument("--cache-size", metavar="SIZE", default="", help="how much of them, as in 20G")
+    parser.add_argument("--cache-dir", metavar="DIR", default="", help="keep blocks read from S3 there")
+    parser.add_argument("--cache-size", metavar="SIZE", default="", help="how much to keep there at most, as in 20G")
 
 
 def _cache_options(parser: argparse.ArgumentParser) -> None:

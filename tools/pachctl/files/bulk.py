@@ -1,4 +1,4 @@
-"""Putting many files, or large ones: streams of PutFiles, which send no chunk that the store has.
+"""Puts many files, or large ones: streams of PutFiles, which send no chunk that the store has.
 
 A stream's content passes through a window of a few MiB: files are read and cut into chunks until the window is
 full, the daemon is asked which of the chunks it has, and the others are sent.

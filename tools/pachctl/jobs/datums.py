@@ -76,7 +76,7 @@ COMMANDS = {
     "restart-datum": Command(
         run=restart_datum,
         operands=("JOB", "PATH[,PATH...]"),
-        description="Begin anew a datum that a worker computes at present, and that has all the given files,\n"
+        description="Start again a datum that a worker is computing now, and that has all the given files,\n"
         "written as paths in a repo or as hashes.",
         examples=("pachctl restart-datum 1b2c1b49f536484fb0e307b3906572be /apple.txt",),
     ),

@@ -1,4 +1,4 @@
-"""How much a daemon holds, for questions that ask whether it may go."""
+"""How much a daemon holds, for the question whether to delete it."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def _delete_options(parser: argparse.ArgumentParser) -> None:
         "-f",
         "--force",
         action="store_true",
-        help="remove the repo even where others, or pipelines, need it; those stand still then",
+        help="remove the repo even if other repos or pipelines need it; those pipelines then stand still",
     )
     parser.add_argument("--all", action="store_true", help="remove all repos, after asking on standard input")
 

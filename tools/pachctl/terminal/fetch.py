@@ -31,7 +31,7 @@ def read_text(source: str) -> str:
             data = file.read(MAX_BYTES + 1)
     name = "standard input" if source == STDIN else source
     if len(data) > MAX_BYTES:
-        raise InvalidError(f"{name} is longer than {MAX_BYTES >> 20} MiB, which no list or specification is")
+        raise InvalidError(f"{name} is longer than {MAX_BYTES >> 20} MiB: lists and specifications have to be shorter")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
