@@ -63,7 +63,7 @@ test_extensions() {
 # Reports go to files, for some of the runners that the tests start have nobody who reads their standard error.
 test_runner() {
     ASAN_OPTIONS=detect_leaks=1:log_path=$build/report UBSAN_OPTIONS=print_stacktrace=1:log_path=$build/report \
-        PFS_RUNNER=$build/pfs-runner "$PYTHON" -m pytest --noconftest -p no:cacheprovider tests/ppsd/worker/test_runner.py
+        PFS_RUNNER=$build/pfs-runner "$PYTHON" -m pytest --noconftest -p no:cacheprovider tests/ppsd/worker/test_runner*.py
     for report in "$build"/report.*; do
         if [ -e "$report" ]; then
             cat "$build"/report.*

@@ -20,8 +20,8 @@ from pfsd.errors import FullError, PfsError, RefusedError, StateError, Unavailab
 from pfsd.filesystem.store import Store
 from pfsd.local.kv import Database
 from pfsd.upkeep.collect import collect_garbage
-from tests.pfsd.filesystem.test_store import put
 from tests.support.daemons import Daemon
+from tests.support.stores import put
 
 WAIT = 60.0
 

@@ -49,93 +49,105 @@ class Faults:
             return kind
 
 
+class _Proxy(http.server.ThreadingHTTPServer):
+    """Sends requests on to the address `behind`, as `faults` lets it."""
+
+    daemon_threads = True
+
+    def __init__(self, behind: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.behind = behind
+        self.stop = threading.Event()
+        self.faults = Faults(f"http://127.0.0.1:{self.server_address[1]}")
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: _Proxy
+    protocol_version = "HTTP/1.1"
+    timeout = 60
+
+    def handle_one_request(self) -> None:
+        with contextlib.suppress(OSError):
+            super().handle_one_request()
+            return
+        self.close_connection = True
+
+    def answer(self) -> None:
+        body = self.body()
+        kind = self.server.faults.next(self.command)
+        if kind == "drop":
+            self.drop()
+            return
+        if kind in ("500", "503", "503-later"):
+            name = "InternalError" if kind == "500" else "SlowDown"
+            wish = {"Retry-After": str(LATER_SECONDS)} if kind == "503-later" else {}
+            self.reply(int(kind[:3]), wish, f"<Error><Code>{name}</Code><Message>tried</Message></Error>".encode())
+            return
+        if kind == "slow":
+            self.server.stop.wait(SLOW_SECONDS)
+        answer, data = self.ask(body)
+        kept = {name: value for name, value in answer.getheaders() if name.lower() not in _HOP}
+        length = answer.getheader("Content-Length") if self.command == "HEAD" else None
+        if kind == "truncate":
+            self.reply(answer.status, kept, data[: len(data) // 2], str(len(data)))
+            self.drop()
+        else:
+            self.reply(answer.status, kept, data, length)
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = answer
+
+    def ask(self, body: bytes | None) -> tuple[http.client.HTTPResponse, bytes]:
+        """What the server behind answers, and the body of that."""
+        with contextlib.closing(http.client.HTTPConnection(self.server.behind, timeout=60)) as connection:
+            headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
+            if body is not None:
+                headers["Content-Length"] = str(len(body))
+            connection.request(self.command, self.path, body, headers)
+            answer = connection.getresponse()
+            return answer, answer.read()
+
+    def body(self) -> bytes | None:
+        if "chunked" not in self.headers.get("Transfer-Encoding", ""):
+            told = self.headers.get("Content-Length")
+            return None if told is None else self.rfile.read(int(told))
+        parts = []
+        while size := int(self.rfile.readline().partition(b";")[0], 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        while self.rfile.readline().strip():
+            pass
+        return b"".join(parts)
+
+    def reply(self, status: int, headers: dict[str, str], data: bytes, length: str | None = None) -> None:
+        self.send_response_only(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        if status != 204:
+            self.send_header("Content-Length", length or str(len(data)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+            self.wfile.flush()
+
+    def drop(self) -> None:
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
 @contextlib.contextmanager
 def faulty(endpoint: str) -> Iterator[Faults]:
     """A proxy in front of `endpoint`; it lets everything through until it is told otherwise."""
-    behind = endpoint.removeprefix("http://")
-    stop = threading.Event()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        timeout = 60
-
-        def handle_one_request(self) -> None:
-            with contextlib.suppress(OSError):
-                super().handle_one_request()
-                return
-            self.close_connection = True
-
-        def answer(self) -> None:
-            body = self.body()
-            kind = faults.next(self.command)
-            if kind == "drop":
-                self.drop()
-                return
-            if kind in ("500", "503", "503-later"):
-                name = "InternalError" if kind == "500" else "SlowDown"
-                wish = {"Retry-After": str(LATER_SECONDS)} if kind == "503-later" else {}
-                self.reply(int(kind[:3]), wish, f"<Error><Code>{name}</Code><Message>tried</Message></Error>".encode())
-                return
-            if kind == "slow":
-                stop.wait(SLOW_SECONDS)
-            connection = http.client.HTTPConnection(behind, timeout=60)
-            with contextlib.closing(connection):
-                headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
-                if body is not None:
-                    headers["Content-Length"] = str(len(body))
-                connection.request(self.command, self.path, body, headers)
-                answer = connection.getresponse()
-                data = answer.read()
-            kept = {name: value for name, value in answer.getheaders() if name.lower() not in _HOP}
-            length = answer.getheader("Content-Length") if self.command == "HEAD" else None
-            if kind == "truncate":
-                self.reply(answer.status, kept, data[: len(data) // 2], str(len(data)))
-                self.drop()
-            else:
-                self.reply(answer.status, kept, data, length)
-
-        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = answer
-
-        def body(self) -> bytes | None:
-            if "chunked" not in self.headers.get("Transfer-Encoding", ""):
-                told = self.headers.get("Content-Length")
-                return None if told is None else self.rfile.read(int(told))
-            parts = []
-            while size := int(self.rfile.readline().partition(b";")[0], 16):
-                parts.append(self.rfile.read(size))
-                self.rfile.readline()
-            while self.rfile.readline().strip():
-                pass
-            return b"".join(parts)
-
-        def reply(self, status: int, headers: dict[str, str], data: bytes, length: str | None = None) -> None:
-            self.send_response_only(status)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            if status != 204:
-                self.send_header("Content-Length", length or str(len(data)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(data)
-                self.wfile.flush()
-
-        def drop(self) -> None:
-            self.close_connection = True
-            with contextlib.suppress(OSError):
-                self.connection.shutdown(socket.SHUT_RDWR)
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    faults = Faults(f"http://127.0.0.1:{server.server_address[1]}")
+    server = _Proxy(endpoint.removeprefix("http://"))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
-        yield faults
+        yield server.faults
     finally:
-        stop.set()
+        server.stop.set()
         server.shutdown()
         server.server_close()
         thread.join()

@@ -18,8 +18,8 @@ from pfsd.upkeep import fsck
 from pfsd.upkeep.checks.findings import Problem
 from pfsd.upkeep.collect import collect_garbage
 from pfsd.upkeep.relocate import LOCAL, move_packs
-from tests.pfsd.filesystem.test_store import put
 from tests.support.s3servers import S3Server
+from tests.support.stores import put
 
 BODY = random.Random(1).randbytes(1 << 20)
 HEX = "0123456789abcdef" * 2

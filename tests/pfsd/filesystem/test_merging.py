@@ -21,7 +21,7 @@ from pfsd.trees.nodestore import GatheredNodes
 from pfsd.upkeep import fsck
 from pfsd.upkeep.checks.findings import Problem
 from pfsd.upkeep.collect import collect_garbage
-from tests.pfsd.filesystem.test_store import contents
+from tests.support.stores import contents
 
 Tree = Mapping[str, bytes | None]
 """Files by path with their bytes, and (None) directories."""

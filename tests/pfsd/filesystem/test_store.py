@@ -15,10 +15,10 @@ from pfsd._core import MAX_CHUNK, MIN_CHUNK
 from pfsd.chunks import content
 from pfsd.errors import CorruptError, IsADirectoryPfsError, NotADirectoryPfsError, NotFoundError, PfsError, StateError
 from pfsd.filesystem.store import Store
-from pfsd.model.records import Commit
 from pfsd.model.staging import Write
-from pfsd.trees import dirs, entries
+from pfsd.trees import entries
 from pfsd.trees.entries import FileEntry
+from tests.support.stores import contents, put
 
 
 @pytest.fixture
@@ -26,25 +26,6 @@ def store(tmp_path: pathlib.Path) -> Iterator[Store]:
     opened = Store(tmp_path / "root")
     yield opened
     opened.close()
-
-
-def put(store: Store, commit: Commit, path: str, data: bytes, *, overwrite: bool = False) -> None:
-    upload = store.files.upload(commit)
-    upload.begin(path, overwrite=overwrite)
-    upload.write(data)
-    upload.finish()
-
-
-def contents(store: Store, commit: Commit) -> tuple[dict[str, bytes], set[str]]:
-    """The files of a commit with their bytes, and its directories."""
-    files, directories = {}, set()
-    for path, entry in dirs.walk(store.root.nodes, store.commits.tree(commit)):
-        name = "/".join(path)
-        if isinstance(entry, FileEntry):
-            files[name] = b"".join(content.read(store.root.nodes, store.root.chunks, entry))
-        else:
-            directories.add(name)
-    return files, directories - {""}
 
 
 # --- any sequence of writes against a model

@@ -11,8 +11,8 @@ from google.protobuf.empty_pb2 import Empty
 
 from pachproto import pfs_pb2, pfsd_pb2
 from pfsd import rpc
-from tests.pfsfuse.repository.test_repository import mounting
 from tests.support.daemons import Daemon
+from tests.support.mounts import mounting
 from tests.support.pipelines import flush, spec, until, workers
 
 pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs /dev/fuse")

@@ -16,7 +16,7 @@ from pfsd.model.records import Commit
 from pfsd.trees import tree
 from pfsd.upkeep.collect import collect_garbage
 from tests.pfsd.filesystem.test_merging import merge
-from tests.pfsd.filesystem.test_store import contents, put
+from tests.support.stores import contents, put
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ from pfsfuse.content.content import open_content
 from pfsfuse.job.jobview import JobView
 from pfsfuse.kernel.serve import mounted
 from tests.pfsfuse.job.test_job import job_inputs, shown
-from tests.pfsfuse.repository.test_repository import mounting, put_many
+from tests.pfsfuse.repository.test_repository import put_many
 from tests.support.daemons import Daemon
+from tests.support.mounts import mounting
 
 pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs /dev/fuse")
 

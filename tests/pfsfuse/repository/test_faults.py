@@ -24,20 +24,15 @@ import pytest
 from pachproto import pfs_pb2
 from pfsfuse.kernel.mounts import CALLS, mount_at
 from pfsfuse.mount import unmount
-from tests.pfsfuse.repository.test_repository import WAIT_SECONDS, Mounted, alone, errno_of, mounting, put_many
+from tests.pfsfuse.repository.test_repository import alone, errno_of, put_many
 from tests.support import defects
 from tests.support.daemons import Daemon
+from tests.support.mounts import WAIT_SECONDS, Mounted, mounting
 from tests.support.places import TREE
 
 pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs /dev/fuse")
 
 PATIENCE = ("--patience", "3")
-
-
-@pytest.fixture
-def mounted(daemon: Daemon, tmp_path: pathlib.Path) -> Iterator[Mounted]:
-    with mounting(daemon, tmp_path / "mnt") as made:
-        yield made
 
 
 @pytest.fixture

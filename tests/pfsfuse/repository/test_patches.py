@@ -20,27 +20,14 @@ from pfsd.errors import UnavailableError
 from pfsd.names.sizes import MAX_FILE_BYTES
 from pfsfuse.kernel.mounts import unmount
 from tests.pfsfuse.repository.test_faults import bytes_read, no_more_files
-from tests.pfsfuse.repository.test_repository import Mounted, mounting
-from tests.pfsfuse.repository.test_write import fails_with, finish, stored
 from tests.support.daemons import Daemon
+from tests.support.mounts import Mounted, mounting
+from tests.support.openwrites import fails_with, finish, stored
 
 pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs /dev/fuse")
 
 MiB = 1 << 20
 PAGE = 4096
-
-
-@pytest.fixture
-def state(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
-    """Where the mount keeps what it can't send."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    return tmp_path / "state"
-
-
-@pytest.fixture
-def mounted(daemon: Daemon, tmp_path: pathlib.Path, state: pathlib.Path) -> Iterator[Mounted]:
-    with mounting(daemon, tmp_path / "mnt") as made:
-        yield made
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 
 import pytest
 
@@ -24,52 +23,9 @@ from pfsd.errors import NotFoundError, StateError
 from pfsfuse.kernel.mounts import mount_at, present
 from pfsfuse.mount import mount_command, unmount
 from tests.support.daemons import Daemon
-
-WAIT_SECONDS = 15
+from tests.support.mounts import WAIT_SECONDS, Mounted, mounting
 
 pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs /dev/fuse")
-
-
-class Mounted:
-    """A mount process and its mount point."""
-
-    def __init__(self, process: subprocess.Popen[bytes], path: pathlib.Path) -> None:
-        self.process = process
-        self.path = path
-
-    def run(self, *command: str, cwd: str = ".") -> bytes:
-        return subprocess.run(command, cwd=self.path / cwd, check=True, capture_output=True, timeout=60).stdout
-
-
-@contextlib.contextmanager
-def mounting(daemon: Daemon, path: pathlib.Path, *options: str, program: str = "pfsfuse.mount") -> Iterator[Mounted]:
-    """The view of `daemon`, mounted at `path`, unmounted at the end whatever happens."""
-    path.mkdir(exist_ok=True)
-    command = [program if word == "pfsfuse.mount" else word for word in mount_command(str(path), daemon.address)]
-    process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE)
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == f"mounted {daemon.address} at {path}\n".encode()
-        yield Mounted(process, path)
-    finally:
-        process.terminate()
-        try:
-            process.wait(WAIT_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise
-        finally:
-            if mount_at(str(path)) is not None:
-                unmount(str(path))
-            if process.stdout is not None:
-                process.stdout.close()
-
-
-@pytest.fixture
-def mounted(daemon: Daemon, tmp_path: pathlib.Path) -> Iterator[Mounted]:
-    with mounting(daemon, tmp_path / "mnt") as made:
-        yield made
 
 
 def put_many(daemon: Daemon, repo: str, files: dict[str, bytes], branch: str = "master") -> pfs_pb2.Commit:

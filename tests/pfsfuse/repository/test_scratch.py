@@ -16,7 +16,7 @@ from pfsd.trees import entries
 from pfsd.trees.entries import Chunk, FileEntry
 from pfsfuse.kernel.errnos import LocalError, TooLargeError
 from pfsfuse.repository import scratch
-from pfsfuse.repository.scratch import Changes, Scratch
+from pfsfuse.repository.scratch import Changes, Ranges, Scratch
 
 LIMIT = 3000
 
@@ -160,3 +160,23 @@ def test_a_directory_that_takes_nothing_is_an_error_that_names_it(tmp_path: path
     with pytest.raises(LocalError, match="gone does not take what is written: No such file"):
         made.write(0, bytes(scratch.MEMORY_BYTES + 1))
     assert made.local(0, made.size) == b"in memory"
+
+
+# --- parts -----------------------------------------------------------------------------------------------------
+
+
+def test_ranges_agree_with_a_set_of_positions() -> None:
+    rng = random.Random(5)
+    ranges, model = Ranges(), set[int]()
+    for _ in range(2000):
+        start = rng.randrange(100)
+        end = start + rng.randrange(20)
+        if rng.random() < 0.1:
+            ranges.cut(start)
+            model = {at for at in model if at < start}
+        else:
+            ranges.add(start, end)
+            model |= set(range(start, end))
+        start, end = sorted(rng.choices(range(130), k=2))
+        gaps = [at for first, last in ranges.missing(start, end) for at in range(first, last)]
+        assert gaps == [at for at in range(start, end) if at not in model]

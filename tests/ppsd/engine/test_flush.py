@@ -9,9 +9,9 @@ import grpc
 import pytest
 
 from pachproto import pfs_pb2, pfsd_pb2, pps_pb2
-from tests.ppsd.engine.test_pipelines import pipeline_service
 from tests.support.daemons import Daemon, commit
 from tests.support.pipelines import LIMIT, Gate, atom, delete, flush, inspect, jobs, spec, until, update
+from tests.support.pipelineservices import pipeline_service
 
 COPY = ["cp /pfs/*/* /pfs/out/ 2>/dev/null || true"]
 

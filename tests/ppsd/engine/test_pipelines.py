@@ -1,22 +1,19 @@
-"""Pipelines at work: a real daemon, real workers with real mounts, real kills."""
+"""Pipelines at work: a real daemon, real workers with real mounts."""
 
 from __future__ import annotations
 
 import os
 import pathlib
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import grpc
 import pytest
 from google.protobuf import empty_pb2
 
 from pachproto import pfs_pb2, pps_pb2
-from tests.support.daemons import Daemon, commit, running
+from tests.support.daemons import Daemon, commit
 from tests.support.pipelines import (
     LIMIT,
     UPPER,
@@ -29,14 +26,8 @@ from tests.support.pipelines import (
     logs,
     spec,
     until,
-    update,
     workers,
 )
-
-
-@pytest.fixture
-def gate(tmp_path: pathlib.Path) -> Gate:
-    return Gate(tmp_path / "gate")
 
 
 def test_each_commit_is_processed_and_only_what_is_new_is_computed(pipeline_daemon: Daemon) -> None:
@@ -192,53 +183,6 @@ def test_huge_and_binary_output_does_no_harm(pipeline_daemon: Daemon) -> None:
     assert kept[-1].message == "the end"
 
 
-def test_a_worker_that_is_killed_gives_its_datum_back(pipeline_daemon: Daemon, gate: Gate) -> None:
-    daemon = pipeline_daemon
-    daemon.create_repo("in")
-    daemon.pps.CreatePipeline(spec(stdin=gate.lines()))
-    given = daemon.commit_files("in", {name: name.encode() for name in "abc"})
-    gate.began(2)
-    before = workers(daemon)
-    os.kill(before[0], signal.SIGKILL)
-    gate.began(3)
-    gate.open()
-    flush(daemon, given)
-    assert daemon.list(commit("upper", "master")) == ["a", "b", "c"]
-    [job] = jobs(daemon)
-    assert (job.data_processed, job.data_total) == (3, 3)
-    assert "killed by signal 9" in inspect(daemon).recent_error
-
-
-def test_a_worker_that_hangs_loses_its_datum_and_is_replaced(pipeline_daemon: Daemon, gate: Gate) -> None:
-    daemon = pipeline_daemon
-    daemon.create_repo("in")
-    daemon.pps.CreatePipeline(spec(stdin=gate.lines(), parallelism_spec={"constant": 1}))
-    given = daemon.commit_files("in", {"a": b"a"})
-    gate.began(1)
-    [hung] = workers(daemon)
-    os.kill(hung, signal.SIGSTOP)
-    gate.began(2)
-    gate.open()
-    flush(daemon, given)
-    [job] = jobs(daemon)
-    assert (job.data_processed, job.data_total) == (1, 1)
-    assert hung not in workers(daemon)
-    assert "did not answer any more" in inspect(daemon).recent_error
-
-
-def test_workers_that_are_added_take_part_in_the_job_that_runs(pipeline_daemon: Daemon, gate: Gate) -> None:
-    daemon = pipeline_daemon
-    daemon.create_repo("in")
-    daemon.pps.CreatePipeline(spec(stdin=gate.lines(), parallelism_spec={"constant": 1}))
-    given = daemon.commit_files("in", {"a": b"a", "b": b"b", "c": b"c"})
-    gate.began(1)
-    update(daemon, spec(stdin=gate.lines(), parallelism_spec={"constant": 3}))
-    gate.began(3)
-    gate.open()
-    flush(daemon, given)
-    assert [(job.data_processed, job.state) for job in jobs(daemon)] == [(3, pps_pb2.JOB_SUCCESS)]
-
-
 def test_commits_that_finish_while_a_job_runs_get_jobs_of_their_own_in_order(
     pipeline_daemon: Daemon, gate: Gate
 ) -> None:
@@ -273,32 +217,6 @@ def test_erasing_the_file_system_ends_what_runs_and_leaves_a_pipeline_that_works
     daemon.pps.CreatePipeline(spec(stdin=gate.lines()))
     flush(daemon, daemon.commit_files("in", {"b": b"b"}))
     assert daemon.list(commit("upper", "master")) == ["b"]
-
-
-def test_a_job_goes_on_after_the_daemon_is_killed(pipeline_daemon: Daemon, gate: Gate) -> None:
-    daemon = pipeline_daemon
-    daemon.create_repo("in")
-    slow = [*gate.lines()[:2], '[ "$name" = a ] && cp /pfs/in/a /pfs/out/ && exit 0', *gate.lines()[2:]]
-    daemon.pps.CreatePipeline(spec(stdin=slow))
-    given = daemon.commit_files("in", {name: name.encode() for name in "abcd"})
-    later = daemon.commit_files("in", {"e": b"e"})
-    until(lambda: jobs(daemon) and jobs(daemon)[0].data_processed == 1)
-    gate.began(3)
-    left = workers(daemon)
-    daemon.kill()
-    until(lambda: not any(pathlib.Path(f"/proc/{pid}").exists() for pid in left))
-    daemon.start()
-    gate.open()
-    flush(daemon, given)
-    flush(daemon, later)
-    [job, second] = jobs(daemon)
-    assert job.restart == 1
-    assert (job.data_processed, job.data_skipped, job.data_total) == (4, 0, 4)
-    assert (second.data_processed, second.data_skipped) == (1, 4)
-    assert daemon.list(commit("upper", "master")) == ["a", "b", "c", "d", "e"]
-    listed = daemon.pfs.ListCommit(pfs_pb2.ListCommitRequest(repo=pfs_pb2.Repo(name="upper"))).commit_info
-    assert len(listed) == 2
-    assert (gate.directory / "began-a").read_text() == "x\n"
 
 
 @pytest.mark.parametrize("everything", [False, True])
@@ -393,76 +311,6 @@ class _Unprivileged(Daemon):
         assert self.process.stdout is not None
         self.address = self.process.stdout.readline().split()[-1]
         return self
-
-
-@contextmanager
-def pipeline_service(daemon: Daemon) -> Iterator[tuple[subprocess.Popen[str], Daemon]]:
-    """A ppsd of its own, and a client of its address."""
-    command = [sys.executable, "-m", "ppsd.main", "--pfsd", daemon.address, "--listen", "127.0.0.1:0"]
-    client = Daemon(daemon.root)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            client.address = process.stdout.readline().split()[-1]
-            yield process, client
-        finally:
-            process.send_signal(signal.SIGTERM)
-            status = process.wait(LIMIT)
-            client.channel.close()
-        assert status == 0
-
-
-def test_the_service_runs_in_a_process_of_its_own(daemon: Daemon) -> None:
-    with pipeline_service(daemon) as (_, client):
-        client.create_repo("in")
-        client.pps.CreatePipeline(spec())
-        given = client.commit_files("in", {"a": b"a", "big": os.urandom(3 << 20)})
-        flush(client, given)
-        assert daemon.get(commit("upper", "master"), "a") == b"A"
-        with pytest.raises(grpc.RpcError) as failed:
-            client.list(commit("nowhere", "master"))
-        assert failed.value.code() is grpc.StatusCode.NOT_FOUND
-        assert len(workers(client)) == 2
-        assert client.pachctl("version").stdout == daemon.pachctl("version").stdout
-        held = client.store.HoldCommit(pfs_pb2.StartCommitRequest(parent=commit("in", ""), branch="held"))
-        mine = pfs_pb2.InspectCommitRequest(commit=next(held))
-        held.cancel()
-        until(lambda: is_gone(daemon, mine))
-    assert workers(client) == []
-
-
-def is_gone(daemon: Daemon, asked: pfs_pb2.InspectCommitRequest) -> bool:
-    try:
-        daemon.pfs.InspectCommit(asked)
-    except grpc.RpcError as error:
-        return error.code() is grpc.StatusCode.NOT_FOUND
-    return False
-
-
-def test_the_service_outlives_its_daemon(daemon: Daemon, gate: Gate) -> None:
-    with pipeline_service(daemon) as (_, client):
-        client.create_repo("in")
-        client.pps.CreatePipeline(spec(stdin=gate.lines()))
-        given = client.commit_files("in", {"a": b"a", "b": b"b"})
-        gate.began(2)
-        daemon.kill()
-        daemon.start()
-        gate.open()
-        flush(daemon, given)
-        assert daemon.list(commit("upper", "master")) == ["a", "b"]
-        [job] = jobs(client)
-        assert (job.data_processed, job.data_total) == (2, 2)
-
-
-def test_stopping_the_daemon_leaves_no_worker(tmp_path: pathlib.Path) -> None:
-    with running(tmp_path / "root") as daemon:
-        daemon.create_repo("in")
-        daemon.pps.CreatePipeline(spec())
-        flush(daemon, daemon.commit_files("in", {"a": b"a"}))
-        left = workers(daemon)
-        assert len(left) == 2
-        assert daemon.stop() == 0
-        assert workers(daemon) == []
 
 
 def test_delete_all_removes_pipelines_jobs_and_logs_but_no_repo(pipeline_daemon: Daemon) -> None:
