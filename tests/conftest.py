@@ -12,10 +12,11 @@ import pytest
 
 from pfsfuse.kernel.mounts import detach, present
 from pfsfuse.kernel.namespace import enter_own_namespace
-from tests.support import clusters, s3servers
-from tests.support.clusters import TestCluster
 from tests.support.daemons import Daemon, running
-from tests.support.s3servers import S3Server
+from tests.support.kubernetes import clusters
+from tests.support.kubernetes.clusters import TestCluster
+from tests.support.servers import s3servers
+from tests.support.servers.s3servers import S3Server
 
 # Run in the background, a shell has its commands ignore SIGINT, and what they start inherits that: tests that
 # interrupt a process would wait for ever.

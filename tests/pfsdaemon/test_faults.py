@@ -17,11 +17,11 @@ from pachproto import pfs_pb2
 from pfsd.clouds import s3
 from pfsd.objectstores.blockfiles import BLOCK_BYTES, statistics
 from tests.pfsfuse.content.test_remote import mounted
-from tests.support import s3servers
 from tests.support.daemons import Daemon, commit, running
-from tests.support.faults import KINDS, Choice, Faults, faulty
+from tests.support.faulty.faults import KINDS, Choice, Faults, faulty
 from tests.support.pipelines import spec, until
-from tests.support.s3servers import S3Server
+from tests.support.servers import s3servers
+from tests.support.servers.s3servers import S3Server
 
 MIB = 1 << 20
 ON_S3 = ("--object-store", "s3://data/root")

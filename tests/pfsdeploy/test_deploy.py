@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from pfsd.version import VERSION
-from tests.support.deployments import FLAVOURS, Manifest
-from tests.support.s3servers import free_port
+from tests.support.kubernetes.deployments import FLAVOURS, Manifest
+from tests.support.servers.s3servers import free_port
 
 
 def pachctl(*args: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:

@@ -18,12 +18,13 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.support import clusters, s3servers
-from tests.support.clusters import TestCluster
 from tests.support.daemons import Daemon
-from tests.support.deployments import FLAVOURS
-from tests.support.registries import serving
-from tests.support.s3servers import ACCESS, SECRET, S3Server
+from tests.support.kubernetes import clusters
+from tests.support.kubernetes.clusters import TestCluster
+from tests.support.kubernetes.deployments import FLAVOURS
+from tests.support.kubernetes.registries import serving
+from tests.support.servers import s3servers
+from tests.support.servers.s3servers import ACCESS, SECRET, S3Server
 from tools.cluster.layout import HOST_ADDRESS, REGISTRY
 from tools.demo import photographs
 from tools.s3server import gateway_path

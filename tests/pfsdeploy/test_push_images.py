@@ -18,9 +18,9 @@ from pfsd.errors import InvalidError, NotFoundError, RefusedError, UnavailableEr
 from pfsdeploy import archive, pushing, registry
 from pfsdeploy.engine import engine_address, save_image
 from pfsdeploy.pushing import Destination
-from tests.support import registries
 from tests.support.daemons import Daemon, running
-from tests.support.registries import PASSWORD, USER, Engine, Registry
+from tests.support.kubernetes import registries
+from tests.support.kubernetes.registries import PASSWORD, USER, Engine, Registry
 
 FILES = {"bin/edges": b"#!/bin/sh\necho edges\n", "data": bytes(range(256)) * 4000}
 

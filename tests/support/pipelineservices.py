@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.support.daemons import Daemon
-from tests.support.pipelines import (
-    LIMIT,
-)
+from tests.support.pipelines import LIMIT
 
 
 @contextmanager

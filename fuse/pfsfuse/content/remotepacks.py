@@ -150,9 +150,7 @@ class SignedStore:
     """Objects at addresses that the daemon has signed."""
 
     def __init__(self, url: str) -> None:
-        from pfsd.objectstores.signedreads import (
-            stream_signed,  # takes as long as a dozen requests: not while somebody reads
-        )
+        from pfsd.objectstores.signedreads import stream_signed
 
         self._url = url
         self._read = stream_signed

@@ -18,7 +18,7 @@ from pfsd.upkeep import fsck
 from pfsd.upkeep.checks.findings import Problem
 from pfsd.upkeep.collect import collect_garbage
 from pfsd.upkeep.relocate import LOCAL, move_packs
-from tests.support.s3servers import S3Server
+from tests.support.servers.s3servers import S3Server
 from tests.support.stores import put
 
 BODY = random.Random(1).randbytes(1 << 20)

@@ -15,11 +15,11 @@ from pachproto import pps_pb2
 from pfsd import clouds
 from pfsd.clouds import s3
 from pfsd.errors import InvalidError, NotFoundError, RefusedError, UnavailableError
-from tests.support import cloudservers
-from tests.support.cloudservers import Cloud
 from tests.support.daemons import Daemon, commit, running
-from tests.support.faults import faulty
+from tests.support.faulty.faults import faulty
 from tests.support.pipelines import all_ended, flush, jobs, logs, spec
+from tests.support.servers import cloudservers
+from tests.support.servers.cloudservers import Cloud
 
 MIB = 1 << 20
 

@@ -19,7 +19,7 @@ from pachproto import pfs_pb2
 from pfsd.upkeep import fsck
 from pfsd.upkeep.checks.findings import Problem
 from tests.support.daemons import Daemon, commit
-from tests.support.diskfaults import Disk
+from tests.support.faulty.diskfaults import Disk
 from tests.support.pipelines import until
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")

@@ -19,9 +19,9 @@ from pfsd.objectstores.objectstore import LocalObjectStore, ObjectStore
 from pfsd.objectstores.s3store import PART_BYTES, S3ObjectStore
 from pfsd.objectstores.signedreads import read_signed
 from pfsd.runtime.persistence import FIRST_PAUSE, LONGEST_PAUSE, pauses, persistently
-from tests.support import s3servers
-from tests.support.faults import LATER_SECONDS, faulty
-from tests.support.s3servers import S3Server
+from tests.support.faulty.faults import LATER_SECONDS, faulty
+from tests.support.servers import s3servers
+from tests.support.servers.s3servers import S3Server
 from tools.s3server import gateway_path
 
 MIB = 1 << 20

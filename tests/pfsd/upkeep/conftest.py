@@ -8,7 +8,7 @@ import random
 import pytest
 
 from pfsd.filesystem.store import Store
-from tests.support.damagedstores import SIZES, Sample, empty_journal, finished
+from tests.support.faulty.damagedstores import SIZES, Sample, empty_journal, finished
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from pfsd.filesystem.store import Store
 from pfsd.upkeep import fsck
 from pfsd.upkeep.checks.findings import HashSet
 from tests.support.daemons import commit, running
-from tests.support.damagedstores import Sample
+from tests.support.faulty.damagedstores import Sample
 from tests.support.stores import put
 
 # --- a sound store

@@ -14,7 +14,7 @@ from pfsd.errors import CorruptError
 from pfsd.filesystem.store import Store
 from pfsd.local.kv import Database
 from pfsd.local.packs import RECORD, index_row, pack_object
-from tests.support.damagedstores import Sample, empty_journal, finished, flip, where
+from tests.support.faulty.damagedstores import Sample, empty_journal, finished, flip, where
 
 
 def test_a_flipped_bit_in_a_sealed_pack_touches_the_file_in_every_commit(sample: Sample) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from pfsd.filesystem.store import Store
 from pfsd.upkeep.checks import wal as fsck_wal
-from tests.support.damagedstores import Sample, finished, flip, tables
+from tests.support.faulty.damagedstores import Sample, finished, flip, tables
 
 
 def test_a_lost_or_wrong_format_file_is_restored(sample: Sample) -> None:

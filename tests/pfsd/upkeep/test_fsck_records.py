@@ -10,7 +10,7 @@ from pfsd.filesystem.store import Store
 from pfsd.model import records
 from pfsd.trees import tree
 from pfsd.trees.entries import FileEntry
-from tests.support.damagedstores import Sample, finished
+from tests.support.faulty.damagedstores import Sample, finished
 
 # --- tree nodes
 

@@ -24,9 +24,9 @@ from pfsd.objectstores.blockfiles import statistics
 from pfsd.statuses import is_said
 from pfsd.upkeep import fsck
 from pfsd.upkeep.checks.findings import Problem
-from tests.support import s3servers
 from tests.support.daemons import Daemon, commit, running
-from tests.support.s3servers import S3Server
+from tests.support.servers import s3servers
+from tests.support.servers.s3servers import S3Server
 from tools.s3server import gateway_path
 
 MIB = 1 << 20

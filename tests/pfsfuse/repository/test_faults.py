@@ -25,8 +25,8 @@ from pachproto import pfs_pb2
 from pfsfuse.kernel.mounts import CALLS, mount_at
 from pfsfuse.mount import unmount
 from tests.pfsfuse.repository.test_repository import alone, errno_of, put_many
-from tests.support import defects
 from tests.support.daemons import Daemon
+from tests.support.faulty import defects
 from tests.support.mounts import WAIT_SECONDS, Mounted, mounting
 from tests.support.places import TREE
 
@@ -328,7 +328,7 @@ def test_a_defect_is_an_error_or_nothing_and_never_ends_the_mount(
     directory = tmp_path / "defects"
     directory.mkdir()
     monkeypatch.setenv("PFSD_DEFECTS", str(directory))
-    with mounting(daemon, tmp_path / "mnt", program="tests.support.defectivemount") as mounted:
+    with mounting(daemon, tmp_path / "mnt", program="tests.support.faulty.defectivemount") as mounted:
         (directory / name).touch()
         known = "r" if name.endswith(".find") else "no-such-repo"
         assert errno_of(mounted.path / known) in (errno.EIO, errno.ENOENT)

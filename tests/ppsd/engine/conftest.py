@@ -6,9 +6,7 @@ import pathlib
 
 import pytest
 
-from tests.support.pipelines import (
-    Gate,
-)
+from tests.support.pipelines import Gate
 
 
 @pytest.fixture

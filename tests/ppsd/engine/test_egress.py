@@ -10,10 +10,10 @@ import grpc
 import pytest
 
 from pachproto import pps_pb2
-from tests.support import s3servers
 from tests.support.daemons import Daemon, running
 from tests.support.pipelines import all_ended, ended, flush, inspect, jobs, logs, spec, until, update
-from tests.support.s3servers import S3Server
+from tests.support.servers import s3servers
+from tests.support.servers.s3servers import S3Server
 
 LARGE = (20 << 20) + 7
 

@@ -14,20 +14,7 @@ from google.protobuf import empty_pb2
 
 from pachproto import pfs_pb2, pps_pb2
 from tests.support.daemons import Daemon, commit
-from tests.support.pipelines import (
-    LIMIT,
-    UPPER,
-    Gate,
-    delete,
-    ended,
-    flush,
-    inspect,
-    jobs,
-    logs,
-    spec,
-    until,
-    workers,
-)
+from tests.support.pipelines import LIMIT, UPPER, Gate, delete, ended, flush, inspect, jobs, logs, spec, until, workers
 
 
 def test_each_commit_is_processed_and_only_what_is_new_is_computed(pipeline_daemon: Daemon) -> None:

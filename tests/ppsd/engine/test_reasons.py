@@ -9,10 +9,10 @@ import grpc
 import pytest
 
 from pachproto import pps_pb2
-from tests.support import s3servers
 from tests.support.daemons import Daemon, running
 from tests.support.pipelines import delete, ended, flush, inspect, jobs, spec, until
-from tests.support.s3servers import S3Server
+from tests.support.servers import s3servers
+from tests.support.servers.s3servers import S3Server
 
 CONTRADICTION = "/x is a file in the output of datum /a and a directory in that of datum /b"
 

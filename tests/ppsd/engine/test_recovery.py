@@ -11,16 +11,7 @@ import pytest
 
 from pachproto import pfs_pb2, pps_pb2
 from tests.support.daemons import Daemon, commit, running
-from tests.support.pipelines import (
-    Gate,
-    flush,
-    inspect,
-    jobs,
-    spec,
-    until,
-    update,
-    workers,
-)
+from tests.support.pipelines import Gate, flush, inspect, jobs, spec, until, update, workers
 from tests.support.pipelineservices import pipeline_service
 
 

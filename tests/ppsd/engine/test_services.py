@@ -12,7 +12,7 @@ import pytest
 from pachproto import pps_pb2
 from tests.support.daemons import Daemon
 from tests.support.pipelines import all_ended, atom, delete, flush, inspect, jobs, logs, spec, until, update, workers
-from tests.support.s3servers import free_port
+from tests.support.servers.s3servers import free_port
 
 
 def service(internal: int, external: int = 0, stdin: list[str] | None = None, **more: Any) -> Any:

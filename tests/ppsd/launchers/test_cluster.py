@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pfsd.version import VERSION
-from tests.support.clusters import TestCluster
+from tests.support.kubernetes.clusters import TestCluster
 from tools.cluster import layout
 from tools.imagefiles.archive import Config, full_name, write_archive, write_layer
 

@@ -12,9 +12,9 @@ from kubernetes import client
 
 from pachproto import pps_pb2
 from tests.support import pipelines
-from tests.support.clusters import TestCluster
 from tests.support.daemons import commit
-from tests.support.kube import COPY, GATE, Site, kill, mounts_of, site
+from tests.support.kubernetes.clusters import TestCluster
+from tests.support.kubernetes.kube import COPY, GATE, Site, kill, mounts_of, site
 from tests.support.pipelines import all_ended, atom, delete, flush, inspect, jobs, logs, until, update
 from tests.support.places import TOOLS
 from tools.cluster.layout import MACHINES

@@ -13,16 +13,7 @@ import trio
 from trio.testing import trio_test
 
 from ppsd.worker.runner import Runner, RunnerError
-from tests.support.runners import (
-    CLIENT,
-    LIMIT,
-    PROGRAM,
-    RUNAWAY,
-    ended,
-    opened,
-    run,
-    wait_for_end,
-)
+from tests.support.runners import CLIENT, LIMIT, PROGRAM, RUNAWAY, ended, opened, run, wait_for_end
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make namespaces")
 

@@ -15,8 +15,8 @@ from pachproto import pfs_pb2, pfsd_pb2
 from ppsd.storage import codec, records
 from ppsd.storage.records import FORM, PipelineRecord
 from tests.support.daemons import Daemon, running
+from tests.support.kubernetes.pods import STOP_SECONDS, USER, Pod, pod
 from tests.support.pipelines import all_ended, atom, flush, inspect, logs, spec, until
-from tests.support.pods import STOP_SECONDS, USER, Pod, pod
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not os.path.exists("/dev/fuse"), reason="mounting needs root and /dev/fuse"

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from tests.support.s3servers import free_port
+from tests.support.servers.s3servers import free_port
 from tools.imageregistry import registry_path
 
 START_SECONDS = 30

@@ -1,6 +1,6 @@
-"""A daemon in which chosen functions fail, as defects would make them: `python -m tests.support.defects` for `pfsd`.
+"""`python -m tests.support.faulty.defects`: a daemon in which chosen functions fail as defects would make them.
 
-`python -m tests.support.defectivemount` is the same for `pfsfuse.mount`.
+`python -m tests.support.faulty.defectivemount` is the same for `pfsfuse.mount`.
 
 PFSD_DEFECTS names a directory. As long as it holds a file named like `ppsd.engine.jobs:JobRun._count`, that function
 raises KeyError instead of doing what it is for; with a text in the file, only where the text is in the object that it

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pachproto import pps_pb2
-from tests.support.clusters import TestCluster
 from tests.support.daemons import Daemon
+from tests.support.kubernetes.clusters import TestCluster
 from tests.support.pipelines import LIMIT, inspect, logs, spec, until
-from tests.support.s3servers import free_port
+from tests.support.servers.s3servers import free_port
 from tools.cluster.layout import HOST_ADDRESS
 
 WORKERS = "app=pfsd-worker"

@@ -1,6 +1,6 @@
 """Killing the daemon and its workers in the middle of jobs: nothing is lost, done twice, or left behind.
 
-`PPSD_CRASHES=300 pytest tests/ppsd/engine/test_kills.py` kills that often instead of a few times.
+`PPSD_CRASHES=300 pytest tests/ppsd/engine/faults/test_kills.py` kills that often instead of a few times.
 """
 
 from __future__ import annotations

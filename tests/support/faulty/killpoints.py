@@ -1,4 +1,4 @@
-"""A daemon that kills itself at a chosen step of its pipeline service: `python -m tests.support.killpoints` for `pfsd`.
+"""`python -m tests.support.faulty.killpoints`: a daemon that kills itself at a chosen step of its pipeline service.
 
 A step is the moment just before, or just after, the service changes something: a record, a commit, a branch, a tag, an
 object elsewhere, or its mind about a datum. PFSD_KILL_STEP says at which one, counted from 1, the process sends itself

@@ -1,4 +1,4 @@
-"""A defect behind one call, task or pipeline ends that, and nothing else: see `tests.support.defects`."""
+"""A defect behind one call, task or pipeline ends that, and nothing else: see `tests.support.faulty.defects`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from google.protobuf.empty_pb2 import Empty
 
 from pachproto import pfs_pb2, pfsd_pb2, pps_pb2, ppsd_pb2
 from ppsd.engine.pool import Pool, Session
-from tests.support import defects
 from tests.support.daemons import Daemon
+from tests.support.faulty import defects
 from tests.support.pipelines import LIMIT, atom, delete, ended, flush, inspect, jobs, logs, spec, until, update
 
 GOOD = pps_pb2.PIPELINE_RUNNING
@@ -60,7 +60,7 @@ def world(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[D
     directory = tmp_path / "defects"
     directory.mkdir()
     monkeypatch.setenv("PFSD_DEFECTS", str(directory))
-    daemon = Daemon(tmp_path / "root", program="tests.support.defects").start()
+    daemon = Daemon(tmp_path / "root", program="tests.support.faulty.defects").start()
     try:
         for repo in ("in", "other"):
             daemon.create_repo(repo)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.support import s3servers
-from tests.support.s3servers import free_port, serving
+from tests.support.servers import s3servers
+from tests.support.servers.s3servers import free_port, serving
 from tools.cloudservers import azurite_path, gcs_path
 
 SCHEMES = ("s3", "gs", "as")

@@ -1,11 +1,11 @@
-"""`pfsfuse.mount` in which chosen functions fail: see `tests.support.defects`."""
+"""`pfsfuse.mount` in which chosen functions fail: see `tests.support.faulty.defects`."""
 
 from __future__ import annotations
 
 import sys
 
 from pfsfuse.mount import main
-from tests.support.defects import OF_MOUNTS, break_in
+from tests.support.faulty.defects import OF_MOUNTS, break_in
 
 if __name__ == "__main__":
     break_in(OF_MOUNTS)

@@ -1,7 +1,7 @@
 """Killing the daemon (SIGKILL) just before and just after each thing that the pipeline service changes.
 
-By default some of these moments are drawn; `PPSD_PHASES=all pytest -s tests/ppsd/engine/test_phases.py` goes through
-all of them, some hundreds, in about a quarter of an hour.
+By default some of these moments are drawn; `PPSD_PHASES=all pytest -s tests/ppsd/engine/faults/test_phases.py` goes
+through all of them, some hundreds, in about a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ import pytest
 from pachproto import pfs_pb2, pps_pb2
 from pfsd.upkeep import fsck
 from pfsd.upkeep.checks.findings import Problem
-from tests.support import s3servers
 from tests.support.daemons import Daemon
 from tests.support.daemons import commit as named
 from tests.support.pipelines import atom, delete, ended, flush, inspect, spec, until, update
 from tests.support.processes import MARK, check_nothing_outlives
-from tests.support.s3servers import S3Server
+from tests.support.servers import s3servers
+from tests.support.servers.s3servers import S3Server
 
 EACH_PHASE = os.environ.get("PPSD_PHASES") == "all"
 DRAWN = 2
@@ -245,7 +245,7 @@ def world(tmp_path: pathlib.Path, moto: S3Server, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("PFSD_KILL_STEP", "0")
     monkeypatch.setenv("PFSD_KILL_NOTES", "")
     monkeypatch.setenv(MARK, str(tmp_path))
-    daemon = Daemon(tmp_path / "root", program="tests.support.killpoints")
+    daemon = Daemon(tmp_path / "root", program="tests.support.faulty.killpoints")
     made = World(daemon, tmp_path / "notes")
     try:
         made.start(0)

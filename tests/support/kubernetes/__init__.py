@@ -1,0 +1,1 @@
+"""What tests on Kubernetes share: the cluster, deployments, pods, registries of images."""
