@@ -43,7 +43,7 @@ packages:
 	$(PIP) install -c constraints.txt pyfuse3
 	@touch $@
 
-.venv/stamp-setup: .venv/stamp-pyfuse3 setup.py setup.cfg pyproject.toml constraints.txt $(wildcard csrc/*.c)
+.venv/stamp-setup: .venv/stamp-pyfuse3 setup.py setup.cfg pyproject.toml constraints.txt $(wildcard csrc/*.c csrc/*/*.c csrc/*/*.h)
 	$(PIP) install -c constraints.txt --no-build-isolation --editable .
 	@touch $@
 

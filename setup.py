@@ -9,6 +9,11 @@ from setuptools.command.build_ext import build_ext
 WARNINGS = ["-Wall", "-Wextra", "-Werror"]
 
 
+def files(program: str, suffix: str) -> list[str]:
+    """Those of a program that has a folder of its own."""
+    return sorted(str(path) for path in pathlib.Path("csrc", program).glob(f"*{suffix}"))
+
+
 class BuildNative(build_ext):
     """Compiles the extension, then links the runner statically so that it works in any root file system."""
 
@@ -25,15 +30,19 @@ class BuildNative(build_ext):
             "-static",
             "-o",
             str(target),
-            "csrc/runner.c",
-            "csrc/enclosure.c",
+            *files("runner", ".c"),
         ]
         subprocess.run(command, check=True)
 
 
 setup(
     ext_modules=[
-        Extension("pfsd._core", ["csrc/core.c"], extra_compile_args=["-std=gnu11", "-O3", *WARNINGS]),
+        Extension(
+            "pfsd._core",
+            files("core", ".c"),
+            depends=files("core", ".h"),
+            extra_compile_args=["-std=gnu11", "-O3", *WARNINGS],
+        ),
         Extension("pfsd._scan", ["csrc/scan.c"], extra_compile_args=["-std=gnu11", "-O3", *WARNINGS]),
         Extension(
             "pfsfuse._answers",

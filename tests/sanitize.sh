@@ -32,15 +32,14 @@ build_extensions() {
     suffix=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
     cp -r pfsd "$build/pfsd"
     rm -f "$build"/pfsd/*.so
-    for extension in core scan; do
-        # shellcheck disable=SC2086 # lists of options
-        gcc $WARN $SANITIZE -shared -fPIC -I"$include" -o "$build/pfsd/_$extension$suffix" "csrc/$extension.c" || return 1
-    done
+    # shellcheck disable=SC2086 # lists of options
+    gcc $WARN $SANITIZE -shared -fPIC -I"$include" -o "$build/pfsd/_core$suffix" csrc/core/*.c &&
+        gcc $WARN $SANITIZE -shared -fPIC -I"$include" -o "$build/pfsd/_scan$suffix" csrc/scan.c
 }
 
 build_runner() {
     # shellcheck disable=SC2086 # lists of options
-    gcc $WARN $SANITIZE -o "$build/pfs-runner" csrc/runner.c csrc/enclosure.c
+    gcc $WARN $SANITIZE -o "$build/pfs-runner" csrc/runner/*.c
 }
 
 # Loads those builds before pytest puts the checkout first in the module path.
@@ -72,10 +71,10 @@ test_runner() {
     done
 }
 
-if step "build core.c and scan.c" build_extensions; then
-    step "tests of core.c and scan.c" test_extensions || true
+if step "build core and scan" build_extensions; then
+    step "tests of core and scan" test_extensions || true
 fi
-if step "build runner.c" build_runner; then
-    step "tests of runner.c" test_runner || true
+if step "build runner" build_runner; then
+    step "tests of runner" test_runner || true
 fi
 exit "$failed"

@@ -2,7 +2,7 @@
 
 One runner process lives as long as its worker and runs one command after the other. Starting a command
 therefore never forks or blocks this process, which may be serving the very files that the command reads. The
-protocol is written down in csrc/runner.c.
+protocol is written down in csrc/runner/frames.h.
 
     async with Runner.open() as runner:
         await runner.enclose(["/var/lib/pfsd"])
