@@ -20,7 +20,7 @@ from ppsd.engine.pipelines import Pipeline
 from ppsd.services import convert, requests
 from ppsd.specs.datums import Datum
 from ppsd.specs.spec import PipelineSpec
-from ppsd.storage.filesystem import from_commit
+from ppsd.storage.grpcfilesystem import from_commit
 from ppsd.storage.logs import LogLine
 from ppsd.storage.records import JobRecord
 

@@ -11,7 +11,7 @@ from ppsd.specs import datums, durations, inputs
 from ppsd.specs.datums import Datum
 from ppsd.specs.spec import PipelineSpec, TransformSpec
 from ppsd.storage import datumcosts
-from ppsd.storage.filesystem import to_commit
+from ppsd.storage.grpcfilesystem import to_commit
 from ppsd.storage.logs import LogLine
 from ppsd.storage.records import DatumState, JobRecord, PipelineRecord, PipelineState, Stats
 

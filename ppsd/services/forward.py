@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 
 from pfsd.rpc import CHANNEL_OPTIONS
-from ppsd.storage.filesystem import RECONNECT_OPTIONS
+from ppsd.storage.grpccalls import RECONNECT_OPTIONS
 
 _OWN_METADATA = ("user-agent", "te", "content-type", "grpc-")
 

@@ -18,7 +18,8 @@ from ppsd.engine.launcher import Launcher
 from ppsd.launchers.local import LocalLauncher
 from ppsd.services.api import LogsService, PipelineService
 from ppsd.services.workers import WorkersService
-from ppsd.storage.filesystem import GrpcFileSystem, open_channel
+from ppsd.storage.grpccalls import open_channel
+from ppsd.storage.grpcfilesystem import GrpcFileSystem
 
 MakeLauncher = Callable[[trio.Nursery, Engine], Launcher]
 

@@ -25,7 +25,7 @@ from pfsfuse.client.daemon import Daemon
 from pfsfuse.content.content import SMALL_BYTES
 from pfsfuse.job.jobview import JobInput, JobView
 from ppsd.storage.datumcosts import to_wire
-from ppsd.storage.filesystem import Messages
+from ppsd.storage.grpccalls import Messages
 from ppsd.storage.records import Stats
 from ppsd.worker import account, output, resuming
 from ppsd.worker.account import Tail

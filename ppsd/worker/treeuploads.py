@@ -12,7 +12,7 @@ import trio
 
 from pachproto import pfsd_pb2
 from pfsd.errors import UnavailableError
-from ppsd.storage.filesystem import error_of
+from ppsd.storage.grpccalls import error_of
 
 Requests = Iterator[pfsd_pb2.PutTreeRequest]
 """The messages of one tree; made in a thread."""

@@ -23,7 +23,7 @@ from pfsd.runtime.groups import ungrouped
 from pfsfuse.client.daemon import Daemon
 from pfsfuse.content.content import open_content
 from pfsfuse.job.jobview import JobView
-from ppsd.storage.filesystem import Messages, open_channel
+from ppsd.storage.grpccalls import Messages, open_channel
 from ppsd.worker import places
 from ppsd.worker.compute import Computer
 from ppsd.worker.options import Options

@@ -15,7 +15,8 @@ import trio
 from pachproto import pfs_pb2, pps_pb2, ppsd_pb2
 from pfsd import rpc
 from ppsd.storage import logs as ppsd_logs
-from ppsd.storage.filesystem import GrpcFileSystem, open_channel
+from ppsd.storage.grpccalls import open_channel
+from ppsd.storage.grpcfilesystem import GrpcFileSystem
 from ppsd.storage.logs import MAX_BYTES, MAX_LINES, LogLine, Logs
 from tests.support.daemons import Daemon
 from tests.support.pipelines import LIMIT, Gate, delete, flush, jobs, logs, spec

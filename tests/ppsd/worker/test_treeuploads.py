@@ -11,7 +11,7 @@ import trio
 from pachproto import pfs_pb2, pfsd_pb2
 from pfsd import rpc
 from pfsd.errors import InvalidError, PfsError
-from ppsd.storage.filesystem import open_channel
+from ppsd.storage.grpccalls import open_channel
 from ppsd.worker.treeuploads import TreeUploads
 from tests.support.daemons import Daemon
 

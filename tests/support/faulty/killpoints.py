@@ -17,7 +17,7 @@ import pfsdaemon.main
 from ppsd.engine import egress
 from ppsd.engine.pool import Pool
 from ppsd.storage import records
-from ppsd.storage.filesystem import GrpcFileSystem
+from ppsd.storage.grpcfilesystem import GrpcFileSystem
 
 CHANGES = (
     "create_repo",
