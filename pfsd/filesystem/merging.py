@@ -24,10 +24,11 @@ from pfsd.chunks import content
 from pfsd.chunks.chunkstore import ChunkStore
 from pfsd.errors import StateError
 from pfsd.names.paths import Path, join
-from pfsd.trees import entries, tree
+from pfsd.trees import entries, tree, writing
 from pfsd.trees.entries import EMPTY_DIR, DirEntry, FileEntry
 from pfsd.trees.nodestore import GatheredNodes
-from pfsd.trees.tree import Mutation, Pair
+from pfsd.trees.tree import Pair
+from pfsd.trees.writing import Mutation
 
 SORTED_AT_ONCE = 1 << 17
 """Contributions held in memory to be sorted."""
@@ -71,7 +72,7 @@ class _Merging:
         mutations = (
             (b"\0" + order.encode(), None if entry is None else entries.encode(entry)) for order, entry in trees
         )
-        above = DirEntry(tree.build(self._nodes, [(b"", entries.encode(base.top))], entries.measure_entry))
+        above = DirEntry(writing.build(self._nodes, [(b"", entries.encode(base.top))], entries.measure_entry))
         made = self._directory(Merge(above, base.contributions), mutations, ())
         value = tree.get(self._nodes, made.top.root, b"")
         return Merge(EMPTY_DIR if value is None else _directory_of(value), made.contributions)
@@ -81,7 +82,7 @@ class _Merging:
         root = old.contributions.root
         iterator = iter(mutations)
         while run := sorted(itertools.islice(iterator, SORTED_AT_ONCE)):
-            root = tree.update(self._nodes, root, run, entries.measure_entry)
+            root = writing.update(self._nodes, root, run, entries.measure_entry)
         self._nodes.flush()  # what waits is slow to read
         merged, contributions = _Writer(self._nodes, old.top.root), _Writer(self._nodes, root)
         changes = tree.diff(self._nodes, old.contributions.root, root)
@@ -182,12 +183,12 @@ class _Writer:
     """Changes a tree by mutations that come one by one, in order."""
 
     def __init__(self, nodes: GatheredNodes, root: bytes) -> None:
-        self._update = tree.Update(nodes, root, entries.measure_entry)
+        self._update = writing.Update(nodes, root, entries.measure_entry)
         self._run: list[Mutation] = []
 
     def put(self, key: bytes, value: bytes | None) -> None:
         self._run.append((key, value))
-        if len(self._run) >= tree.RUN:
+        if len(self._run) >= writing.RUN:
             self._update.apply(self._run)
             self._run = []
 

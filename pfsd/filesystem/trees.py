@@ -20,7 +20,7 @@ from pfsd.names import paths
 from pfsd.names.paths import Path
 from pfsd.runtime.cancelling import GivenUpError
 from pfsd.runtime.references import noted
-from pfsd.trees import dirs, entries, tree
+from pfsd.trees import dirs, entries, tree, writing
 from pfsd.trees.entries import DirEntry, Entry
 from pfsd.trees.nodestore import GatheredNodes
 
@@ -197,4 +197,4 @@ class Trees:
         """Store a merge as a tree, so that it is kept like any; returns the hash of the tree's object."""
         named = {_CONTRIBUTIONS: merged.contributions, _MERGED: merged.top}
         pairs = [(name.encode(), entries.encode(entry)) for name, entry in sorted(named.items())]
-        return treeobjects.put(self._root.chunks, tree.build(nodes, pairs, entries.measure_entry))
+        return treeobjects.put(self._root.chunks, writing.build(nodes, pairs, entries.measure_entry))

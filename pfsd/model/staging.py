@@ -27,7 +27,7 @@ from pfsd.chunks.content import Piece
 from pfsd.errors import CorruptError, IsADirectoryPfsError, NotADirectoryPfsError, NotFoundError
 from pfsd.local.kv import Batch, Database
 from pfsd.names.paths import Path, join
-from pfsd.trees import dirs, entries, tree
+from pfsd.trees import dirs, entries, tree, writing
 from pfsd.trees.entries import DirEntry, Entry, FileEntry
 from pfsd.trees.nodestore import DatabaseNodes, GatheredNodes
 
@@ -388,8 +388,8 @@ class _Open:
     """What the keys of all below it begin with."""
     base: bytes
     """The root of what is shown of the base tree."""
-    update: tree.Update
-    run: list[tree.Mutation]
+    update: writing.Update
+    run: list[writing.Mutation]
     """What `update` does not have yet."""
 
 
@@ -429,7 +429,7 @@ class _Folding:
         return top.update.finish()[0]
 
     def _enter(self, prefix: bytes, base: bytes) -> None:
-        self._open.append(_Open(prefix, base, tree.Update(self._nodes, base, entries.measure_entry), []))
+        self._open.append(_Open(prefix, base, writing.Update(self._nodes, base, entries.measure_entry), []))
 
     def _leave(self) -> None:
         """Finish the innermost directory and enter it in the one above."""
@@ -442,7 +442,7 @@ class _Folding:
 
     def _add(self, directory: _Open, name: bytes, value: bytes | None) -> None:
         directory.run.append((name, value))
-        if len(directory.run) >= tree.RUN:
+        if len(directory.run) >= writing.RUN:
             directory.update.apply(directory.run)
             directory.run.clear()
 

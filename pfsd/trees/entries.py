@@ -21,7 +21,7 @@ from blake3 import blake3
 
 from pfsd import _core
 from pfsd.errors import CorruptError
-from pfsd.trees import tree, varint
+from pfsd.trees import tree, varint, writing
 from pfsd.trees.tree import HASH_BYTES, NodeReader, NodeStore, Summary
 
 INLINE_CHUNKS = 8
@@ -177,7 +177,7 @@ def file_entry(nodes: NodeStore, chunks: Iterable[Chunk]) -> FileEntry:
                 count += 1
                 yield size.to_bytes(8, "big"), chunk.hash + varint.encode(chunk.size)
 
-    root = tree.build(nodes, pairs(), _measure_chunk)
+    root = writing.build(nodes, pairs(), _measure_chunk)
     return FileEntry(size, (), root, count)
 
 
@@ -192,8 +192,8 @@ class ChunkList:
         self._base = base
         self._end = 0
         """Where what was kept or put ends."""
-        self._update = tree.Update(nodes, base.chunk_root or tree.EMPTY, _measure_chunk)
-        self._run: list[tree.Mutation] = []
+        self._update = writing.Update(nodes, base.chunk_root or tree.EMPTY, _measure_chunk)
+        self._run: list[writing.Mutation] = []
         self._is_short = base.chunk_root is None
         """Whether all of the list is in `_run`."""
         self._old: Iterator[bytes] | None = None
@@ -247,7 +247,7 @@ class ChunkList:
 
     def _add(self, key: bytes, chunk: Chunk | None) -> None:
         self._run.append((key, None if chunk is None else chunk.hash + varint.encode(chunk.size)))
-        if len(self._run) >= tree.RUN:
+        if len(self._run) >= writing.RUN:
             self._apply()
 
     def _apply(self) -> None:

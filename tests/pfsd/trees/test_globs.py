@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pfsd.errors import InvalidError
 from pfsd.names.paths import MAX_DEPTH, parse
-from pfsd.trees import entries, globs, tree
+from pfsd.trees import entries, globs, writing
 from pfsd.trees.entries import DirEntry, Entry
 from tests.support.memory import MemoryNodes
 
@@ -40,7 +40,7 @@ def make(nodes: MemoryNodes, names: tuple[str, ...]) -> DirEntry:
         inner = tuple(rest for rest in rests if rest)
         entry = make(nodes, inner) if inner else entries.EMPTY_FILE
         pairs.append((first.encode(), entries.encode(entry)))
-    root = tree.build(nodes, sorted(pairs), entries.measure_entry)
+    root = writing.build(nodes, sorted(pairs), entries.measure_entry)
     return entries.dir_entry(nodes, root)
 
 
@@ -178,7 +178,7 @@ def test_a_tree_is_searched_as_deep_as_a_path_may_be() -> None:
     directory: Entry = entries.EMPTY_FILE
     for _ in range(MAX_DEPTH):
         directory = entries.dir_entry(
-            nodes, tree.build(nodes, [(b"d", entries.encode(directory))], entries.measure_entry)
+            nodes, writing.build(nodes, [(b"d", entries.encode(directory))], entries.measure_entry)
         )
     assert isinstance(directory, DirEntry)
     compiled = globs.compile("**", recursive=True)

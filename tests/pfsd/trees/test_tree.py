@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pfsd import _core
 from pfsd.errors import CorruptError
-from pfsd.trees import tree
+from pfsd.trees import tree, writing
 from tests.support.memory import MemoryNodes
 
 KEYS = st.integers(0, 3000).map(lambda number: b"key %d" % number)
@@ -34,16 +34,16 @@ def filled(count: int, seed: int = 0) -> dict[bytes, bytes]:
 def test_any_history_gives_the_tree_built_from_scratch(size: int, steps: list[dict[bytes, bytes | None]]) -> None:
     nodes = MemoryNodes()
     model = filled(size)
-    root = tree.build(nodes, sorted(model.items()), measure)
+    root = writing.build(nodes, sorted(model.items()), measure)
     for step in steps:
-        root = tree.update(nodes, root, sorted(step.items()), measure)
+        root = writing.update(nodes, root, sorted(step.items()), measure)
         for key, value in step.items():
             if value is None:
                 model.pop(key, None)
             else:
                 model[key] = value
     assert list(tree.items(nodes, root)) == sorted(model.items())
-    assert root == tree.build(MemoryNodes(), sorted(model.items()), measure)
+    assert root == writing.build(MemoryNodes(), sorted(model.items()), measure)
     total = sum(value[0] for value in model.values())
     assert tree.summarize(tree.load(nodes, root), measure) == (total, len(model), 0)
 
@@ -71,11 +71,11 @@ def test_any_history_of_names_that_end_runs_gives_the_tree_built_from_scratch(
     model: dict[bytes, bytes] = {}
     root = tree.EMPTY
     for step in steps:
-        root = tree.update(nodes, root, sorted(step.items()), measure)
+        root = writing.update(nodes, root, sorted(step.items()), measure)
         model |= {key: value for key, value in step.items() if value is not None}
         model = {key: value for key, value in model.items() if step.get(key, value) is not None}
         assert dict(tree.items(nodes, root)) == model
-        assert root == tree.build(MemoryNodes(), sorted(model.items()), measure)
+        assert root == writing.build(MemoryNodes(), sorted(model.items()), measure)
 
 
 @settings(max_examples=60, deadline=None)
@@ -86,7 +86,7 @@ def test_difference_is_that_of_the_dicts(size: int, step: dict[bytes, bytes | No
     new = {key: value for key, value in (old | step).items() if value is not None}
     if swap:
         old, new = new, old
-    roots = [tree.build(nodes, sorted(model.items()), measure) for model in (old, new)]
+    roots = [writing.build(nodes, sorted(model.items()), measure) for model in (old, new)]
     keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     assert list(tree.diff(nodes, *roots)) == [(key, old.get(key), new.get(key)) for key in keys]
 
@@ -96,7 +96,7 @@ def test_difference_is_that_of_the_dicts(size: int, step: dict[bytes, bytes | No
 def test_lookup_and_scan_from_a_key(size: int, key: bytes) -> None:
     nodes = MemoryNodes()
     model = filled(size)
-    root = tree.build(nodes, sorted(model.items()), measure)
+    root = writing.build(nodes, sorted(model.items()), measure)
     assert tree.get(nodes, root, key) == model.get(key)
     assert list(tree.items(nodes, root, key)) == sorted(pair for pair in model.items() if pair[0] >= key)
 
@@ -104,9 +104,9 @@ def test_lookup_and_scan_from_a_key(size: int, key: bytes) -> None:
 def test_a_change_touches_few_nodes_and_a_difference_reads_few() -> None:
     nodes = MemoryNodes()
     model = {b"%08d" % number: b"\x01" for number in range(100_000)}
-    root = tree.build(nodes, sorted(model.items()), measure)
+    root = writing.build(nodes, sorted(model.items()), measure)
     nodes.reads = nodes.writes = 0
-    changed = tree.update(nodes, root, [(b"00050000", b"\x02")], measure)
+    changed = writing.update(nodes, root, [(b"00050000", b"\x02")], measure)
     assert nodes.writes <= 4
     assert nodes.reads <= 12
     nodes.reads = 0
@@ -117,9 +117,9 @@ def test_a_change_touches_few_nodes_and_a_difference_reads_few() -> None:
 def test_removing_everything_gives_the_empty_tree() -> None:
     nodes = MemoryNodes()
     keys = [b"%05d" % number for number in range(5000)]
-    root = tree.build(nodes, [(key, b"\x01") for key in keys], measure)
-    assert tree.update(nodes, root, [(key, None) for key in keys], measure) == tree.EMPTY
-    assert tree.update(nodes, root, [(b"not there", None)], measure) == root
+    root = writing.build(nodes, [(key, b"\x01") for key in keys], measure)
+    assert writing.update(nodes, root, [(key, None) for key in keys], measure) == tree.EMPTY
+    assert writing.update(nodes, root, [(b"not there", None)], measure) == root
 
 
 @settings(max_examples=60, deadline=None)
@@ -127,7 +127,7 @@ def test_removing_everything_gives_the_empty_tree() -> None:
 def test_a_scan_downwards_and_the_last_key_below_a_bound(size: int, below: bytes | None) -> None:
     nodes = MemoryNodes()
     model = filled(size)
-    root = tree.build(nodes, sorted(model.items()), measure)
+    root = writing.build(nodes, sorted(model.items()), measure)
     expected = sorted((pair for pair in model.items() if below is None or pair[0] < below), reverse=True)
     assert list(tree.descending(nodes, root, below)) == expected
     assert tree.last(nodes, root, below) == (expected[0] if expected else None)
@@ -137,13 +137,13 @@ def test_a_scan_downwards_and_the_last_key_below_a_bound(size: int, below: bytes
 @given(st.integers(0, 2500), CHANGES, st.integers(1, 50))
 def test_runs_of_any_length_make_the_same_tree(size: int, step: dict[bytes, bytes | None], length: int) -> None:
     nodes = MemoryNodes()
-    root = tree.build(nodes, sorted(filled(size).items()), measure)
+    root = writing.build(nodes, sorted(filled(size).items()), measure)
     mutations = sorted(step.items())
-    changes = tree.Update(nodes, root, measure)
+    changes = writing.Update(nodes, root, measure)
     for start in range(0, len(mutations), length):
         changes.apply(mutations[start : start + length])
     changed, sums = changes.finish()
-    assert changed == tree.update(nodes, root, mutations, measure)
+    assert changed == writing.update(nodes, root, mutations, measure)
     assert sums == tree.summarize(tree.load(nodes, changed), measure)
 
 
@@ -154,31 +154,31 @@ def test_a_merge_is_that_of_the_dicts(size: int, other: dict[bytes, bytes], swap
     one = filled(size)
     if swap:
         one, other = other, one
-    first_root, second_root = (tree.build(nodes, sorted(model.items()), measure) for model in (one, other))
+    first_root, second_root = (writing.build(nodes, sorted(model.items()), measure) for model in (one, other))
     expected = other | one
     for key in one.keys() & other.keys():
         if one[key] != other[key]:
             expected[key] = key[:1] + one[key] + other[key]
-    merged = tree.merge(nodes, first_root, second_root, lambda key, first, second: key[:1] + first + second, measure)
-    assert merged == tree.build(MemoryNodes(), sorted(expected.items()), measure)
+    merged = writing.merge(nodes, first_root, second_root, lambda key, first, second: key[:1] + first + second, measure)
+    assert merged == writing.build(MemoryNodes(), sorted(expected.items()), measure)
 
 
 def test_merging_a_small_tree_into_a_large_one_reads_few_nodes() -> None:
     nodes = MemoryNodes()
-    large = tree.build(nodes, [(b"%08d" % number, b"\x01") for number in range(100_000)], measure)
-    small = tree.build(nodes, [(b"00000000", b"\x01"), (b"00050000x", b"\x01"), (b"00099999", b"\x02")], measure)
+    large = writing.build(nodes, [(b"%08d" % number, b"\x01") for number in range(100_000)], measure)
+    small = writing.build(nodes, [(b"00000000", b"\x01"), (b"00050000x", b"\x01"), (b"00099999", b"\x02")], measure)
     nodes.reads = 0
-    merged = tree.merge(nodes, large, small, lambda key, first, second: first, measure)
+    merged = writing.merge(nodes, large, small, lambda key, first, second: first, measure)
     assert nodes.reads <= 30
-    assert merged == tree.update(nodes, large, [(b"00050000x", b"\x01")], measure)
+    assert merged == writing.update(nodes, large, [(b"00050000x", b"\x01")], measure)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.binary(max_size=4), VALUES, max_size=400), st.dictionaries(st.binary(max_size=4), VALUES))
 def test_keys_may_hold_any_bytes(old: dict[bytes, bytes], new: dict[bytes, bytes]) -> None:
     nodes = MemoryNodes()
-    root = tree.build(nodes, sorted(old.items()), measure)
-    changed = tree.update(nodes, root, sorted(new.items()), measure)
+    root = writing.build(nodes, sorted(old.items()), measure)
+    changed = writing.update(nodes, root, sorted(new.items()), measure)
     assert list(tree.items(nodes, changed)) == sorted((old | new).items())
     assert all(tree.get(nodes, changed, key) == value for key, value in (old | new).items())
 
@@ -228,7 +228,7 @@ HOSTILE_CHANGES = st.dictionaries(st.sampled_from(SOME), st.none() | VALUES, max
 @pytest.fixture
 def small_nodes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nodes of at most eight short keys."""
-    monkeypatch.setattr(tree, "NODE_WEIGHT", 8 * 256)
+    monkeypatch.setattr(writing, "NODE_WEIGHT", 8 * 256)
 
 
 def node_sizes(nodes: MemoryNodes, root: bytes) -> Iterator[int]:
@@ -250,9 +250,9 @@ def test_any_history_of_hostile_names_gives_the_tree_built_from_scratch(
 ) -> None:
     nodes = MemoryNodes()
     model = dict.fromkeys(names, b"\x01")
-    root = tree.build(nodes, sorted(model.items()), measure)
+    root = writing.build(nodes, sorted(model.items()), measure)
     for step, length in steps:
-        changes = tree.Update(nodes, root, measure)
+        changes = writing.Update(nodes, root, measure)
         mutations = sorted(step.items())
         for start in range(0, len(mutations), length):
             changes.apply(mutations[start : start + length])
@@ -267,7 +267,7 @@ def test_any_history_of_hostile_names_gives_the_tree_built_from_scratch(
         keys = sorted(key for key in before.keys() | model.keys() if before.get(key) != model.get(key))
         assert list(tree.diff(nodes, former, root)) == [(key, before.get(key), model.get(key)) for key in keys]
     assert list(tree.items(nodes, root)) == sorted(model.items())
-    assert root == tree.build(MemoryNodes(), sorted(model.items()), measure)
+    assert root == writing.build(MemoryNodes(), sorted(model.items()), measure)
     assert max(node_sizes(nodes, root)) <= 8
     assert list(tree.descending(nodes, root)) == sorted(model.items(), reverse=True)
 
@@ -314,11 +314,11 @@ def test_a_division_checks_what_it_is_given() -> None:
 def test_a_change_among_hostile_names_touches_as_few_nodes_as_one_among_others(pattern: bytes) -> None:
     nodes = MemoryNodes()
     keys = list(itertools.islice(hostile(numbers(pattern)), 50_000))
-    root = tree.build(nodes, [(key, b"\x01") for key in keys], measure)
-    assert max(map(len, nodes.data.values())) < 2 * tree.NODE_WEIGHT
+    root = writing.build(nodes, [(key, b"\x01") for key in keys], measure)
+    assert max(map(len, nodes.data.values())) < 2 * writing.NODE_WEIGHT
     for key in (keys[0], keys[25_000], keys[-1]):
         nodes.reads = nodes.writes = 0
-        changed = tree.update(nodes, root, [(key, b"\x02")], measure)
+        changed = writing.update(nodes, root, [(key, b"\x02")], measure)
         assert nodes.writes <= 4
         assert nodes.reads <= 24
         assert list(tree.diff(nodes, root, changed)) == [(key, b"\x01", b"\x02")]
@@ -326,5 +326,5 @@ def test_a_change_among_hostile_names_touches_as_few_nodes_as_one_among_others(p
 
 def test_the_trees_of_ordinary_names_are_as_they_were() -> None:
     pairs = [(b"file-%06d.jpg" % number, b"\x01") for number in range(100_000)]
-    root = tree.build(MemoryNodes(), pairs, measure)
+    root = writing.build(MemoryNodes(), pairs, measure)
     assert root.hex() == "90eb5cd4d35eb480f6903743b5981e32b895fe5dc202dc3b990b13950da59129"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pachproto import pfsd_pb2
 from pfsd.errors import CorruptError
 from pfsd.objectstores.blockcache import BlockCache
-from pfsd.trees import entries, tree
+from pfsd.trees import entries, tree, writing
 from pfsd.trees.entries import Chunk, FileEntry
 from pfsd.trees.tree import Node
 from pfsfuse.content import content as content_module
@@ -61,7 +61,7 @@ class MemoryStore:
 
     def directory_of(self, files: dict[str, FileEntry]) -> bytes:
         pairs = sorted((name.encode(), entries.encode(entry)) for name, entry in files.items())
-        return tree.build(self, pairs, entries.measure_entry)
+        return writing.build(self, pairs, entries.measure_entry)
 
     def write_pack(self, spool: bool = False) -> pathlib.Path:
         path = self.directory / ("spool" if spool else f"objects/packs/{self.pack[:2]}") / self.pack
