@@ -7,9 +7,9 @@ directories and bytes (`nodes` and `chunks` are its caches), and `commits` resol
 process behind `pachctl mount`, `mounts` finds and ends mounts, `namespace` gives a worker its own /pfs,
 `errnos` maps errors to errno values. `kernelcache` and `notify` tell the kernel what to keep and to forget.
 
-Open commits can be written: `writable` answers those requests, `opencommit` sends what was written (`sending`,
-`writes`), `opennodes` are its files and directories, `scratch` holds what is written to a file, `kept`
-what could not be sent.
+Open commits can be written: `writable` answers those requests, `opencommit` sends what was written (`waiting`,
+`delivery`, `sending`, `writes`), `opennodes` are its files and directories, `scratch` holds what is written to a
+file, `kept` what could not be sent.
 """
 
 import importlib
