@@ -16,7 +16,6 @@ import trio
 
 from pfsd import rpc
 from pfsd.bridge import Bridge
-from pfsd.errors import PfsError, leaves
 from pfsd.filesystem.store import Store
 from pfsd.names import sizes
 from pfsd.objectstores.blockcache import DEFAULT_BYTES
@@ -24,6 +23,7 @@ from pfsd.objectstores.openstore import StorageOptions
 from pfsd.redact import log_to_stderr
 from pfsd.runtime import threads
 from pfsd.runtime.ending import end_in_time, end_now
+from pfsd.runtime.exitstatus import status_of
 from pfsd.runtime.stack import allow_depth
 from pfsd.server import Server
 from pfsd.services.core import core_services
@@ -101,14 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(M_ARENA_MAX, ARENAS)
-    status = 0
-    try:
-        trio.run(serve, args)
-    except* PfsError as group:
-        status = 1
-        for error in leaves(group):
-            print(f"pfsd: {error}", file=sys.stderr)  # noqa: T201 (the program's own words to its user)
-    return status
+    return status_of(lambda: trio.run(serve, args), "pfsd: ", every=True)
 
 
 async def serve(args: argparse.Namespace) -> None:

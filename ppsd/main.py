@@ -13,10 +13,10 @@ from pathlib import Path
 import trio
 
 from pfsd.bridge import Bridge
-from pfsd.errors import PfsError, leaves
 from pfsd.redact import log_to_stderr
 from pfsd.rpc import DEFAULT_ADDRESS
 from pfsd.runtime.ending import end_in_time
+from pfsd.runtime.exitstatus import status_of
 from pfsd.server import Server
 from pfsd.version import SENTENCE
 from ppsd.services.forward import Forwarder
@@ -68,15 +68,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the service; returns its exit status: 0, or 1 after an error that stderr tells in one sentence."""
     args = parser().parse_args(argv)
     log_to_stderr(logging.INFO if args.verbose else logging.WARNING)
-    status = 0
-    try:
+
+    def run() -> None:
         with tempfile.TemporaryDirectory(prefix="ppsd-") as temporary:
             scratch = args.scratch or Path(temporary)
             trio.run(serve, args.pfsd, args.listen, scratch, args.secrets, args.launcher)
-    except* PfsError as group:
-        status = 1
-        sys.stderr.write(f"ppsd: {leaves(group)[0]}\n")
-    return status
+
+    return status_of(run, "ppsd: ")
 
 
 async def serve(pfsd: str, listen: str, scratch: Path, secrets: Path | None, launcher: str) -> None:

@@ -15,7 +15,7 @@ import outcome
 import trio
 
 from pachproto import pps_pb2
-from pfsd.errors import FormatError, InvalidError, NotFoundError, StateError, UnavailableError, leaves
+from pfsd.errors import FormatError, NotFoundError, StateError, UnavailableError, leaves
 from pfsd.runtime.apart import apart, reason_of
 from ppsd.engine import stats
 from ppsd.engine.changes import Changes
@@ -25,6 +25,7 @@ from ppsd.engine.jobs import input_files
 from ppsd.engine.launcher import Launcher
 from ppsd.engine.pipelines import Pipeline
 from ppsd.engine.pool import Line, Outcome, Session
+from ppsd.engine.reruns import Reruns
 from ppsd.specs import datums, inputs, spec
 from ppsd.specs.datums import Datum
 from ppsd.specs.inputs import Source
@@ -59,6 +60,7 @@ class Engine:
         self._logs: Logs
         self._launcher: Launcher
         self._changes: Changes
+        self._reruns: Reruns
 
     async def run(self, files: FileSystem, make_launcher: Callable[[trio.Nursery], Launcher]) -> None:
         """Hold the lease and run all pipelines, for ever; begin anew when the lease or the daemon is lost.
@@ -93,6 +95,7 @@ class Engine:
                 self._changes = Changes(
                     self._pipelines, files, self._registry, self._logs, self._launcher, self._pipeline, self._begin
                 )
+                self._reruns = Reruns(self._find, files, self._registry)
                 names = [one.name for one in stored if not one.stopped]
                 nursery.start_soon(apart, "taking up workers", None, self._launcher.take_up, names)
                 nursery.start_soon(self._logs.run)
@@ -274,57 +277,13 @@ class Engine:
 
         `commits` gives an id or branch for each of those inputs, by name; `change` the job's spec for the pipeline's.
         """
-        return await self._detached(self._run_again, name, commits, change)
-
-    async def _run_again(
-        self, name: str, commits: Mapping[str, str], change: Callable[[PipelineSpec], PipelineSpec]
-    ) -> JobRecord:
-        pipeline = self._startable(name)
-        sources = inputs.sources(pipeline.record.spec.input)
-        chosen = dict(zip(sources, pipeline.progress.heads, strict=False))
-        named = {atom.name: inputs.source_of(atom) for atom in inputs.atoms(pipeline.record.spec.input)}
-        for input_name, commit in commits.items():
-            if input_name not in named:
-                raise InvalidError(f"pipeline {name} has no input called {input_name}")
-            chosen[named[input_name]] = commit
-        found = []
-        for source in sources:
-            if source not in chosen:
-                raise StateError(f"pipeline {name} has not run yet: name a commit of {source.repo}, or wait for one")
-            commit_state = await self._files.inspect_commit(CommitRef(source.repo, chosen[source]))
-            if not commit_state.finished:
-                raise StateError(f"commit {commit_state.ref} is not finished: finish it first")
-            found.append(commit_state.ref)
-        return await self._request(pipeline, found, change(pipeline.record.spec))
-
-    def _startable(self, name: str) -> Pipeline:
-        pipeline = self._find(name)
-        if not pipeline.runs:
-            raise StateError(f"pipeline {name} does not run: start it first")
-        return pipeline
-
-    async def _request(
-        self, pipeline: Pipeline, commits: Sequence[CommitRef], wanted: PipelineSpec | None = None
-    ) -> JobRecord:
-        job = pipeline.new_job(commits, requested=True, wanted=wanted)
-        await self._registry.add_job(job)
-        pipeline.notify()
-        return job
+        await self._ready()
+        return await self._detached(self._reruns.run_again, name, commits, change)
 
     async def rerun_pipeline(self, name: str, include: Sequence[CommitRef], exclude: Sequence[CommitRef]) -> None:
         """New jobs for the sets of commits that had one: those with any of `include`, if given, none of `exclude`."""
-        await self._detached(self._rerun, name, include, exclude)
-
-    async def _rerun(self, name: str, include: Sequence[CommitRef], exclude: Sequence[CommitRef]) -> None:
-        pipeline = self._startable(name)
-        wanted = {(await self._files.inspect_commit(commit)).ref.id for commit in include}
-        unwanted = {(await self._files.inspect_commit(commit)).ref.id for commit in exclude}
-        made = await self._registry.input_has_job(pipeline.record.id)
-        repos = [source.repo for source in inputs.sources(pipeline.record.spec.input)]
-        for key in sorted(made, key=made.__getitem__):
-            ids = key.split("+")
-            if (not include or wanted.intersection(ids)) and not unwanted.intersection(ids):
-                await self._request(pipeline, [CommitRef(repo, one) for repo, one in zip(repos, ids, strict=True)])
+        await self._ready()
+        await self._detached(self._reruns.rerun, name, include, exclude)
 
     async def stop_job(self, job_id: str) -> None:
         """End a job as killed; one that has ended stays as it is."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import trio
 
@@ -37,34 +37,35 @@ CHECKPOINT_SECONDS = 1.0
 """How old the progress that a crash forgets may be (counts of finished datums are never lost: their tags tell)."""
 
 
+@dataclass(frozen=True, slots=True)
+class JobContext:
+    """What the jobs of a pipeline have in common."""
+
+    files: FileSystem
+    registry: Registry
+    logs: Logs
+    pool: Pool
+    summon: Callable[[], None]
+    """Makes sure that the pipeline's workers are there."""
+    dismiss: Callable[[str], None]
+    """Ends a worker that does not answer."""
+    begun: Callable[[], None]
+    """Called when a job's output commit is there."""
+
+
 class JobRun:
-    """Takes one job to its end.
+    """Takes one job to its end; `notices` are said in the job's log as it begins."""
 
-    `summon` makes sure that the pipeline's workers are there, `dismiss` ends one that does not answer; `notices` are
-    said in the job's log as it begins; `begun` is called when its output commit is there.
-    """
-
-    def __init__(
-        self,
-        job: JobRecord,
-        files: FileSystem,
-        registry: Registry,
-        logs: Logs,
-        pool: Pool,
-        summon: Callable[[], None],
-        dismiss: Callable[[str], None],
-        notices: Sequence[str] = (),
-        begun: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, job: JobRecord, context: JobContext, notices: Sequence[str]) -> None:
         self.job = job
-        self._files = files
-        self._registry = registry
-        self._logs = logs
-        self._pool = pool
-        self._summon = summon
-        self._dismiss = dismiss
+        self._files = context.files
+        self._registry = context.registry
+        self._logs = context.logs
+        self._pool = context.pool
+        self._summon = context.summon
+        self._dismiss = context.dismiss
         self._notices = notices
-        self._begun = begun
+        self._begun = context.begun
         self._work = trio.CancelScope()
         self._stop_reason = ""
         self._left = 0

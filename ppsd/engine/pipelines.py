@@ -15,7 +15,7 @@ from pfsd.runtime.apart import apart, known_error, reason_of
 from ppsd.engine import cron
 from ppsd.engine.cron import Clock
 from ppsd.engine.heads import Heads, InputSet, Lineage
-from ppsd.engine.jobs import JobRun
+from ppsd.engine.jobs import JobContext, JobRun
 from ppsd.engine.launcher import Launcher
 from ppsd.engine.pool import Pool
 from ppsd.engine.servicejobs import ServiceRun
@@ -274,18 +274,12 @@ class Pipeline:
 
     def _job_run(self, job: JobRecord) -> JobRun:
         notices = [*job.spec.unapplied(), *self._launcher.notices(job.spec)]
-        parts = (
-            job,
-            self._files,
-            self._registry,
-            self._logs,
-            self.pool,
-            self.summon,
-            self.dismiss,
-            notices,
-            self.under_way.set,
+        context = JobContext(
+            self._files, self._registry, self._logs, self.pool, self.summon, self.dismiss, self.under_way.set
         )
-        return JobRun(*parts) if job.spec.service is None else ServiceRun(*parts, newer=self._newer)
+        if job.spec.service is None:
+            return JobRun(job, context, notices)
+        return ServiceRun(job, context, notices, self._newer)
 
     async def kill_open_jobs(self, reason: str) -> None:
         """End the open jobs as killed, without a trace in the output repo; `run` is over by then."""

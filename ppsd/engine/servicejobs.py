@@ -13,12 +13,10 @@ import trio
 
 from pfsd.errors import PfsError, leaves
 from ppsd.engine.enumeration import all_datums
-from ppsd.engine.jobs import CHECKPOINT_SECONDS, JobRun
-from ppsd.engine.pool import Outcome, Pool, Session, Task
-from ppsd.storage.filesystem import FileSystem
-from ppsd.storage.logs import Logs
+from ppsd.engine.jobs import CHECKPOINT_SECONDS, JobContext, JobRun
+from ppsd.engine.pool import Outcome, Session, Task
 from ppsd.storage.records import JobRecord
-from ppsd.storage.registry import Registry, output_of
+from ppsd.storage.registry import output_of
 
 FIRST_PAUSE_SECONDS = 0.2
 LONGEST_PAUSE_SECONDS = 30.0
@@ -30,20 +28,8 @@ HEALTHY_SECONDS = 60.0
 class ServiceRun(JobRun):
     """Takes a service's job to its end, which comes when `newer` is set."""
 
-    def __init__(
-        self,
-        job: JobRecord,
-        files: FileSystem,
-        registry: Registry,
-        logs: Logs,
-        pool: Pool,
-        summon: Callable[[], None],
-        dismiss: Callable[[str], None],
-        notices: Sequence[str],
-        begun: Callable[[], None],
-        newer: trio.Event,
-    ) -> None:
-        super().__init__(job, files, registry, logs, pool, summon, dismiss, notices, begun)
+    def __init__(self, job: JobRecord, context: JobContext, notices: Sequence[str], newer: trio.Event) -> None:
+        super().__init__(job, context, notices)
         self._newer = newer
         self._handed_out = trio.Event()
         self._ended = trio.Event()

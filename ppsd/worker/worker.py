@@ -10,7 +10,8 @@ import os
 import shutil
 import sys
 
-from pfsd.errors import PfsError, UnavailableError, leaves
+from pfsd.errors import UnavailableError
+from pfsd.runtime.exitstatus import status_of
 from pfsd.runtime.stack import allow_depth
 from pfsfuse.kernel.namespace import enter_private_namespace, make_readonly, mount_memory
 from ppsd.worker.options import options_of, parser
@@ -37,13 +38,7 @@ def main() -> int:
         trouble = str(error)
     from ppsd.worker import workerloop
 
-    status = 0
-    try:
-        workerloop.run(options, trouble)
-    except* PfsError as group:  # what is lost may be missed in several places at once
-        sys.stderr.write(f"{leaves(group)[0]}\n")
-        status = 1
-    return status
+    return status_of(lambda: workerloop.run(options, trouble))
 
 
 def _mount_secret(source: str, target: str) -> None:

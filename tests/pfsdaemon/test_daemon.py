@@ -73,10 +73,10 @@ def test_a_new_root_is_told_of_once(tmp_path: pathlib.Path) -> None:
         assert daemon.log().count(told) == 1
 
 
-@pytest.mark.parametrize("program", ["pfsd", "ppsd"])
-def test_programs_tell_their_version_and_that_of_the_api(program: str) -> None:
+@pytest.mark.parametrize(("program", "module"), [("pfsd", "pfsdaemon.main"), ("ppsd", "ppsd.main")])
+def test_programs_tell_their_version_and_that_of_the_api(program: str, module: str) -> None:
     result = subprocess.run(
-        [sys.executable, "-m", f"{program}.main", "--version"], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-m", module, "--version"], capture_output=True, text=True, timeout=30, check=False
     )
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout == f"{program} {VERSION} (the API is that of Pachyderm 1.5.3)\n"

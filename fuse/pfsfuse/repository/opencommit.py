@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import trio
 
 from pachproto import pfs_pb2
-from pfsd.errors import AlreadyExistsError, NotFoundError, PfsError, StateError, UnavailableError
+from pfsd.errors import AlreadyExistsError, NotFoundError, PfsError, StateError
 from pfsd.names.paths import join
 from pfsfuse.client import writes
 from pfsfuse.client.commits import CommitRecord
@@ -22,19 +22,18 @@ from pfsfuse.client.writes import EditStep
 from pfsfuse.kernel.errnos import ClosedError, LocalError
 from pfsfuse.kernel.inodes import Inode, Snapshot
 from pfsfuse.repository import kept
+from pfsfuse.repository.delivery import Delivery
 from pfsfuse.repository.opennodes import OpenDir, OpenFile
 from pfsfuse.repository.openservices import Services
 from pfsfuse.repository.opentree import OpenTree
 from pfsfuse.repository.outdated import Closed, outdated
-from pfsfuse.repository.sending import SMALL_BYTES, Sent, Taken, send_large, small_files, take
+from pfsfuse.repository.sending import SMALL_BYTES, Sent, Taken
+from pfsfuse.repository.waiting import Waiting
 
 log = logging.getLogger(__name__)
 
 BEHIND_SECONDS = 0.1
 """How long a closed file may wait to be sent."""
-BEHIND_COUNT = 1000
-BEHIND_BYTES = 8 << 20
-"""How many files, removals and directories may wait, and bytes in them, before they are sent without delay."""
 _AGAIN_SECONDS = 1.0
 
 
@@ -53,20 +52,9 @@ class OpenCommit(OpenTree):
         self._registered = False
         """Whether the daemon knows that this mount writes to it."""
         self._lock = trio.Lock()
-        self._files: dict[OpenFile, Closed] = {}
-        self._directories: dict[OpenDir, None] = {}
-        self._removals: dict[tuple[OpenDir, bytes], bool] = {}
-        """Parent and name of what the daemon still has, and whether it is a directory."""
-        self._taken: list[OpenDir | tuple[OpenDir, bytes]] = []
-        """New directories and removals that the daemon has taken, but of which `root` may not tell yet."""
-        self._waited: dict[OpenFile, Closed] = {}
-        """Files that are being sent ..."""
-        self._basis = 0
-        """... as long as no other client changes the commit after this lease, where there is one."""
+        self._waiting = Waiting()
         self._stuck: list[OpenFile] = []
         """Files that the daemon does not take and that can't be kept here either."""
-        self._bytes = 0
-        self._full = trio.Event()
         self._behind = False
         self._error: PfsError | None = None
 
@@ -95,7 +83,7 @@ class OpenCommit(OpenTree):
     @property
     def pending(self) -> int:
         """How much waits to be sent: files, directories, removals."""
-        return len(self._files) + len(self._directories) + len(self._removals) + len(self._taken)
+        return self._waiting.count
 
     @property
     def _name(self) -> pfs_pb2.Commit:
@@ -122,18 +110,18 @@ class OpenCommit(OpenTree):
             return
         size = node.size
         self._wait(node)
-        self._bytes += min(size, SMALL_BYTES)
+        self._waiting.add_bytes(min(size, SMALL_BYTES))
         if size > SMALL_BYTES:
             await self.flush()
         else:
             await self._begin()
 
     def _wait(self, node: OpenFile) -> None:
-        self._files[node] = Closed(self.epoch, self.root if self.is_certain else None)
+        self._waiting.next.files[node] = Closed(self.epoch, self.root if self.is_certain else None)
 
     async def make_directory(self, node: OpenDir) -> None:
         """A new directory is to be sent."""
-        self._directories[node] = None
+        self._waiting.next.directories[node] = None
         await self._begin()
 
     async def take_off(self, node: OpenFile | OpenDir) -> None:
@@ -151,7 +139,7 @@ class OpenCommit(OpenTree):
         assert isinstance(parent, OpenDir)
         self.unlink(node)
         if not is_new:
-            self._removals[parent, node.key] = node.is_dir
+            self._waiting.next.removals[parent, node.key] = node.is_dir
             parent.hidden.add(node.key)
 
     async def rename(
@@ -208,11 +196,11 @@ class OpenCommit(OpenTree):
             del parent.children[node.key]
         node.is_linked = False
         if isinstance(node, OpenFile):
-            self._files.pop(node, None)
+            self._waiting.next.files.pop(node, None)
             if not node.handles and node.scratch is not None:
                 node.scratch.close()
         else:
-            self._directories.pop(node, None)
+            self._waiting.next.directories.pop(node, None)
             node.is_new = False
         self.inodes.recheck(node)
 
@@ -237,9 +225,9 @@ class OpenCommit(OpenTree):
         if not self._behind:
             self._behind = True
             self._services.start(self.write_behind)
-        if self.pending >= BEHIND_COUNT or self._bytes >= BEHIND_BYTES:
-            self._full.set()
-        if self.pending >= 4 * BEHIND_COUNT or self._bytes >= 4 * BEHIND_BYTES:
+        if self._waiting.exceeds(1):
+            self._waiting.full.set()
+        if self._waiting.exceeds(4):
             await self.flush()
 
     async def write_behind(self) -> None:
@@ -247,7 +235,7 @@ class OpenCommit(OpenTree):
         try:
             while self.pending:
                 with trio.move_on_after(BEHIND_SECONDS):
-                    await self._full.wait()
+                    await self._waiting.full.wait()
                 await self._try_flush()
         finally:
             self._behind = False
@@ -271,15 +259,15 @@ class OpenCommit(OpenTree):
 
     async def recall(self) -> None:
         self.lapse()
-        if self._files:
+        if self._waiting.next.files:
             try:
                 await self.refresh()
-                await self._drop_outdated(self._files)
+                await self.drop_outdated(self._waiting.next.files)
             except PfsError as error:
                 log.info("%s: what waits is sent: %s", self, error)
         await super().recall()
 
-    async def _drop_outdated(self, files: dict[OpenFile, Closed]) -> None:
+    async def drop_outdated(self, files: dict[OpenFile, Closed]) -> None:
         """Leave aside the files that another client has replaced or removed since they were closed."""
         for node, value in await outdated(self, files):
             log.info("%s: another client has changed /%s since it was closed", self, "/".join(node.path()))
@@ -331,9 +319,7 @@ class OpenCommit(OpenTree):
             self.close()
             for node in self.top.dirty_files():
                 node.sent = node.changes
-            self._files.clear()
-            self._directories.clear()
-            self._removals.clear()
+            self._waiting.clear()
 
     async def salvage(self) -> None:
         """Keep on this machine what was not written, and forget it; see `unwritten`."""
@@ -346,27 +332,20 @@ class OpenCommit(OpenTree):
     async def _flush(self) -> None:
         if not self.pending:
             return
-        if not self.is_certain and any(closed.root for closed in self._files.values()):
+        if not self.is_certain and any(closed.root for closed in self._waiting.next.files.values()):
             await self.refresh()
-        await self._drop_outdated(self._files)
-        self._basis = self.lease
-        waited = self._waited = dict(self._files)
-        files, directories, removals = list(waited), list(self._directories), dict(self._removals)
-        self._files.clear()
-        self._directories.clear()
-        self._removals.clear()
+        await self.drop_outdated(self._waiting.next.files)
+        batch = self._waiting.take()
+        files = list(batch.files)
+        delivery = Delivery(self, self._name, self._services.writer, batch.files)
         self._stuck.clear()
-        self._bytes = 0
-        self._full = trio.Event()
         for node in files:  # whose scratch may not go now
             node.handles += 1
-        sent: list[Sent] = []
         try:
             self.check_open()
-            await self._take_steps(self._steps(files, directories, removals))
-            self._taken += [*directories, *removals]
-            directories, removals = [], {}
-            await self._send(files, sent)
+            await self._take_steps(batch.steps())
+            self._waiting.note_taken(batch)
+            await delivery.send(files)
             await self.refresh()
         except BaseException as error:
             for node in files:
@@ -374,35 +353,21 @@ class OpenCommit(OpenTree):
             if isinstance(error, PfsError) and self.is_closed:
                 await self._give_up(files, error)
             else:
-                self._files = waited | self._files
-                self._directories = dict.fromkeys([*directories, *self._directories])
-                self._removals = {**removals, **self._removals}
+                self._waiting.put_back(batch)
             raise
-        self._settle(files, sent)
+        self._settle(files, delivery.sent)
         for node in self._stuck:
             self._wait(node)
 
-    def _steps(
-        self, files: list[OpenFile], directories: list[OpenDir], removals: dict[tuple[OpenDir, bytes], bool]
-    ) -> list[EditStep]:
-        replaced = {(node.parent, node.key) for node in files if node.is_linked and node.is_new}
-        steps = [
-            writes.remove(join((*parent.path(), name.decode())), is_dir)
-            for (parent, name), is_dir in removals.items()
-            if is_dir or (parent, name) not in replaced
-        ]
-        return steps + [writes.make_directory(join(node.path())) for node in directories if node.is_linked]
-
     def _settle(self, files: list[OpenFile], sent: list[Sent]) -> None:
         """The commit's tree has it all."""
-        taken, self._taken = self._taken, []
-        for item in taken:
+        for item in self._waiting.pop_taken():
             if isinstance(item, OpenDir):
                 item.is_new = False
                 self.inodes.recheck(item)
             else:
                 parent, name = item
-                if item not in self._removals:
+                if item not in self._waiting.next.removals:
                     parent.hidden.discard(name)
                 self.inodes.recheck(parent)
         for file, entry, data in sent:
@@ -421,7 +386,7 @@ class OpenCommit(OpenTree):
             await self._edit(steps)
             return
         except (NotFoundError, AlreadyExistsError, StateError):
-            await self._check_alive()
+            await self.check_alive()
         for step in steps:  # another client was faster with one of them
             try:
                 await self._edit([step])
@@ -431,63 +396,12 @@ class OpenCommit(OpenTree):
                 self._error = error
                 log.error("%s: %s", self, error)
 
-    async def _check_alive(self) -> None:
+    async def check_alive(self) -> None:
+        """Ask for its tree. Raises StateError when nothing can be written any more."""
         await self.refresh()
         self.check_open()
 
-    async def _send(self, files: list[OpenFile], sent: list[Sent]) -> None:
-        """Send files, and say in `sent` which have arrived."""
-        taken = [take(node) for node in files if node.is_dirty]
-        for file in taken:
-            if file.scratch.size <= SMALL_BYTES:
-                await file.scratch.fill(self.content)
-        small = [file for file in taken if file.scratch.size <= SMALL_BYTES]
-        if small:
-            await self._send_small(small, sent)
-        for file in taken:
-            if file not in small:
-                await self._send_large(file, sent)
-
-    async def _send_small(self, files: list[Taken], sent: list[Sent], tries: int = 4) -> None:
-        messages, arriving = small_files(self._name, files, self._basis)
-        try:
-            await self._services.writer.put_files(lambda: messages, sum(each.entry.size for each in arriving))
-            sent += arriving
-            return
-        except UnavailableError:
-            raise
-        except PfsError as error:
-            if await self._is_changed():
-                self._basis = self.lease if tries > 1 else 0
-                left = [file for file in files if file.node.is_dirty]
-                if left:
-                    await self._send_small(left, sent, tries - 1)
-                return
-            if len(files) == 1:
-                await self._refuse(files[0], error)
-                return
-        for file in files:
-            await self._send_small([file], sent)
-
-    async def _is_changed(self) -> bool:
-        """Whether others have changed the commit since `_basis`; what they make outdated is sent no more."""
-        self.lapse()
-        await self._check_alive()
-        if not self.lease > self._basis > 0:
-            return False
-        await self._drop_outdated(self._waited)
-        return True
-
-    async def _send_large(self, file: Taken, sent: list[Sent]) -> None:
-        try:
-            sent.append(await send_large(self._services.writer, self.content, self._name, file))
-        except (UnavailableError, LocalError):
-            raise
-        except PfsError as error:
-            await self._check_alive()
-            await self._refuse(file, error)
-
-    async def _refuse(self, file: Taken, error: PfsError) -> None:
+    async def refuse(self, file: Taken, error: PfsError) -> None:
         """The daemon does not take a file as it is: its path is something else now, or the disk is full."""
         try:
             where = await self._keep(file.node)
@@ -513,7 +427,7 @@ class OpenCommit(OpenTree):
         where = str(await kept.keep(kept.kept_directory(), node, self.content))
         self.unwritten[path] = where
         node.sent = changes
-        self._files.pop(node, None)
+        self._waiting.next.files.pop(node, None)
         self.inodes.recheck(node)
         return where
 

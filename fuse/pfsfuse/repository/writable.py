@@ -6,9 +6,9 @@ Everything else answers EROFS. Modes and owners are not kept: all that the mount
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import stat
-from dataclasses import dataclass, field
 
 import pyfuse3
 from pyfuse3 import EntryAttributes, FUSEError
@@ -19,24 +19,14 @@ from pfsfuse.content.content import SMALL_BYTES, Place
 from pfsfuse.kernel import kernelcache
 from pfsfuse.kernel.errnos import answers
 from pfsfuse.kernel.inodes import SHOWN_NAME_BYTES, ChangingDir, Inode
-from pfsfuse.kernel.view import TreeListing, View
+from pfsfuse.kernel.view import View
 from pfsfuse.repository.opencommit import OpenCommit, commit_of
+from pfsfuse.repository.openlisting import OpenListing, list_open
 from pfsfuse.repository.opennodes import OpenDir, OpenFile
 
 _DIR_MODE = stat.S_IFDIR | 0o755
 _FILE_MODE = stat.S_IFREG | 0o644
 _EMPTY_FILE = entries.encode(entries.EMPTY_FILE)
-
-
-@dataclass(slots=True)
-class _OpenListing(TreeListing):
-    """An open directory of an open commit: what the tree has, then what is here alone."""
-
-    local: list[OpenFile | OpenDir] = field(default_factory=list)
-    names: set[bytes] = field(default_factory=set)
-    recalls: int = 0
-    tree: bytes = b""
-    """The commit's `recalls` and `root` when the directory was read from its start."""
 
 
 class WritableView(View):
@@ -134,50 +124,18 @@ class WritableView(View):
         directory = self.inodes[inode]
         if not isinstance(directory, OpenDir):
             return await super().opendir(inode, ctx)
-        return self.add_listing(_OpenListing(directory, b""))
+        return self.add_listing(OpenListing(directory, b""))
 
     @answers
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         listing = self._listings[fh]
-        if isinstance(listing, _OpenListing):
-            await self._list_open(listing, start_id, token)
+        if isinstance(listing, OpenListing):
+            await list_open(self, listing, start_id, functools.partial(self._show, token))
         else:
             await super().readdir(fh, start_id, token)
 
-    async def _list_open(self, listing: _OpenListing, start: int, token: pyfuse3.ReaddirToken) -> None:
-        directory = listing.inode
-        assert isinstance(directory, OpenDir)
-        if start == 0:
-            await directory.commit.freshen()
-            # All of one moment: what is sent while the tree's directory is looked up stays among what is local.
-            listing.local = [child for child in directory.children.values() if child.is_local]
-            listing.names = {child.key for child in listing.local}
-            listing.recalls, listing.tree = commit_of(directory).recalls, directory.commit.root
-            root = await directory.tree_root()
-            listing.root, listing.first, listing.page, listing.starts = root, 0, [], [(0, b"")]
-        timeout = directory.commit.timeout if listing.recalls == commit_of(directory).recalls else 0.0
-        at = start
-        while await self.turn_to(listing, at):
-            for name, value in listing.page[at - listing.first :]:
-                at += 1
-                shown = name not in listing.names and name not in directory.hidden and directory.is_linked
-                node = None
-                if shown and listing.tree == directory.commit.root:
-                    node = directory.node_for(name, value)
-                elif shown:  # the tree is another one by now: what is known of files is not to be what they were
-                    node = await directory.node(name)
-                if node is not None and not await self._list_node(token, node, at, timeout):
-                    return
-        end = listing.starts[-1][0]
-        for index in range(at - end, len(listing.local)):
-            node = listing.local[index]
-            here = node.is_linked and node.parent is directory
-            if here and not await self._list_node(token, node, end + index + 1, timeout):
-                return
-
-    async def _list_node(
-        self, token: pyfuse3.ReaddirToken, node: OpenFile | OpenDir, offset: int, timeout: float
-    ) -> bool:
+    def _show(self, token: pyfuse3.ReaddirToken, node: OpenFile | OpenDir, offset: int, timeout: float) -> bool:
+        """Add a node to what readdir answers; False where there is no more room."""
         if len(node.key) > SHOWN_NAME_BYTES:
             return True
         settled = self.inodes.settle(node)
@@ -436,7 +394,7 @@ class WritableView(View):
     @answers
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         listing = self._listings[fh]
-        if isinstance(listing, _OpenListing) and isinstance(listing.inode, OpenDir):
+        if isinstance(listing, OpenListing) and isinstance(listing.inode, OpenDir):
             await self._sync(commit_of(listing.inode), None)
 
     async def _sync(self, commit: OpenCommit, node: OpenFile | None) -> None:

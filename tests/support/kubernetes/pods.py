@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ppsd.worker import runner
+from tests.support.ending import end
 from tests.support.pipelines import until
 
 USER = 1234
@@ -128,13 +129,7 @@ class Pod:
         """Stop what runs; the mounts go with the namespaces."""
         for process in (self.sidecar, self.container):
             if process is not None:
-                process.terminate()
-                try:
-                    process.wait(STOP_SECONDS)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
-                    raise
+                end(process, STOP_SECONDS)
         assert self._node.stdin is not None
         assert self._node.stdout is not None
         self._node.stdin.close()

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from tests.support.ending import end
 from tests.support.servers.s3servers import free_port
 from tools.imageregistry import registry_path
 
@@ -190,8 +191,7 @@ def serving(directory: pathlib.Path, more: dict[str, object], host: str = "") ->
                 time.sleep(0.05)
         yield host
     finally:
-        process.terminate()
-        process.wait(10)
+        end(process)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,5 +242,4 @@ def _engine(directory: pathlib.Path) -> Iterator[Engine]:
             time.sleep(0.05)
         yield Engine(command, f"unix://{socket}")
     finally:
-        process.terminate()
-        process.wait(10)
+        end(process)

@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from tests.support.ending import end
 from tools.s3server import environment, gateway_path
 
 START_SECONDS = 60
@@ -91,8 +92,7 @@ def serving(
                 time.sleep(0.05)
         yield endpoint
     finally:
-        process.terminate()
-        process.wait(10)
+        end(process)
 
 
 def _with_bucket(server: S3Server) -> S3Server:
