@@ -9,8 +9,9 @@ from pfsd.calls.room import pieces, room
 from pfsd.chunks.split import Delimiter
 from pfsd.errors import InvalidError
 from pfsd.fetching.urls import fetch, fetch_below
+from pfsd.filesystem.filesinks import INLINE_BYTES
 from pfsd.filesystem.store import Store
-from pfsd.filesystem.uploads import INLINE_BYTES, Upload
+from pfsd.filesystem.uploads import Upload
 from pfsd.model.records import Commit
 from pfsd.runtime.threads import WRITE, in_thread, in_turn
 

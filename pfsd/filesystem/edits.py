@@ -16,7 +16,8 @@ from pfsd.errors import (
 from pfsd.model.commits import Commits
 from pfsd.model.records import Commit
 from pfsd.model.root import Root
-from pfsd.model.staging import Kind, Staging, Write
+from pfsd.model.stagedrows import Kind
+from pfsd.model.staging import Staging, Write
 from pfsd.names.paths import Path, join
 from pfsd.runtime.references import as_operation
 from pfsd.trees import dirs, entries

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from pfsd.chunks import content
 from pfsd.errors import InvalidError, IsADirectoryPfsError, NotADirectoryPfsError, NotFoundError
-from pfsd.filesystem.uploads import BulkUpload, Upload
+from pfsd.filesystem.bulkuploads import BulkUpload
+from pfsd.filesystem.uploads import Upload
 from pfsd.model.commits import Commits
 from pfsd.model.records import Commit
 from pfsd.model.root import Root

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from pfsd.chunks import content
 from pfsd.errors import InvalidError, NotFoundError
-from pfsd.filesystem.uploads import FileSink
+from pfsd.filesystem.filesinks import FileSink
 from pfsd.local.packs import Location
 from pfsd.model import treeobjects
 from pfsd.model.root import Root

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from pfsd.errors import InvalidError, NotFoundError
 from pfsd.filesystem import merging
+from pfsd.filesystem.filesinks import FileSink
 from pfsd.filesystem.merging import Merge
 from pfsd.filesystem.objects import Tags
-from pfsd.filesystem.uploads import FileSink
 from pfsd.model import treeobjects
 from pfsd.model.commits import Commits
 from pfsd.model.records import Commit

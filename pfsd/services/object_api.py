@@ -12,9 +12,9 @@ from pachproto import pfs_pb2
 from pfsd.calls.convert import byte_values
 from pfsd.calls.room import pieces, room
 from pfsd.errors import InvalidError, NotFoundError
+from pfsd.filesystem.filesinks import FileSink
 from pfsd.filesystem.objects import parse_hash
 from pfsd.filesystem.store import Store
-from pfsd.filesystem.uploads import FileSink
 from pfsd.runtime.threads import CHANGE, READ, UPKEEP, WALK, WRITE, in_thread, stream_in_thread
 
 BATCH = 256

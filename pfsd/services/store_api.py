@@ -14,10 +14,10 @@ from pfsd.calls import convert, holding, listings
 from pfsd.calls.reading import Find, each_reading, stream_reading
 from pfsd.calls.room import room
 from pfsd.errors import CorruptError, InvalidError
+from pfsd.filesystem.bulkuploads import BulkUpload, FilePart
 from pfsd.filesystem.files import Difference, Found
 from pfsd.filesystem.store import Store
 from pfsd.filesystem.trees import StoredTree, TreeChange, TreeUpload
-from pfsd.filesystem.uploads import BulkUpload, FilePart
 from pfsd.model.records import Commit
 from pfsd.model.root import FORMAT
 from pfsd.names import paths

@@ -15,8 +15,9 @@ from typing import TypeVar
 
 from pfsd.errors import CorruptError, InvalidError, StateError
 from pfsd.local.packs import RECORD, location
-from pfsd.model import records, staging, treeobjects
+from pfsd.model import records, treeobjects
 from pfsd.model.root import Root
+from pfsd.model.stagedrows import staged_entries
 from pfsd.runtime.references import Bloom
 from pfsd.trees import entries, tree
 from pfsd.trees.entries import DirEntry, FileEntry
@@ -96,7 +97,7 @@ class Collector:
             self._mark_tree(bytes.fromhex(commit.root))
             if commit.tree:
                 self._chunks.add(bytes.fromhex(commit.tree))
-        for entry in staging.staged_entries(self._db):
+        for entry in staged_entries(self._db):
             self._mark_entry(entry)
         for _, object_hash in self._db.scan("tags", b""):
             self._mark_object(object_hash)

@@ -10,7 +10,7 @@ import pytest
 
 from pfsd.chunks.split import Delimiter
 from pfsd.errors import NotADirectoryPfsError
-from pfsd.filesystem import uploads
+from pfsd.filesystem import uploadsteps
 from pfsd.filesystem.store import Store
 from pfsd.model.records import Commit
 from tests.support.stores import contents
@@ -29,7 +29,7 @@ def upload_many(store: Store, at: Commit, *last: str) -> dict[str, bytes]:
     upload = store.files.upload(at)
     expected: dict[str, bytes] = {"log": b"before "}
     try:
-        for number in range(uploads.STEPS_HELD + 1000):
+        for number in range(uploadsteps.STEPS_HELD + 1000):
             for path, data, overwrite in (
                 (f"d{number % 3}/{number}", b"%d" % number, False),
                 *((("log", b"%d " % number, number == 500),) if number % 100 == 0 else ()),
@@ -63,7 +63,7 @@ def test_more_files_than_memory_holds_are_put_as_one(store: Store) -> None:
 
 def test_a_split_into_more_files_than_memory_holds_goes_on_after_the_last_one(store: Store) -> None:
     at = store.commits.start("r", branch="master")
-    lines = [b"%d\n" % number for number in range(uploads.STEPS_HELD + 100)]
+    lines = [b"%d\n" % number for number in range(uploadsteps.STEPS_HELD + 100)]
     for _ in range(2):
         upload = store.files.upload(at)
         for part in (lines[:50], lines[50:]):

@@ -1,0 +1,178 @@
+"""Writing many files into an open commit: whole ones, parts of them, and patches of others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pfsd.chunks import content
+from pfsd.chunks.content import Piece
+from pfsd.errors import InvalidError, IsADirectoryPfsError, StateError
+from pfsd.filesystem.filesinks import INLINE_BYTES, FileSink
+from pfsd.filesystem.patches import FilePatch, hold
+from pfsd.filesystem.replacing import apply
+from pfsd.model.commits import Commits
+from pfsd.model.records import Commit
+from pfsd.model.root import Root
+from pfsd.model.staging import Staging, Write
+from pfsd.names import paths, sizes
+from pfsd.names.paths import Path, join
+from pfsd.runtime.references import noted
+from pfsd.trees import dirs, entries
+from pfsd.trees.entries import Chunk, FileEntry
+
+_TOLD_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A file to put, or a part of one: zeros, bytes, then stored chunks."""
+
+    path: str = ""
+    """Empty where a file goes on."""
+    overwrite: bool = False
+    """Whether it replaces what is there; does not matter where a file goes on."""
+    data: bytes = b""
+    chunks: Sequence[Chunk] = ()
+    more: bool = False
+    """Whether the next part goes on with the file."""
+    zeros: int = 0
+    base: FileEntry | None = None
+    """What the file is a patch of."""
+    size: int = 0
+    """Of the file, where it is a patch."""
+    offset: int = 0
+    """Where the part stands, in a patch."""
+    tell: bool = False
+    """Whether `BulkUpload.told` gets the entry of the file that ends with it."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is a file of nothing but bytes."""
+        return not (self.chunks or self.more or self.zeros or self.tell) and self.base is None
+
+
+class BulkUpload:
+    """Many files put into an open commit. What was added by the time of a `stage` takes effect as one."""
+
+    def __init__(self, root: Root, commits: Commits, commit: Commit, lease: int = 0) -> None:
+        """With a `lease` of the caller's, nothing is staged once others have changed the commit since it was given."""
+        self.operation = root.references.operation()
+        self._lease = lease
+        self.files = 0
+        """How many are staged."""
+        self._root = root
+        self._commits = commits
+        self.commit = commit
+        self._writes: list[Write] = []
+        self._sink: FileSink | FilePatch | None = None
+        self._path: Path = ()
+        self._overwrite = False
+        self._told: list[FileEntry] = []
+        self._told_bytes = 0
+
+    @property
+    def told(self) -> list[FileEntry]:
+        """The entries of the files that were put with `tell`."""
+        return self._told
+
+    @noted
+    def add(self, part: FilePart) -> None:
+        """Put a file, or a part of one.
+
+        Raises what `FileSink`, `FilePatch` and `hold` raise, and InvalidError for a path that can't be a file.
+        """
+        if self._sink is None:
+            self._path = paths.parse_file(part.path)
+            self._overwrite = part.overwrite
+            if part.is_whole and len(part.data) <= INLINE_BYTES:
+                self._writes.append(Write(self._path, (part.data,) if part.data else (), part.overwrite))
+                return
+            self._sink = FileSink(self._root, self._path) if part.base is None else self._patch(part.base, part.size)
+        elif part.path or part.base is not None:
+            raise InvalidError(f"{part.path} begins although {join(self._path)} has to go on")
+        self._take(self._sink, part)
+        if not part.more:
+            pieces = self._sink.finish()
+            if part.tell:
+                pieces = (self._tell(pieces),)
+            self._writes.append(Write(self._path, pieces, self._overwrite))
+            self._sink = None
+
+    def _patch(self, base: FileEntry, size: int) -> FilePatch:
+        if not self._overwrite:
+            raise InvalidError(f"{join(self._path)} can only be patched with overwrite")
+        if size > base.size:
+            sizes.check_file_size(size, join(self._path))
+        staging = self._commits.open_staging(self.commit)
+        with staging.lock:
+            top = self._commits.tree(self.commit)
+            self.operation.pin(top.root)
+        if dirs.lookup(self._root.nodes, top, self._path) != base:  # else all of it is pinned
+            hold(self._root, base, self._path)
+        return FilePatch(self._root, base, size)
+
+    def _take(self, sink: FileSink | FilePatch, part: FilePart) -> None:
+        if isinstance(sink, FilePatch):
+            if part.chunks:
+                raise InvalidError(f"no chunks can be named in {join(self._path)}, which is patched")
+            if part.zeros or part.data:
+                sink.seek(part.offset)
+        sink.zeros(part.zeros)
+        sink.write(part.data)
+        for chunk in part.chunks:
+            assert isinstance(sink, FileSink)
+            sink.refer(chunk)
+
+    def _tell(self, pieces: Sequence[Piece]) -> FileEntry:
+        """The entry of a file, which is told."""
+        if not self._overwrite:
+            raise InvalidError(f"the entry of {join(self._path)} can only be told where it is put with overwrite")
+        entry = content.concatenate(self._root.nodes, self._root.chunks, pieces)
+        self._told_bytes += len(entries.encode(entry))
+        if self._told_bytes > _TOLD_BYTES:
+            raise InvalidError("one stream can't tell the entries of so many files: use several")
+        self._told.append(entry)
+        return entry
+
+    @noted
+    def stage(self) -> None:
+        """Stage the whole files that were added since the last time.
+
+        Stages none of them when it raises: IsADirectoryPfsError, NotADirectoryPfsError, StateError.
+        """
+        staging = self._commits.open_staging(self.commit)
+        with staging.lock:
+            self._stage(staging, lambda writes: apply(self._root, self._commits, self.commit, staging, lambda: writes))
+
+    @noted
+    def stage_at_once(self) -> bool:
+        """Do what `stage` does, unless another writer is at work; returns whether it is done."""
+        staging = self._commits.open_staging(self.commit)
+        if not staging.lock.acquire(blocking=False):
+            return False
+        try:
+            self._stage(staging, staging.apply)
+        except IsADirectoryPfsError:
+            if not any(write.overwrite for write in self._writes):
+                raise
+            return False  # to look into that takes long
+        finally:
+            staging.lock.release()
+        return True
+
+    def _stage(self, staging: Staging, stage: Callable[[Sequence[Write]], None]) -> None:
+        """Stage what was added, by calling `stage`. The caller holds the staging lock."""
+        self._commits.open_staging(self.commit)
+        if self._lease and not self._root.sessions.is_unchanged(self.commit.id, self._lease):
+            raise StateError(f"another client has changed commit {self.commit.id} meanwhile: look at it again")
+        stage(self._writes)
+        self.files += len(self._writes)
+        self._writes = []
+        if self._sink is None:  # what was noted has rows now
+            self.operation = self._root.references.operation()
+
+    def close(self) -> None:
+        """Raises InvalidError when a file lacks its end."""
+        if self._sink is not None:
+            raise InvalidError(f"the last message of the stream says that {join(self._path)} goes on")
