@@ -65,7 +65,7 @@ def _unseen(store: Store, repo: str, branch: str, seen: set[str]) -> list[Commit
     """The finished commits of a branch after the last one seen, oldest first."""
     store.repos.get(repo)
     try:
-        chain = store.commits.list(repo, end=branch)
+        chain = store.commits.history.list(repo, end=branch)
         unseen = []
         for commit in chain:
             if commit.id in seen:

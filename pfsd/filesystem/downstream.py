@@ -46,7 +46,7 @@ class _Look:
 
     def _by_repo(self, commit: Commit) -> dict[str, list[Commit]]:
         found = defaultdict(list)
-        for one in self._store.commits.downstream(commit.ref):
+        for one in self._store.commits.history.downstream(commit.ref):
             found[one.repo].append(one)
         return found
 
@@ -125,7 +125,7 @@ class _Look:
             return False
         if any(one.ref in made.provenance for made in self._below[commit.id][name]):
             return False
-        within = self._store.commits.within
+        within = self._store.commits.history.within
         return within(one, source.branch) and not (source.seen and within(one, source.seen))
 
     def _is_last(self, name: str, commit: Commit) -> bool:
@@ -153,7 +153,7 @@ class _Look:
         passed, waiting = {name}, [name]
         while waiting:
             for source in self._derived.get(waiting.pop(), Derivation()).sources:
-                if source.repo == commit.repo and self._store.commits.within(commit, source.branch):
+                if source.repo == commit.repo and self._store.commits.history.within(commit, source.branch):
                     return True
                 if source.repo not in passed:
                     passed.add(source.repo)

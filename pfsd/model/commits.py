@@ -1,26 +1,25 @@
-"""Commits and branches: starting, finishing, naming, listing, provenance."""
+"""Commits and branches: starting, finishing, deleting, what is written to an open one, and where branches point."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-import heapq
 import logging
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 
 from pfsd.errors import NotFoundError, StateError
 from pfsd.local.kv import Batch
 from pfsd.model import records, treeobjects
+from pfsd.model.history import History, branch_key
 from pfsd.model.records import Commit, CommitRef, Snapshot
 from pfsd.model.repos import SET_AT, Repos
 from pfsd.model.root import Root
 from pfsd.model.staging import Staging
 from pfsd.names import paths
-from pfsd.names.ancestry import check_length, parse_ancestor, shortened
 from pfsd.runtime.references import as_operation
-from pfsd.trees import entries, tree
+from pfsd.trees import dirs, entries, tree
 from pfsd.trees.entries import DirEntry
 
 _HELD = b"held "
@@ -36,104 +35,13 @@ class Commits:
         self._root = root
         self._db = root.db
         self._repos = repos
+        self.history = History(self._db, repos)
         self._sequence = int.from_bytes(self._db.get("meta", b"sequence") or b"", "big")
         self._sweep()
 
-    # --- finding
-
     def resolve(self, repo: str, name: str) -> Commit:
-        """The commit called `name` in a repo: an id or a branch, with `^` or `~N` behind it for its ancestors.
-
-        Raises NotFoundError, InvalidError for a name that is too long.
-        """
-        self._repos.get(repo)
-        commit = self._find(repo, check_length(name))
-        if commit is None and (ancestor := parse_ancestor(name)):
-            commit = self._back(self._find(repo, ancestor.base), ancestor.steps)
-        if commit is None:
-            what = f"commit or branch {shortened(name)}" if name else "a commit without an id"
-            raise NotFoundError(f"{what} not found in repo {repo}")
-        return commit
-
-    def _back(self, commit: Commit | None, steps: int) -> Commit | None:
-        """The commit so many steps before another; None where its history is shorter."""
-        if commit is None or not steps:
-            return commit
-        found = commit.parent
-        while found is not None and steps > 1:
-            data = self._db.get("commits", bytes.fromhex(found))
-            found = None if data is None else records.parent_of(data)
-            steps -= 1
-        return None if found is None else self._load(found)
-
-    def _pinned(self, repo: str, name: str) -> str:
-        """A name that is found by looking it up: in place of an ancestor's name its id.
-
-        Walking back may take long, so whoever needs a commit under the root's lock does this before. Raises what
-        `resolve` raises.
-        """
-        return name if parse_ancestor(name) is None else self.resolve(repo, name).id
-
-    def _all_pinned(self, refs: Sequence[CommitRef]) -> Sequence[CommitRef]:
-        return [CommitRef(ref.repo, self._pinned(ref.repo, ref.id)) for ref in refs]
-
-    def _find(self, repo: str, name: str) -> Commit | None:
-        if paths.is_commit_id(name):
-            commit = self._load(name)
-            if commit is not None and commit.repo == repo:
-                return commit
-        head = self._db.get("branches", _branch_key(repo, name))
-        return None if head is None else self._load(head.hex())
-
-    def _load(self, commit_id: str) -> Commit | None:
-        data = self._db.get("commits", bytes.fromhex(commit_id))
-        return None if data is None else records.load_commit(data)
-
-    def list(self, repo: str, *, start: str | None = None, end: str | None = None, number: int = 0) -> Iterator[Commit]:
-        """Commits, at most `number` where it is not 0.
-
-        With `end`: that commit and its ancestors, else every commit of the repo, the one that was started or finished
-        last first; `start` ends the walk and is left out. Raises NotFoundError.
-        """
-        stop = self.resolve(repo, start).id if start else None
-        self._repos.get(repo)
-        found: Iterable[Commit]
-        if end is not None:
-            found = self._ancestry(self.resolve(repo, end))
-        elif number and stop is None:
-            found = heapq.nlargest(number, self._every(repo), key=_changed)
-        else:
-            found = sorted(self._every(repo), key=_changed, reverse=True)
-        for count, commit in enumerate(found):
-            if commit.id == stop or (number and count == number):
-                return
-            yield commit
-
-    def _every(self, repo: str) -> Iterator[Commit]:
-        for _, commit_id in self._db.scan("history", repo.encode() + b"\0", reverse=True):
-            commit = self._load(commit_id.hex())
-            if commit is not None:
-                yield commit
-
-    def _ancestry(self, commit: Commit | None) -> Iterator[Commit]:
-        while commit is not None:
-            yield commit
-            commit = self._load(commit.parent) if commit.parent else None
-
-    def downstream(self, ref: CommitRef) -> Iterator[Commit]:
-        """The commits that have this one in their provenance."""
-        prefix = bytes.fromhex(ref.id)
-        for key, _ in self._db.scan("downstream", prefix):
-            commit = self._load(key[len(prefix) :].hex())
-            if commit is not None:
-                yield commit
-
-    def within(self, commit: Commit, name: str) -> bool:
-        """Whether a commit is the one that an id or a branch of its repo names, or an ancestor of that one."""
-        above = self._find(commit.repo, name)
-        while above is not None and above.sequence > commit.sequence:
-            above = self._load(above.parent) if above.parent else None
-        return above is not None and above.id == commit.id
+        """What `History.resolve` gives."""
+        return self.history.resolve(repo, name)
 
     # --- starting and finishing
 
@@ -152,8 +60,8 @@ class Commits:
         finishes or deletes it, or else gives it up with `give_up`; the next start does that for him. Raises
         NotFoundError, and StateError when the parent is not finished.
         """
-        parent = self._pinned(repo, parent)
-        provenance = self._all_pinned(provenance)
+        parent = self.history.pinned(repo, parent)
+        provenance = self.history.all_pinned(provenance)
         with self._root.lock:
             commit = self._new(repo, parent, branch, provenance)
             batch = self._db.batch()
@@ -169,14 +77,14 @@ class Commits:
         self, repo: str, root: bytes, *, parent: str = "", branch: str = "", provenance: Sequence[CommitRef] = ()
     ) -> Commit:
         """Make a finished commit whose tree is `root`, as one step; else like `start`."""
-        parent = self._pinned(repo, parent)
-        provenance = self._all_pinned(provenance)
+        parent = self.history.pinned(repo, parent)
+        provenance = self.history.all_pinned(provenance)
         while True:
             with self._root.lock:
                 commit = self._new(repo, parent, branch, provenance)
             finished, added = self._seal(commit, root)
             with self._root.lock:
-                head = self._find(repo, branch) if branch and not parent else None
+                head = self.history.find(repo, branch) if branch and not parent else None
                 if head is not None and head.id != commit.parent:
                     continue  # the branch moved meanwhile
                 batch = self._db.batch()
@@ -213,7 +121,7 @@ class Commits:
         if branch:
             paths.check_branch_name(branch)
         self._repos.get(repo)
-        above = self.resolve(repo, parent) if parent else self._find(repo, branch) if branch else None
+        above = self.resolve(repo, parent) if parent else self.history.find(repo, branch) if branch else None
         if above is not None and above.is_open:
             raise StateError(f"parent commit {above.id} has not been finished: finish or delete it first")
         closure: dict[CommitRef, None] = {}
@@ -240,12 +148,12 @@ class Commits:
         for ref in commit.provenance:
             batch.put("downstream", bytes.fromhex(ref.id) + commit_id, b"")
         if branch:
-            self._point(batch, _branch_key(commit.repo, branch), commit_id)
+            self._point(batch, branch_key(commit.repo, branch), commit_id)
 
     def _seal(self, commit: Commit, root: bytes) -> tuple[Commit, int]:
         """The finished record of a commit with this tree, whose chunks are now durable, and the bytes it adds."""
-        parent = self._load(commit.parent) if commit.parent else None
-        added = self._added(tree.EMPTY if parent is None else bytes.fromhex(parent.root), root)
+        parent = self.history.load(commit.parent) if commit.parent else None
+        added = dirs.added_bytes(self._root.nodes, tree.EMPTY if parent is None else bytes.fromhex(parent.root), root)
         tree_object = treeobjects.put(self._root.chunks, root)
         self._root.chunks.flush()
         size = entries.dir_entry(self._root.nodes, root).size
@@ -259,22 +167,6 @@ class Commits:
         owner = self._repos.get(repo)
         batch.put("repos", repo.encode(), records.dump(dataclasses.replace(owner, size=owner.size + added)))
 
-    def _added(self, old: bytes, new: bytes) -> int:
-        """Bytes of the files that are new or changed in the tree `new` against `old`."""
-        total = 0
-        pairs = [(old, new)]
-        while pairs:
-            for _, before, after in tree.diff(self._root.nodes, *pairs.pop(), removals=False):
-                if after is None:
-                    continue
-                entry = entries.decode(after)
-                if isinstance(entry, DirEntry):
-                    source = None if before is None else entries.decode(before)
-                    pairs.append((source.root if isinstance(source, DirEntry) else tree.EMPTY, entry.root))
-                else:
-                    total += entry.size
-        return total
-
     def delete(self, repo: str, name: str) -> None:
         """Drop an open commit; its branches go back to its parent, or go.
 
@@ -286,7 +178,7 @@ class Commits:
         staging = self.staging(commit)
         with staging.lock, self._root.lock:
             self._still_open(commit, refusal)
-            users = [f"{user.repo}/{user.id}" for user in self.downstream(commit.ref)]
+            users = [f"{user.repo}/{user.id}" for user in self.history.downstream(commit.ref)]
             if users:
                 raise StateError(f"commit {commit.repo}/{commit.id} is the provenance of {users[0]}: delete that first")
             commit_id = bytes.fromhex(commit.id)
@@ -328,7 +220,7 @@ class Commits:
 
     def fail(self, repo: str, name: str, reason: str) -> None:
         """Note that an open commit will never finish, and why; raises StateError when it is finished."""
-        name = self._pinned(repo, name)
+        name = self.history.pinned(repo, name)
         with self._root.lock:
             commit = self.resolve(repo, name)
             self._still_open(commit, f"commit {commit.repo}/{commit.id} has already been finished")
@@ -339,7 +231,7 @@ class Commits:
 
     def _still_open(self, commit: Commit, refusal: str) -> Commit:
         """The present record of a commit, which a caller saw before it took the lock."""
-        present = self._load(commit.id)
+        present = self.history.load(commit.id)
         if present is None:
             raise NotFoundError(f"commit {commit.repo}/{commit.id} was deleted meanwhile")
         if not present.is_open:
@@ -354,7 +246,7 @@ class Commits:
 
     def _new_staging(self, commit: Commit) -> Staging:
         root = self._root
-        present = self._load(commit.id)
+        present = self.history.load(commit.id)
         if present is None:
             raise NotFoundError(f"commit {commit.repo}/{commit.id} was deleted meanwhile")
         return Staging(
@@ -380,7 +272,7 @@ class Commits:
             return entries.dir_entry(self._root.nodes, bytes.fromhex(commit.root))
         staging = self.staging(commit)
         with staging.lock:
-            present = self._load(commit.id)
+            present = self.history.load(commit.id)
             if present is None:
                 raise NotFoundError(f"commit {commit.repo}/{commit.id} was deleted meanwhile")
             root = bytes.fromhex(present.root)
@@ -405,7 +297,7 @@ class Commits:
         try:
             if not staging.is_clean:
                 return None
-            present = self._load(commit.id)
+            present = self.history.load(commit.id)
             if present is None:
                 raise NotFoundError(f"commit {commit.repo}/{commit.id} was deleted meanwhile")
             return self._snapshot(commit, present.root)
@@ -443,7 +335,7 @@ class Commits:
         start = b""
         while (pair := next(self._db.scan("staging", b"", start), None)) is not None:
             area = pair[0][:16]
-            commit = self._load(area.hex())
+            commit = self.history.load(area.hex())
             if commit is None or not commit.is_open:
                 batch = self._db.batch()
                 batch.delete_prefix("staging", area)
@@ -451,7 +343,7 @@ class Commits:
             start = area + b"\xff"  # above every key of the area: a path's first byte is never 0xff in UTF-8
         for key, _ in list(self._db.scan("meta", _HELD)):  # whoever held them was cut off
             commit_id = key[len(_HELD) :].hex()
-            commit = self._load(commit_id)
+            commit = self.history.load(commit_id)
             self.give_up("" if commit is None else commit.repo, commit_id)
 
     # --- branches
@@ -479,11 +371,11 @@ class Commits:
     def set_branch(self, repo: str, name: str, branch: str) -> None:
         """Let a branch point at a commit, given as an id or branch."""
         paths.check_branch_name(branch)
-        name = self._pinned(repo, name)
+        name = self.history.pinned(repo, name)
         with self._root.lock:
             commit = self.resolve(repo, name)
             batch = self._db.batch()
-            self._point(batch, _branch_key(repo, branch), bytes.fromhex(commit.id))
+            self._point(batch, branch_key(repo, branch), bytes.fromhex(commit.id))
             self._db.write(batch, sync=True)
         self._root.changes.announce(repo)
 
@@ -491,7 +383,7 @@ class Commits:
         """Remove a branch and leave its commits; raises NotFoundError."""
         with self._root.lock:
             self._repos.get(repo)
-            key = _branch_key(repo, branch)
+            key = branch_key(repo, branch)
             if self._db.get("branches", key) is None:
                 raise NotFoundError(f"branch {branch} not found in repo {repo}")
             batch = self._db.batch()
@@ -500,13 +392,5 @@ class Commits:
         self._root.changes.announce(repo)
 
 
-def _changed(commit: Commit) -> tuple[int, int]:
-    return commit.changed
-
-
 def _held_key(commit_id: str) -> bytes:
     return _HELD + bytes.fromhex(commit_id)
-
-
-def _branch_key(repo: str, branch: str) -> bytes:
-    return repo.encode() + b"\0" + branch.encode()

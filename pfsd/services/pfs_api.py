@@ -99,7 +99,7 @@ class PfsService:
     async def ListCommit(self, request: pfs_pb2.ListCommitRequest, _context: Any) -> bytes:
         def collect() -> bytes:
             start = getattr(request, "from")
-            found = self._store.commits.list(
+            found = self._store.commits.history.list(
                 request.repo.name,
                 start=start.id or None,
                 end=request.to.id or None,

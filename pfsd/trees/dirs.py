@@ -69,3 +69,20 @@ def _name(key: bytes) -> str:
         return key.decode()
     except UnicodeDecodeError:
         raise CorruptError("a directory holds a name that is not UTF-8") from None
+
+
+def added_bytes(nodes: NodeReader, old: bytes, new: bytes) -> int:
+    """Bytes of the files that are new or changed in the tree `new` against `old`."""
+    total = 0
+    pairs = [(old, new)]
+    while pairs:
+        for _, before, after in tree.diff(nodes, *pairs.pop(), removals=False):
+            if after is None:
+                continue
+            entry = entries.decode(after)
+            if isinstance(entry, DirEntry):
+                source = None if before is None else entries.decode(before)
+                pairs.append((source.root if isinstance(source, DirEntry) else tree.EMPTY, entry.root))
+            else:
+                total += entry.size
+    return total

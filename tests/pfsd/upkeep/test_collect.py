@@ -185,7 +185,7 @@ def test_nothing_finished_is_harmed_by_collections_in_a_loop_under_load(store: S
             writer.join()
     assert failures == []
     for repo in store.repos.list():
-        for commit in store.commits.list(repo.name):
+        for commit in store.commits.history.list(repo.name):
             contents(store, commit)
 
 
