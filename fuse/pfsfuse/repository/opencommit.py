@@ -270,8 +270,9 @@ class OpenCommit(OpenTree):
     async def drop_outdated(self, files: dict[OpenFile, Closed]) -> None:
         """Leave aside the files that another client has replaced or removed since they were closed."""
         for node, value in await outdated(self, files):
+            if files.pop(node, None) is None:  # it was sent, or left aside, while the trees were compared
+                continue
             log.info("%s: another client has changed /%s since it was closed", self, "/".join(node.path()))
-            del files[node]
             node.give_way(value)
             if value is None:
                 self.unlink(node)
