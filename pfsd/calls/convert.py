@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import posixpath
 from collections.abc import Iterable, Iterator
 
@@ -14,6 +13,7 @@ from pachproto import pfs_pb2
 from pfsd.errors import CorruptError, InvalidError
 from pfsd.model.records import Commit, CommitRef, Repo
 from pfsd.runtime import cancelling
+from pfsd.runtime.batches import batches
 from pfsd.trees import entries
 from pfsd.trees.entries import Entry, FileEntry
 
@@ -101,8 +101,7 @@ def packed(kind: type[Message], field: str, items: Iterable[Message]) -> bytes:
     In protobuf's encoding, the parts of a repeated field stand one after the other.
     """
     parts = []
-    iterator = iter(items)
-    while batch := list(itertools.islice(iterator, PACKED_AT_ONCE)):
+    for batch in batches(items, PACKED_AT_ONCE):
         cancelling.check()
         parts.append(kind(**{field: batch}).SerializeToString())
     return b"".join(parts)

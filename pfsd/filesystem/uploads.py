@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import uuid
 from collections.abc import Iterator
 
@@ -17,6 +16,7 @@ from pfsd.model.root import Root
 from pfsd.model.staging import Staging, Write
 from pfsd.names import paths
 from pfsd.names.paths import Path, join
+from pfsd.runtime.batches import batches
 from pfsd.runtime.references import noted
 from pfsd.trees import dirs, tree
 from pfsd.trees.entries import FileEntry
@@ -131,7 +131,7 @@ class Upload:
         try:
             with area.lock:
                 writes = replacing(root, base, self._writes())
-                while part := list(itertools.islice(writes, STAGED_AT_ONCE)):
+                for part in batches(writes, STAGED_AT_ONCE):
                     area.apply(part)
                 folded = area.fold()
             self._commits.replace_tree(self._commit, folded)

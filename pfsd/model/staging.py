@@ -18,6 +18,7 @@ from pfsd.local.kv import Batch, Database
 from pfsd.model.folding import Folding
 from pfsd.model.stagedrows import HIDDEN, KIND, SINGLE_DELETIONS, Kind, Overlay, row_key, split_key
 from pfsd.names.paths import Path, join
+from pfsd.runtime.batches import batches
 from pfsd.trees import dirs, entries, tree
 from pfsd.trees.entries import DirEntry, FileEntry
 from pfsd.trees.nodestore import DatabaseNodes
@@ -92,9 +93,8 @@ class Staging:
         """
         self._chunks.spill()  # a row may not outlive the chunks that it names
         overlay = Overlay(self._db, self._area)
-        iterator = iter(writes)
         try:
-            while some := list(itertools.islice(iterator, ROWS_AT_ONCE)):
+            for some in batches(writes, ROWS_AT_ONCE):
                 overlay.prefetch([write.path for write in some])
                 for write in some:
                     if write.remove:

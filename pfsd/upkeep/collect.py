@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from pfsd.errors import CorruptError, InvalidError, StateError
 from pfsd.local.packs import RECORD, location
 from pfsd.model import records, treeobjects
 from pfsd.model.root import Root
 from pfsd.model.stagedrows import staged_entries
+from pfsd.runtime.batches import batches
 from pfsd.runtime.references import Bloom
 from pfsd.trees import entries, tree
 from pfsd.trees.entries import DirEntry, FileEntry
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 BATCH = 1000
 """Rows that are looked at, and removed, in one step: how long writers may have to wait."""
@@ -159,14 +157,14 @@ class Collector:
     # --- sweeping
 
     def _sweep_nodes(self) -> None:
-        for names in _batches(name for name, _ in self._db.scan("nodes", b"")):
+        for names in batches((name for name, _ in self._db.scan("nodes", b"")), BATCH):
             dead = [name for name in names if name not in self._nodes]
             removed = self._root.nodes.remove(dead) if dead else 0
             self._count(nodes_removed=removed, nodes_kept=len(names) - removed)
 
     def _sweep_objects(self) -> None:
         """Forget objects without a tag; those of one chunk have no row but that chunk's."""
-        for names in _batches(name for name, _ in self._db.scan("objects", b"")):
+        for names in batches((name for name, _ in self._db.scan("objects", b"")), BATCH):
             with self._root.references.lock:
                 batch = self._db.batch()
                 for name in names:
@@ -177,7 +175,7 @@ class Collector:
     def _sweep_chunks(self) -> None:
         """Remove dead chunks."""
         self._root.chunks.flush()  # those of a former run that lie in the spool are in the index only now
-        for names in _batches(name for name, _ in self._db.scan("chunks", b"")):
+        for names in batches((name for name, _ in self._db.scan("chunks", b"")), BATCH):
             dead = [name for name in names if name not in self._chunks]
             removed = self._root.chunks.remove(dead) if dead else 0
             self._count(chunks_removed=removed, chunks_kept=len(names) - removed)
@@ -238,14 +236,3 @@ class Collector:
     def _count(self, **more: int) -> None:
         sums = {name: getattr(self._report, name) + value for name, value in more.items()}
         self._report = replace(self._report, **sums)
-
-
-def _batches(items: Iterable[T]) -> Iterator[list[T]]:
-    batch: list[T] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
