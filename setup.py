@@ -41,7 +41,8 @@ setup(
             "pfsd._core",
             files("core", ".c"),
             depends=files("core", ".h"),
-            extra_compile_args=["-std=gnu11", "-O3", *WARNINGS],
+            extra_compile_args=["-std=gnu11", "-O3", "-flto", *WARNINGS],
+            extra_link_args=["-O3", "-flto"],  # its files call each other for every row of a node
         ),
         Extension("pfsd._scan", ["csrc/scan.c"], extra_compile_args=["-std=gnu11", "-O3", *WARNINGS]),
         Extension(
