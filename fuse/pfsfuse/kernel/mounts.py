@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,30 +148,30 @@ def detach(path: str, *, following: bool = True) -> None:
                 raise UnavailableError(f"{found[-1]} can't be unmounted: {os.strerror(number)}")
 
 
-def number_of(device: int) -> str:
-    """A device as `Mount.device` names it."""
-    return f"{os.major(device)}:{os.minor(device)}"
+@contextlib.contextmanager
+def aborting(own: Mount | None) -> Iterator[None]:
+    """The block gives up this process's own mount; requests that nobody will answer any more fail.
 
-
-def abort_as_root(path: str, device: int) -> None:
-    """Unmount this process's own mount, of which `device` is the number, and have its requests fail; see `abort`.
-
-    Does nothing where another mount has taken its place, or for another user than root.
+    The kernel has them fail when the last descriptor of a session is closed. A thread that tells the kernel of a name
+    keeps one open while it waits for a program that has the directory locked, and that may wait for an answer: neither
+    would ever end, nor this process. Root unmounts by force, unless another mount has taken the place; other users
+    abort the connection where this machine shows it.
     """
-    found = mount_at(path)
-    if os.geteuid() == 0 and found is not None and found.device == number_of(device):
-        _libc.umount2(os.fsencode(path), _UMOUNT_NOFOLLOW | _MNT_DETACH | _MNT_FORCE)
-
-
-def abort(device: int) -> None:
-    """Have the requests fail that nobody will answer any more, where this machine shows FUSE's connections.
-
-    The kernel does so when the last descriptor of a session is closed. A thread that tells the kernel of a name keeps
-    one open while it waits for a program that has the directory locked, and that may wait for an answer: neither
-    would ever end, nor this process.
-    """
-    with contextlib.suppress(OSError):
-        Path(f"/sys/fs/fuse/connections/{os.minor(device)}/abort").write_text("1")
+    with contextlib.ExitStack() as stack:
+        control = None
+        if own is not None and os.geteuid() == 0:
+            found = mount_at(own.target)
+            if found is not None and found.number == own.number:
+                _libc.umount2(os.fsencode(own.target), _UMOUNT_NOFOLLOW | _MNT_DETACH | _MNT_FORCE)
+        elif own is not None:
+            # Opened now: later the number may be another mount's.
+            connection = Path("/sys/fs/fuse/connections", own.device.partition(":")[2])
+            with contextlib.suppress(OSError):
+                control = stack.enter_context((connection / "abort").open("wb", buffering=0))
+        yield
+        if control is not None:
+            with contextlib.suppress(OSError):
+                control.write(b"1")
 
 
 def flush(path: str) -> None:

@@ -19,7 +19,7 @@ import trio
 
 from pfsd.errors import StateError, UnavailableError
 from pfsd.runtime.groups import ungrouped
-from pfsfuse.kernel.mounts import abort, abort_as_root, mount_at, number_of
+from pfsfuse.kernel.mounts import aborting, mount_at
 
 log = logging.getLogger(__name__)
 
@@ -57,22 +57,18 @@ async def mounted(
         raise UnavailableError(
             f"{mountpoint} can't be mounted: this user may not mount FUSE file systems here ({error})"
         ) from error
+    own = mount_at(mountpoint)
     ended = trio.Event()
-    device: int | None = None
     try:
         with ungrouped():
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_serve, ended)
-                device = await trio.to_thread.run_sync(device_of, mountpoint, abandon_on_cancel=True)
-                _raise_read_ahead(device)
+                await trio.to_thread.run_sync(_raise_read_ahead, mountpoint, abandon_on_cancel=True)
                 yield ended
                 nursery.cancel_scope.cancel()
     finally:
-        if device is not None:
-            abort_as_root(mountpoint, device)
-        pyfuse3.close(unmount=True)
-        if device is not None:
-            abort(device)
+        with aborting(own):
+            pyfuse3.close(unmount=True)
 
 
 def _keep_freed_memory() -> None:
@@ -113,17 +109,14 @@ def check_device() -> None:
         )
 
 
-def device_of(mountpoint: str) -> int:
-    """The number of the device that the mount is to the kernel, once it has begun the session."""
-    return os.stat(mountpoint).st_dev
-
-
-def _raise_read_ahead(device: int) -> None:
+def _raise_read_ahead(mountpoint: str) -> None:
     """Let the kernel ask for 1 MiB at a time; only root may, and reading works without.
 
-    The kernel sets the default when it begins the session: to be called after that.
+    Asking for the attributes first makes sure that the kernel has begun the session, which sets the default.
     """
+    device = os.stat(mountpoint).st_dev
+    name = f"{os.major(device)}:{os.minor(device)}"
     try:
-        Path(f"/sys/class/bdi/{number_of(device)}/read_ahead_kb").write_text(str(_READ_AHEAD_KB))
+        Path(f"/sys/class/bdi/{name}/read_ahead_kb").write_text(str(_READ_AHEAD_KB))
     except OSError as error:
         log.debug("read-ahead stays at the kernel's default: %s", error)
