@@ -29,7 +29,7 @@ from pfsd.server import Server
 from pfsd.services.core import core_services
 from pfsd.version import SENTENCE
 from pfsdaemon.mounting import repository_mount
-from ppsd.services.service import LAUNCHERS, Service
+from ppsd.launchers import LAUNCHERS
 
 SWITCH_SECONDS = 0.001
 """After which a thread that computes lets another one have the interpreter: calls go through three threads' hands."""
@@ -136,6 +136,8 @@ async def serve_until(stopping: trio.Event, args: argparse.Namespace) -> None:
             nursery = await stack.enter_async_context(trio.open_nursery())
             pipelines = None
             if not args.no_pipelines:
+                from ppsd.services.service import Service  # here: a daemon without pipelines need not load it
+
                 pipelines = Service(Bridge(nursery), args.root / "scratch", launcher=args.launcher)
                 server.add(pipelines.handlers)
             server.start()

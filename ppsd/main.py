@@ -19,8 +19,9 @@ from pfsd.runtime.ending import end_in_time
 from pfsd.runtime.exitstatus import status_of
 from pfsd.server import Server
 from pfsd.version import SENTENCE
+from ppsd.launchers import LAUNCHERS
 from ppsd.services.forward import Forwarder
-from ppsd.services.service import LAUNCHERS, Service
+from ppsd.services.service import Service
 
 DEFAULT_LISTEN = "127.0.0.1:30651"
 

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 import trio
 
+from pfsd.errors import leaves
+
 
 @contextmanager
 def ungrouped() -> Iterator[None]:
@@ -18,15 +20,7 @@ def ungrouped() -> Iterator[None]:
         yield
     except BaseExceptionGroup as group:
         _, rest = group.split(trio.Cancelled)
-        leaves = [] if rest is None else list(_leaves(rest))
-        if len(leaves) == 1:
-            raise leaves[0] from None
+        found = [] if rest is None else leaves(rest)
+        if len(found) == 1:
+            raise found[0] from None
         raise
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error

@@ -15,6 +15,7 @@ from pachproto import pps_pb2, ppsd_pb2
 from pfsd.bridge import Bridge
 from ppsd.engine.engine import Engine
 from ppsd.engine.launcher import Launcher
+from ppsd.launchers import LAUNCHERS
 from ppsd.launchers.local import LocalLauncher
 from ppsd.services.api import LogsService, PipelineService
 from ppsd.services.workers import WorkersService
@@ -22,9 +23,6 @@ from ppsd.storage.grpccalls import open_channel
 from ppsd.storage.grpcfilesystem import GrpcFileSystem
 
 MakeLauncher = Callable[[trio.Nursery, Engine], Launcher]
-
-LAUNCHERS = ("local", "kubernetes")
-"""What may run workers: this machine, or the cluster that this process is in or KUBECONFIG names."""
 
 
 class Service:

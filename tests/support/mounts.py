@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pfsfuse.kernel.mounts import mount_at
 from pfsfuse.mount import mount_command, unmount
 from tests.support.daemons import Daemon
+from tests.support.ending import end
 
 WAIT_SECONDS = 15
 
@@ -36,13 +37,8 @@ def mounting(daemon: Daemon, path: pathlib.Path, *options: str, program: str = "
         assert process.stdout.readline() == f"mounted {daemon.address} at {path}\n".encode()
         yield Mounted(process, path)
     finally:
-        process.terminate()
         try:
-            process.wait(WAIT_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise
+            end(process, WAIT_SECONDS)
         finally:
             if mount_at(str(path)) is not None:
                 unmount(str(path))
