@@ -8,6 +8,8 @@
  * divide(keys, end, limit, ...) -> list      where a run that is too long is cut into nodes
  * decode_node, encode_node                   a tree node's bytes and its parts
  * add_summaries(values), measure_entry(value)  the sums that a tree keeps
+ * entry_end(value), stat_entry(value)        the parts of a directory's entry
+ * plain_entry(value), plain_values(level, values)  entries, and the values of nodes, without attributes
  *
  * Malformed data raises ValueError, which the callers turn into the store's own error.
  * No function keeps state between calls. Both hashes are part of the on-disk format: a change of any constant
@@ -18,7 +20,7 @@
 static int exec_module(PyObject *module)
 {
     init_gear();
-    PyMethodDef *parts[] = {chunk_methods, shape_methods, node_methods, sum_methods};
+    PyMethodDef *parts[] = {chunk_methods, shape_methods, node_methods, sum_methods, entry_methods};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (PyModule_AddFunctions(module, parts[i]) < 0)
             return -1;

@@ -15,7 +15,7 @@ from pfsd.model.records import Commit, CommitRef, Repo
 from pfsd.runtime import cancelling
 from pfsd.runtime.batches import batches
 from pfsd.trees import entries
-from pfsd.trees.entries import Entry, FileEntry
+from pfsd.trees.entries import DirEntry, Entry, FileEntry, SpecialEntry, SymlinkEntry
 
 MESSAGE_BYTES = 1 << 20
 """Bytes of content in one message."""
@@ -37,6 +37,22 @@ def file_entry(data: bytes, what: str) -> FileEntry:
     if not isinstance(entry, FileEntry):
         raise InvalidError(f"{what} is not a file's entry")
     return entry
+
+
+def other_entry(data: bytes, what: str) -> SymlinkEntry | SpecialEntry:
+    """The entry of a symbolic link or special file that a client sent; raises InvalidError when it is none."""
+    entry = any_entry(data, what)
+    if isinstance(entry, FileEntry | DirEntry):
+        raise InvalidError(f"{what} is not a link's or special file's entry")
+    return entry
+
+
+def any_entry(data: bytes, what: str) -> Entry:
+    """The entry that a client sent; raises InvalidError, which names it as `what`, when it is none."""
+    try:
+        return entries.decode(data)
+    except CorruptError:
+        raise InvalidError(f"{what} can't be decoded") from None
 
 
 def repo_info(repo: Repo) -> pfs_pb2.RepoInfo:
@@ -65,15 +81,42 @@ def commit_info(commit: Commit) -> pfs_pb2.CommitInfo:
     )
 
 
-def file_info(commit: Commit | pfs_pb2.Commit, path: str, entry: Entry) -> pfs_pb2.FileInfo:
-    """Without children and objects, which only a single file is asked for. Many should share the commit's message."""
+def file_info(
+    commit: Commit | pfs_pb2.Commit, path: str, entry: Entry, target: Entry | None = None
+) -> pfs_pb2.FileInfo:
+    """Without children and objects, which only a single file is asked for. Many should share the commit's message.
+
+    `target` is what a symbolic link leads to.
+    """
+    content = entry if target is None else target
     name = commit_name(commit.repo, commit.id) if isinstance(commit, Commit) else commit
-    return pfs_pb2.FileInfo(
+    info = pfs_pb2.FileInfo(
         file=pfs_pb2.File(commit=name, path=path),
-        file_type=pfs_pb2.DIR if entry.is_dir else pfs_pb2.FILE,
-        size_bytes=entry.size,
-        hash=entries.content_hash(entry),
+        file_type=pfs_pb2.DIR if content.is_dir else pfs_pb2.FILE,
+        size_bytes=content.size,
+        hash=entries.content_hash(content),
     )
+    if entry.attributes or isinstance(entry, SymlinkEntry | SpecialEntry):
+        info.attributes.CopyFrom(file_attributes(entry))
+    return info
+
+
+def file_attributes(entry: Entry) -> pfs_pb2.FileAttributes:
+    """What an entry keeps beside its content."""
+    kept = entries.attributes_of(entry)
+    message = pfs_pb2.FileAttributes(
+        mode=kept.mode,
+        modified=None if kept.time_ns is None else timestamp(kept.time_ns),
+        extended=[pfs_pb2.ExtendedAttribute(name=name, value=value) for name, value in kept.xattrs],
+        link=kept.link,
+    )
+    if kept.owner is not None:
+        message.uid, message.gid = kept.owner
+    if isinstance(entry, SymlinkEntry):
+        message.symlink = entry.target
+    elif isinstance(entry, SpecialEntry):
+        message.special_kind, message.device = entry.kind, entry.device
+    return message
 
 
 def below(asked: str, name: str) -> str:

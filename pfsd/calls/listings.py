@@ -42,8 +42,9 @@ def listed(store: Store, commit: Commit, path: str) -> Iterator[pfs_pb2.FileInfo
     """The entries of a directory; raises NotFoundError, NotADirectoryPfsError."""
     name = convert.commit_name(commit.repo, commit.id)
     prefix = _prefix(path)
+    describe, above = store.files.describer(commit), paths.parse(path)
     for child, entry in store.files.children(commit, path):
-        yield convert.file_info(name, prefix + child, entry)
+        yield convert.file_info(name, prefix + child, entry, describe((*above, child), entry).target)
 
 
 def walked(store: Store, commit: Commit, path: str, *, recursive: bool, content_bytes: int) -> Iterator[Listed]:
@@ -65,10 +66,13 @@ def walked(store: Store, commit: Commit, path: str, *, recursive: bool, content_
         found = (("/".join(parts), entry) for parts, entry in dirs.walk(nodes, top) if parts)
     else:
         found = dirs.children(nodes, top)
+    describe, above = store.files.describer(commit), paths.parse(path)
     for place, entry in found:
-        info = convert.file_info(name, prefix + place, entry)
-        if content_bytes and isinstance(entry, FileEntry) and entry.size <= content_bytes:
-            yield Listed(info, b"".join(content.read(nodes, chunks, entry)))
+        described = describe((*above, *place.split("/")), entry)
+        info = convert.file_info(name, prefix + place, entry, described.target)
+        told = described.content
+        if content_bytes and isinstance(told, FileEntry) and told.size <= content_bytes:
+            yield Listed(info, b"".join(content.read(nodes, chunks, told)))
         else:
             yield Listed(info)
 
@@ -76,8 +80,10 @@ def walked(store: Store, commit: Commit, path: str, *, recursive: bool, content_
 def globbed(store: Store, commit: Commit, pattern: str, *, recursive: bool = False) -> Iterator[pfs_pb2.FileInfo]:
     """What matches a pattern; raises InvalidError when it is malformed."""
     name = convert.commit_name(commit.repo, commit.id)
+    describe = store.files.describer(commit)
     for found in store.files.glob(commit, pattern, recursive=recursive):
-        yield convert.file_info(name, paths.join(found.path) if found.path else "", found.entry)
+        target = describe(found.path, found.entry).target
+        yield convert.file_info(name, paths.join(found.path) if found.path else "", found.entry, target)
 
 
 class Comparison:

@@ -14,12 +14,12 @@ from pfsd.filesystem.replacing import apply
 from pfsd.model.commits import Commits
 from pfsd.model.records import Commit
 from pfsd.model.root import Root
-from pfsd.model.staging import Staging, Write
+from pfsd.model.staging import Staging, Write, put
 from pfsd.names import paths, sizes
 from pfsd.names.paths import Path, join
 from pfsd.runtime.references import noted
-from pfsd.trees import dirs, entries
-from pfsd.trees.entries import Chunk, FileEntry
+from pfsd.trees import attributes, dirs, entries
+from pfsd.trees.entries import Chunk, FileEntry, SpecialEntry, SymlinkEntry
 
 _TOLD_BYTES = 1 << 20
 
@@ -45,11 +45,17 @@ class FilePart:
     """Where the part stands, in a patch."""
     tell: bool = False
     """Whether `BulkUpload.told` gets the entry of the file that ends with it."""
+    attributes: bytes | None = None
+    """Of the file, with its first part; None where it keeps what it has."""
+    other: SymlinkEntry | SpecialEntry | None = None
+    """Instead of all others: a link or special file."""
+    also: Sequence[str] = ()
+    """With the first part of a file that overwrites: more paths at which the same file is put."""
 
     @property
     def is_whole(self) -> bool:
         """Whether it is a file of nothing but bytes."""
-        return not (self.chunks or self.more or self.zeros or self.tell) and self.base is None
+        return not (self.chunks or self.more or self.zeros or self.tell) and self.base is None and self.other is None
 
 
 class BulkUpload:
@@ -68,6 +74,8 @@ class BulkUpload:
         self._sink: FileSink | FilePatch | None = None
         self._path: Path = ()
         self._overwrite = False
+        self._attributes: bytes | None = None
+        self._also: list[Path] = []
         self._told: list[FileEntry] = []
         self._told_bytes = 0
 
@@ -84,9 +92,12 @@ class BulkUpload:
         """
         if self._sink is None:
             self._path = paths.parse_file(part.path)
-            self._overwrite = part.overwrite
+            self._begin(part)
+            if part.other is not None:
+                self._writes.append(put(self._path, entries.check(part.other, join(self._path))))
+                return
             if part.is_whole and len(part.data) <= INLINE_BYTES:
-                self._writes.append(Write(self._path, (part.data,) if part.data else (), part.overwrite))
+                self._put((part.data,) if part.data else ())
                 return
             self._sink = FileSink(self._root, self._path) if part.base is None else self._patch(part.base, part.size)
         elif part.path or part.base is not None:
@@ -96,8 +107,23 @@ class BulkUpload:
             pieces = self._sink.finish()
             if part.tell:
                 pieces = (self._tell(pieces),)
-            self._writes.append(Write(self._path, pieces, self._overwrite))
+            self._put(pieces)
             self._sink = None
+
+    def _begin(self, part: FilePart) -> None:
+        """Look at what the first part of a file, whose path is known, says of all of it."""
+        self._overwrite = part.overwrite
+        self._also = [paths.parse_file(path) for path in part.also]
+        if self._also and not part.overwrite:
+            raise InvalidError(f"{join(self._path)} can only be put at more paths with overwrite")
+        self._attributes = part.attributes
+        if part.attributes is not None:
+            self._attributes = attributes.checked(part.attributes, attributes.FILE_MODE, join(self._path))
+
+    def _put(self, pieces: Sequence[Piece]) -> None:
+        """The file that was added has these pieces."""
+        for path in (self._path, *self._also):
+            self._writes.append(Write(path, pieces, self._overwrite, self._attributes))
 
     def _patch(self, base: FileEntry, size: int) -> FilePatch:
         if not self._overwrite:
@@ -108,7 +134,8 @@ class BulkUpload:
         with staging.lock:
             top = self._commits.tree(self.commit)
             self.operation.pin(top.root)
-        if dirs.lookup(self._root.nodes, top, self._path) != base:  # else all of it is pinned
+        found = dirs.lookup(self._root.nodes, top, self._path)
+        if not isinstance(found, FileEntry) or found.content != base:  # else all of it is pinned
             hold(self._root, base, self._path)
         return FilePatch(self._root, base, size)
 

@@ -13,15 +13,16 @@ from pfsd.errors import (
     NotEmptyError,
     NotFoundError,
 )
+from pfsd.filesystem.patches import hold
 from pfsd.model.commits import Commits
 from pfsd.model.records import Commit
 from pfsd.model.root import Root
 from pfsd.model.stagedrows import Kind
-from pfsd.model.staging import Staging, Write
+from pfsd.model.staging import Staging, Write, put
 from pfsd.names.paths import Path, join
 from pfsd.runtime.references import as_operation
-from pfsd.trees import dirs, entries
-from pfsd.trees.entries import DirEntry, Entry, FileEntry
+from pfsd.trees import attributes, dirs, entries
+from pfsd.trees.entries import DirEntry, Entry, FileEntry, SpecialEntry, SymlinkEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +54,21 @@ class Rename:
 
 @dataclass(frozen=True, slots=True)
 class Replace:
-    """The file at a path becomes this."""
+    """The file, link or special file at a path becomes this, or comes to be."""
 
     path: Path
-    entry: FileEntry
+    entry: FileEntry | SymlinkEntry | SpecialEntry
 
 
-Step = MakeDirectory | Remove | Rename | Replace
+@dataclass(frozen=True, slots=True)
+class SetAttributes:
+    """What is at a path, which may be the commit's root, gets other attributes."""
+
+    path: Path
+    attributes: bytes
+
+
+Step = MakeDirectory | Remove | Rename | Replace | SetAttributes
 
 
 class Edits:
@@ -83,7 +92,13 @@ class Edits:
             try:
                 for step in steps:
                     self._take(commit, staging, step)
-                return self._commits.tree(commit)
+                after = self._commits.tree(commit)
+                for step in steps:
+                    if isinstance(step, SetAttributes) and not step.path:
+                        self._commits.set_attributes(
+                            commit, attributes.checked(step.attributes, attributes.DIRECTORY_MODE, "/")
+                        )
+                return after
             except BaseException:
                 self._commits.replace_tree(commit, before.root)
                 raise
@@ -101,9 +116,30 @@ class Edits:
         elif isinstance(step, Rename):
             self._need_parent(staging, step.target)
             staging.apply(self._renamed(self._commits.tree(commit), step))
-        else:
+        elif isinstance(step, Replace):
             self._need_parent(staging, step.path)
-            staging.apply([Write(step.path, (step.entry,), overwrite=True)])
+            staging.apply([self._replaced(step)])
+        elif step.path:
+            staging.apply([self._with_attributes(commit, staging, step)])
+
+    def _replaced(self, step: Replace) -> Write:
+        entry = entries.check(step.entry, join(step.path))
+        if isinstance(entry, FileEntry):
+            hold(self._root, entry.content, step.path)
+        return put(step.path, entry, overwrite=True)
+
+    def _with_attributes(self, commit: Commit, staging: Staging, step: SetAttributes) -> Write:
+        kind, where = staging.kind(step.path), join(step.path)
+        if kind is Kind.NOTHING:
+            raise NotFoundError(f"{where} not found")
+        if kind is Kind.FILE:
+            return Write(step.path, attributes=attributes.checked(step.attributes, attributes.FILE_MODE, where))
+        if kind is Kind.DIRECTORY:
+            given = attributes.checked(step.attributes, attributes.DIRECTORY_MODE, where)
+            return Write(step.path, directory=entries.EMPTY_DIR, attributes=given)
+        found = self._find(self._commits.tree(commit), step.path)
+        assert found is not None
+        return put(step.path, entries.check(entries.with_attributes(found, step.attributes), where))
 
     def _check_removal(self, commit: Commit, staging: Staging, step: Remove) -> None:
         kind = staging.kind(step.path)
@@ -128,10 +164,9 @@ class Edits:
             return []
         if isinstance(moved, DirEntry) and replaced is not None:
             self._need_empty(replaced, step.target)
-        if isinstance(moved, FileEntry) and isinstance(replaced, DirEntry):
+        if not isinstance(moved, DirEntry) and isinstance(replaced, DirEntry):
             raise IsADirectoryPfsError(f"{join(step.target)} is a directory")
-        put = Write(step.target, directory=moved) if isinstance(moved, DirEntry) else Write(step.target, (moved,))
-        return [Write(step.source, remove=True), Write(step.target, remove=True), put]
+        return [Write(step.source, remove=True), Write(step.target, remove=True), put(step.target, moved)]
 
     def _need_empty(self, entry: Entry, path: Path) -> None:
         if not isinstance(entry, DirEntry):
@@ -145,7 +180,7 @@ class Edits:
         parent = staging.kind(path[:-1])
         if parent is Kind.NOTHING:
             raise NotFoundError(f"{join(path[:-1])} not found")
-        if parent is Kind.FILE:
+        if parent is not Kind.DIRECTORY:
             raise NotADirectoryPfsError(f"{join(path[:-1])} is not a directory")
 
     def _find(self, top: DirEntry, path: Path) -> Entry | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pfsd.chunks import content
-from pfsd.errors import InvalidError, IsADirectoryPfsError, NotADirectoryPfsError, NotFoundError
+from pfsd.errors import InvalidError, IsADirectoryPfsError, NotADirectoryPfsError, NotFoundError, StateError
 from pfsd.filesystem.bulkuploads import BulkUpload
 from pfsd.filesystem.uploads import Upload
 from pfsd.model.commits import Commits
@@ -14,8 +14,8 @@ from pfsd.model.records import Commit
 from pfsd.model.root import Root
 from pfsd.names import paths
 from pfsd.names.paths import Path
-from pfsd.trees import dirs, entries, globs, tree
-from pfsd.trees.entries import Chunk, DirEntry, Entry, FileEntry
+from pfsd.trees import dirs, entries, globs, symlinks, tree
+from pfsd.trees.entries import Chunk, DirEntry, Entry, FileEntry, SymlinkEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,20 @@ class Found:
 
     path: Path
     entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """An entry as clients are told of it."""
+
+    entry: Entry
+    target: Entry | None = None
+    """What a symbolic link leads to. In lists not a directory: who walks those that are told ends nowhere else."""
+
+    @property
+    def content(self) -> Entry:
+        """What is read there."""
+        return self.entry if self.target is None else self.target
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +61,35 @@ class Files:
     # --- reading
 
     def inspect(self, commit: Commit, path: str) -> Entry:
-        """The entry at a path; raises NotFoundError."""
-        parts = paths.parse(path)
-        entry = dirs.lookup(self._root.nodes, self._commits.tree(commit), parts)
-        if entry is None:
+        """The entry that a path leads to, symbolic links followed.
+
+        Raises NotFoundError, and InvalidError for a link that leads out of the commit.
+        """
+        found = symlinks.resolve(self._root.nodes, self._commits.tree(commit), paths.parse(path))
+        if found is None:
             raise NotFoundError(f"file {path} not found in repo {commit.repo} at commit {commit.id}")
-        return entry
+        return found[1]
+
+    def describe(self, commit: Commit, path: str) -> Described:
+        """What stands at a path, with what it leads to where that is a symbolic link; raises NotFoundError."""
+        parts = paths.parse(path)
+        top = self._commits.tree(commit)
+        entry = dirs.lookup(self._root.nodes, top, parts)
+        if isinstance(entry, SymlinkEntry):
+            return Described(entry, symlinks.target_of(self._root.nodes, top, parts, entry))
+        return Described(self.inspect(commit, path) if entry is None else entry)
+
+    def describer(self, commit: Commit) -> Callable[[Path, Entry], Described]:
+        """A function that gives what an entry of a list tells; see `Described`."""
+        top = self._commits.tree(commit)
+
+        def describe(path: Path, entry: Entry) -> Described:
+            if not isinstance(entry, SymlinkEntry):
+                return Described(entry)
+            target = symlinks.target_of(self._root.nodes, top, path, entry)
+            return Described(entry, None if isinstance(target, DirEntry) else target)
+
+        return describe
 
     def children(self, commit: Commit, path: str) -> Iterator[tuple[str, Entry]]:
         """The entries of the directory at a path; raises NotFoundError, NotADirectoryPfsError."""
@@ -70,7 +107,9 @@ class Files:
             raise InvalidError(f"{path} can't be read: the offset and the size may not be negative")
         entry = self.inspect(commit, path)
         if not isinstance(entry, FileEntry):
-            raise IsADirectoryPfsError(f"{path or '/'} is a directory: name a file, or read it recursively (-r)")
+            if isinstance(entry, DirEntry):
+                raise IsADirectoryPfsError(f"{path or '/'} is a directory: name a file, or read it recursively (-r)")
+            raise StateError(f"{path} is a named pipe, a socket or a device: there is nothing to read in it")
         return content.read(self._root.nodes, self._root.chunks, entry, offset, size or None)
 
     def glob(self, commit: Commit, pattern: str, *, recursive: bool = False) -> Iterator[Found]:
@@ -87,7 +126,7 @@ class Files:
         compiled = globs.compile(pattern, recursive=recursive)
         before, after = self._commits.tree(old), self._commits.tree(new)
         found = compiled.changes(self._root.nodes, before, after)
-        return (Difference(path, new=now, old=then) for path, then, now in found)
+        return (Difference(path, new=now, old=then) for path, then, now in found if not _is_same(now, then))
 
     def names(self, directory: DirEntry) -> list[str]:
         """The names in a directory."""
@@ -103,7 +142,7 @@ class Files:
 
     def diff(self, new: Entry | None, old: Entry | None, *, shallow: bool) -> Iterator[Difference]:
         """Where two entries differ: files at any depth, or, when `shallow`, the entries right below them."""
-        if new == old:
+        if _is_same(new, old):
             return
         if not (isinstance(new, DirEntry) or isinstance(old, DirEntry)):
             yield Difference((), new, old)
@@ -118,6 +157,8 @@ class Files:
                 below.pop()
                 continue
             name, before, after = found
+            if _is_same(before, after):
+                continue
             here = (*path, name)
             if shallow or not (isinstance(before, DirEntry) or isinstance(after, DirEntry)):
                 yield Difference(here, after, before)
@@ -148,6 +189,13 @@ class Files:
         with staging.lock:
             self._commits.open_staging(commit)
             staging.delete(paths.parse(path))
+
+
+def _is_same(one: Entry | None, other: Entry | None) -> bool:
+    """Whether nothing differs that counts as a change: see "plain" in `pfsd.trees.entries`."""
+    if one is None or other is None:
+        return one is other
+    return one == other or entries.plain(one) == entries.plain(other)
 
 
 def _replaced(path: Path, new: Entry | None, old: Entry | None) -> Iterator[Difference]:

@@ -25,7 +25,8 @@ from pfsd.chunks.chunkstore import ChunkStore
 from pfsd.errors import StateError
 from pfsd.names.paths import Path, join
 from pfsd.trees import entries, tree, writing
-from pfsd.trees.entries import EMPTY_DIR, DirEntry, FileEntry
+from pfsd.trees.attributes import without_change
+from pfsd.trees.entries import EMPTY_DIR, DirEntry, Entry, FileEntry, with_attributes
 from pfsd.trees.nodestore import GatheredNodes
 from pfsd.trees.tree import Pair
 from pfsd.trees.writing import Mutation
@@ -72,7 +73,7 @@ class _Merging:
         mutations = (
             (b"\0" + order.encode(), None if entry is None else entries.encode(entry)) for order, entry in trees
         )
-        above = DirEntry(writing.build(self._nodes, [(b"", entries.encode(base.top))], entries.measure_entry))
+        above = DirEntry(writing.build(self._nodes, [(b"", entries.encode(base.top))], entries.MEASURE))
         made = self._directory(Merge(above, base.contributions), mutations, ())
         value = tree.get(self._nodes, made.top.root, b"")
         return Merge(EMPTY_DIR if value is None else _directory_of(value), made.contributions)
@@ -82,7 +83,7 @@ class _Merging:
         root = old.contributions.root
         iterator = iter(mutations)
         while run := sorted(itertools.islice(iterator, SORTED_AT_ONCE)):
-            root = writing.update(self._nodes, root, run, entries.measure_entry)
+            root = writing.update(self._nodes, root, run, entries.MEASURE)
         self._nodes.flush()  # what waits is slow to read
         merged, contributions = _Writer(self._nodes, old.top.root), _Writer(self._nodes, root)
         changes = tree.diff(self._nodes, old.contributions.root, root)
@@ -108,23 +109,34 @@ class _Merging:
             raise StateError(
                 f"{join(here)} is a file in the output of datum {a_file} and a directory in that of datum {a_directory}"
             )
-        if isinstance(entries.decode(first[0][1]), FileEntry):
-            return entries.encode(self._joined(name.contributions())), None
+        leading = entries.decode(first[0][1])
+        kept = without_change(leading.attributes)
+        if not isinstance(leading, DirEntry):
+            return entries.encode(with_attributes(self._joined(here, name.contributions()), kept)), None
         changed: Iterable[Change]
         if former is None:
             old, changed = NOTHING, ((key, None, value) for key, value in name.contributions())  # one had it before
         else:
             old, changed = Merge(name.merged_before(), _directory_of(former)), name.changes
         made = self._directory(old, self._below(changed, len(name.name) + 1), here)
-        return entries.encode(made.top), entries.encode(made.contributions)
+        return entries.encode(with_attributes(made.top, kept)), entries.encode(made.contributions)
 
-    def _joined(self, contributions: Iterable[Pair]) -> FileEntry:
+    def _joined(self, path: Path, contributions: Iterable[Pair]) -> Entry:
+        """What several files become: their content joined. Links and special files have to be the same."""
+
         def files() -> Iterator[FileEntry]:
-            for _, value in contributions:
-                entry = entries.decode(value)
-                assert isinstance(entry, FileEntry)
-                yield entry
+            for entry in found:
+                if not isinstance(entry, FileEntry):
+                    raise StateError(f"{join(path)} is a link or a special file in the output of more than one datum")
+                yield entry.content
 
+        found: Iterator[Entry] = (entries.decode(value) for _, value in contributions)
+        first = next(found)
+        if not isinstance(first, FileEntry):
+            if any(entries.plain(entry) != entries.plain(first) for entry in found):
+                raise StateError(f"{join(path)} is another link or file in the output of each of several datums")
+            return first
+        found = itertools.chain((first,), found)
         return content.concatenate(self._nodes, self._chunks, files())
 
     def _below(self, changes: Iterable[Change], start: int) -> Iterator[Mutation]:
@@ -183,7 +195,7 @@ class _Writer:
     """Changes a tree by mutations that come one by one, in order."""
 
     def __init__(self, nodes: GatheredNodes, root: bytes) -> None:
-        self._update = writing.Update(nodes, root, entries.measure_entry)
+        self._update = writing.Update(nodes, root, entries.MEASURE)
         self._run: list[Mutation] = []
 
     def put(self, key: bytes, value: bytes | None) -> None:

@@ -15,12 +15,12 @@ from pfsd.model import treeobjects
 from pfsd.model.commits import Commits
 from pfsd.model.records import Commit
 from pfsd.model.root import Root
-from pfsd.model.staging import Staging, Write
+from pfsd.model.staging import Staging, Write, put
 from pfsd.names import paths
 from pfsd.names.paths import Path
 from pfsd.runtime.cancelling import GivenUpError
 from pfsd.runtime.references import noted
-from pfsd.trees import dirs, entries, tree, writing
+from pfsd.trees import attributes, dirs, entries, tree, writing
 from pfsd.trees.entries import DirEntry, Entry
 from pfsd.trees.nodestore import GatheredNodes
 
@@ -61,6 +61,8 @@ class TreeUpload:
         self._writes: list[Write] = []
         self._path: Path = ()
         self._sink: FileSink | None = None
+        self._attributes: bytes | None = None
+        """Of the file that is being written, where they were given."""
         self._bytes = 0
         self._abandoned = False
 
@@ -86,11 +88,18 @@ class TreeUpload:
     def put(self, path: str, entry: Entry) -> None:
         """Put existing content at a path: a file's is appended to what is there, a directory's is merged in."""
         self._end()
+        self._add(put(paths.parse(path), entry))
+
+    @noted
+    def set_attributes(self, path: str, given: bytes) -> None:
+        """Give attributes to what is at the path: the file that was written last, or else a directory."""
         parts = paths.parse(path)
-        if isinstance(entry, DirEntry):
-            self._add(Write(parts, directory=entry))
-        else:
-            self._add(Write(parts, (entry,)))
+        if self._sink is not None and parts == self._path:
+            self._attributes = attributes.checked(given, attributes.FILE_MODE, path)
+        elif parts:
+            self._end()
+            checked = attributes.checked(given, attributes.DIRECTORY_MODE, path)
+            self._add(Write(parts, directory=entries.EMPTY_DIR, attributes=checked))
 
     @noted
     def finish(self, tag: str) -> StoredTree:
@@ -117,8 +126,8 @@ class TreeUpload:
 
     def _end(self) -> None:
         if self._sink is not None:
-            self._add(Write(self._path, self._sink.finish()))
-            self._sink = None
+            self._add(Write(self._path, self._sink.finish(), attributes=self._attributes))
+            self._sink, self._attributes = None, None
 
     def _add(self, write: Write) -> None:
         self._writes.append(write)
@@ -197,4 +206,4 @@ class Trees:
         """Store a merge as a tree, so that it is kept like any; returns the hash of the tree's object."""
         named = {_CONTRIBUTIONS: merged.contributions, _MERGED: merged.top}
         pairs = [(name.encode(), entries.encode(entry)) for name, entry in sorted(named.items())]
-        return treeobjects.put(self._root.chunks, writing.build(nodes, pairs, entries.measure_entry))
+        return treeobjects.put(self._root.chunks, writing.build(nodes, pairs, entries.MEASURE))

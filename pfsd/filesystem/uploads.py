@@ -19,7 +19,7 @@ from pfsd.names.paths import Path, join
 from pfsd.runtime.batches import batches
 from pfsd.runtime.references import noted
 from pfsd.trees import dirs, tree
-from pfsd.trees.entries import FileEntry
+from pfsd.trees.entries import DirEntry
 
 STAGED_AT_ONCE = 1000
 """Of many writes, those that become rows together."""
@@ -163,10 +163,10 @@ class Upload:
         """The number after the last split file in a directory; raises NotADirectoryPfsError when it is a file."""
         top = self._commits.tree(self._commit)
         entry = dirs.lookup(self._root.nodes, top, path)
-        if isinstance(entry, FileEntry):
-            raise NotADirectoryPfsError(f"{join(path)} is a file: it can't become a directory of split files")
         if entry is None:
             return 0
+        if not isinstance(entry, DirEntry):
+            raise NotADirectoryPfsError(f"{join(path)} is a file: it can't become a directory of split files")
         for name, _ in tree.descending(self._root.nodes, entry.root, b"g"):  # above it are no hex digits
             if SPLIT_NAME.fullmatch(name):
                 return int(name, 16) + 1

@@ -136,6 +136,7 @@ class Commits:
             started=time.time_ns(),
             parent=above.id if above else None,
             root=above.root if above else tree.EMPTY.hex(),
+            attributes=above.attributes if above else "",
             provenance=tuple(sorted(closure, key=lambda ref: (ref.repo, ref.id))),
         )
 
@@ -312,6 +313,16 @@ class Commits:
     def replace_tree(self, commit: Commit, root: bytes) -> None:
         """Let an open commit show another tree. The caller holds the staging lock."""
         self._set_tree(commit, root)
+        self._root.sessions.changed(commit.repo, commit.id)
+
+    def set_attributes(self, commit: Commit, attributes: bytes) -> None:
+        """Give an open commit's root directory other attributes. The caller holds the staging lock."""
+        with self._root.lock:
+            present = self._still_open(commit, f"commit {commit.repo}/{commit.id} is finished")
+            batch = self._db.batch()
+            changed = dataclasses.replace(present, attributes=attributes.hex())
+            batch.put("commits", bytes.fromhex(commit.id), records.dump(changed))
+            self._db.write(batch)
         self._root.sessions.changed(commit.repo, commit.id)
 
     def _set_tree(self, commit: Commit, root: bytes) -> None:

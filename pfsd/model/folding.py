@@ -11,10 +11,11 @@ from pfsd.chunks import content
 from pfsd.chunks.chunkstore import ChunkStore
 from pfsd.chunks.content import Piece
 from pfsd.errors import CorruptError
-from pfsd.model.stagedrows import AREA_BYTES, BYTES, HIDDEN, KIND, NUMBER_BYTES, Kind, row_key, split_key
+from pfsd.model.stagedrows import AREA_BYTES, BYTES, HIDDEN, KIND, NUMBER_BYTES, Kind, attributes_in, row_key, split_key
 from pfsd.names.paths import join
 from pfsd.trees import entries, tree, writing
-from pfsd.trees.entries import DirEntry, FileEntry
+from pfsd.trees.attributes import without_change
+from pfsd.trees.entries import DirEntry, FileEntry, with_attributes
 from pfsd.trees.nodestore import DatabaseNodes, GatheredNodes
 
 _EMPTY_FILE = entries.encode(entries.EMPTY_FILE)
@@ -51,6 +52,7 @@ class _Open:
     """What the keys of all below it begin with."""
     base: bytes
     """The root of what is shown of the base tree."""
+    attributes: bytes
     update: writing.Update
     run: list[writing.Mutation]
     """What `update` does not have yet."""
@@ -80,7 +82,7 @@ class Folding:
         if rows.key == row_key(self._area, ()):
             base = tree.EMPTY if rows.value[0] & HIDDEN else base
             rows.advance()
-        self._enter(self._area, base)
+        self._enter(self._area, base, b"")
         while rows.key:
             while not rows.key.startswith(self._open[-1].prefix):
                 self._leave()
@@ -91,8 +93,8 @@ class Folding:
         top.update.apply(top.run)
         return top.update.finish()[0]
 
-    def _enter(self, prefix: bytes, base: bytes) -> None:
-        self._open.append(_Open(prefix, base, writing.Update(self._nodes, base, entries.measure_entry), []))
+    def _enter(self, prefix: bytes, base: bytes, attributes: bytes) -> None:
+        self._open.append(_Open(prefix, base, attributes, writing.Update(self._nodes, base, entries.MEASURE), []))
 
     def _leave(self) -> None:
         """Finish the innermost directory and enter it in the one above."""
@@ -101,7 +103,7 @@ class Folding:
         root, sums = done.update.finish()
         above = self._open[-1]
         name = done.prefix[len(above.prefix) : -1]
-        self._add(above, name, entries.encode(DirEntry(root, *sums)))
+        self._add(above, name, entries.encode(DirEntry(root, *sums, done.attributes)))
 
     def _add(self, directory: _Open, name: bytes, value: bytes | None) -> None:
         directory.run.append((name, value))
@@ -111,7 +113,8 @@ class Folding:
 
     def _fold_row(self, directory: _Open) -> None:
         """Take in what the next rows say about one name in a directory."""
-        key, row = self._rows.key, self._rows.value[0]
+        key, value = self._rows.key, self._rows.value
+        row, attributes = value[0], attributes_in(value)
         start = len(directory.prefix)
         name = key[start:-2]
         if key[-2:] != b"\0\0" or b"\0" in name or not name:
@@ -124,29 +127,39 @@ class Folding:
         kind = row & KIND
         if kind == Kind.DIRECTORY:
             before = None if old is None else entries.decode(old)
-            self._enter(key[:-1], before.root if isinstance(before, DirEntry) else tree.EMPTY)
-            return
-        value = self._file(key, old, directory.base) if kind == Kind.FILE else None
-        self._add(directory, name, value)
+            base = before.root if isinstance(before, DirEntry) else tree.EMPTY
+            kept = before.attributes if isinstance(before, DirEntry) else b""
+            self._enter(key[:-1], base, kept if attributes is None else attributes)
+        elif kind == Kind.FILE:
+            self._add(directory, name, self._file(key, old, directory.base, attributes))
+        else:
+            self._add(directory, name, value[1:] if kind == Kind.OTHER else None)
 
-    def _file(self, key: bytes, old: bytes | None, within: bytes) -> bytes:
+    def _file(self, key: bytes, old: bytes | None, within: bytes, attributes: bytes | None) -> bytes:
         """The entry of the file whose row has this key and whose pieces' rows come next.
 
         `old` is what the base tree shows there, `within` the base tree's directory.
         """
         before = None if old is None else entries.decode(old)
         pieces = self._rows.pieces(key)
+        first = next(pieces, None)
         if not isinstance(before, FileEntry):
-            first = next(pieces, None)
+            given = attributes or b""
             if first is None:
-                return _EMPTY_FILE
+                return _EMPTY_FILE + given
             second = next(pieces, None)
             if second is None and first[:1] == BYTES and 1 < len(first) <= MIN_CHUNK:
-                return entries.encode_chunk(self._chunks.add(first[1:]))  # too short to be cut
-            pieces = itertools.chain((first,) if second is None else (first, second), pieces)
-        joined = (self._piece(value, key, within) for value in pieces)
-        known = (before,) if isinstance(before, FileEntry) else ()
-        return entries.encode(content.concatenate(self._nodes, self._chunks, itertools.chain(known, joined)))
+                return entries.encode_chunk(self._chunks.add(first[1:])) + given  # too short to be cut
+            known: tuple[FileEntry, ...] = ()
+            parts = itertools.chain((first,) if second is None else (first, second), pieces)
+        elif first is None:
+            return entries.encode(before if attributes is None else with_attributes(before, attributes))
+        else:
+            given = without_change(before.attributes) if attributes is None else attributes
+            known = (before.content,)
+            parts = itertools.chain((first,), pieces)
+        joined = (self._piece(value, key, within) for value in parts)
+        return entries.encode(content.concatenate(self._nodes, self._chunks, itertools.chain(known, joined))) + given
 
     def _piece(self, value: bytes, key: bytes, within: bytes) -> Piece:
         """A piece, whose chunks are stored."""

@@ -65,6 +65,8 @@ class Commit:
     """Hash of its tree object; set when it is finished."""
     failure: str = ""
     """Why it will never finish, where that is known."""
+    attributes: str = ""
+    """Of its root directory, in hex: see `pfsd.trees.attributes`."""
 
     @property
     def ref(self) -> CommitRef:

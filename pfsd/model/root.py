@@ -22,7 +22,7 @@ from pfsd.objectstores.openstore import DEFAULTS, OBJECTS, StorageOptions, open_
 from pfsd.runtime.references import References
 from pfsd.trees.nodestore import DatabaseNodes
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True)

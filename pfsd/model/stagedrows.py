@@ -3,8 +3,9 @@
 A staging area is rows in RocksDB below a 16-byte id. A path's rows have the key `id | names joined by 0x00 | 0x00
 0x00`, so that they come in the order of the tree, a directory before what it holds:
 
-    key                            one byte: kind (1 file, 2 directory, 0 nothing) | 0x10 when what the base tree has
-                                   at the path, and below it, is hidden
+    key                            one byte: kind (1 file, 2 directory, 3 another entry, 0 nothing) | 0x10 when what
+                                   the base tree has at the path, and below it, is hidden | 0x20 when attributes follow;
+                                   then the attributes, which replace those of the base tree, or the other entry
     key | number, 8 bytes          a piece of the file: 0x01 | bytes, or 0x02 | entry
 
 A file's pieces are in the order of their numbers, which ascend, with gaps where others were removed or refused.
@@ -35,6 +36,8 @@ KIND = 0x0F
 """The part of a path's row that says what is there."""
 HIDDEN = 0x10
 """The part of it that hides the base tree."""
+ATTRIBUTES = 0x20
+"""The part of it that says that attributes follow."""
 BYTES = b"\x01"
 """What the row of a piece begins with that is bytes."""
 ENTRY = b"\x02"
@@ -47,6 +50,8 @@ class Kind(enum.IntEnum):
     NOTHING = 0
     FILE = 1
     DIRECTORY = 2
+    OTHER = 3
+    """A symbolic link or a special file."""
 
 
 class Overlay:
@@ -55,7 +60,7 @@ class Overlay:
     def __init__(self, database: Database, area: bytes) -> None:
         self._db = database
         self._area = area
-        self._rows: dict[Path, int | None] = {}
+        self._rows: dict[Path, bytes | None] = {}
         self._wiped: set[Path] = set()
         self.numbers: dict[Path, int] = {}
         """Files that were given pieces, each with the number of the next."""
@@ -68,28 +73,36 @@ class Overlay:
         wanted = [path for path in dict.fromkeys(paths) if path not in self._rows]
         found = self._db.get_many("staging", [row_key(self._area, path) for path in wanted])
         for path, value in zip(wanted, found, strict=True):
-            self._rows[path] = None if value is None else value[0]
+            self._rows[path] = value
 
     def row(self, path: Path) -> int | None:
         """The first byte of a path's row, or None."""
+        value = self._row(path)
+        return None if value is None else value[0]
+
+    def _row(self, path: Path) -> bytes | None:
         if path in self._rows:
             return self._rows[path]
         if self._wiped and any(path[:depth] in self._wiped for depth in range(len(path) + 1)):
             return None
-        value = self._db.get("staging", row_key(self._area, path))
-        self._rows[path] = row = None if value is None else value[0]
-        return row
+        self._rows[path] = value = self._db.get("staging", row_key(self._area, path))
+        return value
+
+    def attributes(self, path: Path) -> bytes | None:
+        """The attributes in a path's row, or None where it has none."""
+        return attributes_in(self._row(path) or b"\0")
 
     def hidden(self, path: Path) -> bool:
         """Whether a path's row hides the base tree."""
         return bool((self.row(path) or 0) & HIDDEN)
 
-    def set(self, path: Path, kind: Kind, *, hidden: bool) -> None:
-        """Give a path a row."""
-        flags = kind | (HIDDEN if hidden else 0)
-        if self.row(path) != flags:
-            self._rows[path] = flags
-            self.batch.put("staging", row_key(self._area, path), bytes((flags,)))
+    def set(self, path: Path, kind: Kind, *, hidden: bool, attributes: bytes | None = None, entry: bytes = b"") -> None:
+        """Give a path a row; `entry` for the kind `OTHER`, attributes for a file or a directory that gets new ones."""
+        flags = kind | (HIDDEN if hidden else 0) | (0 if attributes is None else ATTRIBUTES)
+        value = bytes((flags,)) + (entry if attributes is None else attributes)
+        if self._row(path) != value:
+            self._rows[path] = value
+            self.batch.put("staging", row_key(self._area, path), value)
 
     def wipe(self, path: Path) -> None:
         """Remove the rows of a path and of all below it."""
@@ -116,6 +129,11 @@ class Overlay:
             self.batch.put("staging", key + number.to_bytes(NUMBER_BYTES, "big"), value)
             number += 1
         self.numbers[path] = number
+
+
+def attributes_in(value: bytes) -> bytes | None:
+    """The attributes in the row of a file or a directory, or None where it has none."""
+    return value[1:] if value[0] & ATTRIBUTES else None
 
 
 def row_key(area: bytes, path: Path) -> bytes:

@@ -13,14 +13,15 @@ from dataclasses import dataclass
 
 from pfsd.chunks.chunkstore import ChunkStore
 from pfsd.chunks.content import Piece
-from pfsd.errors import IsADirectoryPfsError, NotADirectoryPfsError, NotFoundError
+from pfsd.errors import InvalidError, IsADirectoryPfsError, NotADirectoryPfsError, NotFoundError
 from pfsd.local.kv import Batch, Database
 from pfsd.model.folding import Folding
 from pfsd.model.stagedrows import HIDDEN, KIND, SINGLE_DELETIONS, Kind, Overlay, row_key, split_key
 from pfsd.names.paths import Path, join
 from pfsd.runtime.batches import batches
 from pfsd.trees import dirs, entries, tree
-from pfsd.trees.entries import DirEntry, FileEntry
+from pfsd.trees.attributes import without_change
+from pfsd.trees.entries import DirEntry, Entry, FileEntry, SpecialEntry, SymlinkEntry
 from pfsd.trees.nodestore import DatabaseNodes
 
 KNOWN_DIRECTORIES = 4096
@@ -39,10 +40,27 @@ class Write:
     """Appended to the file at the path."""
     overwrite: bool = False
     """Whether what the file had before is dropped."""
+    attributes: bytes | None = None
+    """Of the file or directory; None where those that it has stay, but for its time where pieces are put."""
     directory: DirEntry | None = None
     """Instead of pieces: a directory whose content is put at the path."""
+    other: SymlinkEntry | SpecialEntry | None = None
+    """Instead of pieces: what is put at the path, in place of what is no directory there."""
     remove: bool = False
     """Instead of pieces: whether the path goes, with all below it."""
+
+
+_KINDS = {1: Kind.FILE, 2: Kind.DIRECTORY}
+"""By the first byte of an entry."""
+
+
+def put(path: Path, entry: Entry, *, overwrite: bool = False) -> Write:
+    """The write that puts an entry at a path: a file is appended unless it overwrites, a directory merged in."""
+    if isinstance(entry, FileEntry):
+        return Write(path, (entry.content,) if entry.size else (), overwrite, entry.attributes or None)
+    if isinstance(entry, DirEntry):
+        return Write(path, directory=entry)
+    return Write(path, other=entry)
 
 
 class Staging:
@@ -175,19 +193,26 @@ class Staging:
         path = write.path
         self._make_parents(overlay, path)
         if write.directory is not None:
-            self._apply_directory(overlay, path, write.directory)
+            self._apply_directory(overlay, path, write.directory, write.attributes)
             return
         kind, covers = self._look(overlay, path)
         if kind is Kind.DIRECTORY:
             raise IsADirectoryPfsError(f"{join(path)} is a directory: a file can't take its place")
-        row = overlay.row(path)
+        if kind is Kind.OTHER and not write.overwrite and write.other is None:
+            raise InvalidError(f"{join(path)} is no regular file: overwrite it, or name the file that it leads to")
+        row, attributes = overlay.row(path), write.attributes
         hidden = row is not None and bool(row & HIDDEN)
-        if write.overwrite:
+        if write.overwrite or write.other is not None:
             if row is not None:
                 overlay.clear(path, self._next_number(overlay, path))
                 row = None
             hidden = hidden or covers
-        overlay.set(path, Kind.FILE, hidden=hidden)
+        if write.other is not None:
+            overlay.set(path, Kind.OTHER, hidden=hidden, entry=entries.encode(write.other))
+            return
+        if attributes is None and (kept := overlay.attributes(path)) is not None:
+            attributes = without_change(kept) if write.pieces else kept
+        overlay.set(path, Kind.FILE, hidden=hidden, attributes=attributes)
         if write.pieces:
             overlay.add_pieces(path, 0 if row is None else self._next_number(overlay, path), write.pieces)
 
@@ -200,17 +225,24 @@ class Staging:
         sequence = None if last is None else split_key(last[0], len(self._area))[1]
         return 0 if sequence is None else sequence + 1
 
-    def _apply_directory(self, overlay: Overlay, top: Path, directory: DirEntry) -> None:
+    def _apply_directory(self, overlay: Overlay, top: Path, directory: DirEntry, attributes: bytes | None) -> None:
         for path, entry in dirs.walk(self._nodes, directory, top):
-            if isinstance(entry, FileEntry):
-                self._apply(overlay, Write(path, (entry,)))
+            if not isinstance(entry, DirEntry):
+                self._apply(overlay, put(path, entry))
                 continue
             kind, _ = self._look(overlay, path)
-            if kind is Kind.FILE:
+            if kind not in (Kind.NOTHING, Kind.DIRECTORY):
                 raise NotADirectoryPfsError(f"{join(path)} is a file: a directory can't take its place")
-            if kind is Kind.NOTHING:
+            given = attributes if path == top and attributes is not None else entry.attributes or None
+            if kind is Kind.NOTHING or given is not None:
                 self._make_parents(overlay, path)
-                overlay.set(path, Kind.DIRECTORY, hidden=overlay.hidden(path))
+                self._set_directory(overlay, path, given)
+
+    def _set_directory(self, overlay: Overlay, path: Path, attributes: bytes | None = None) -> None:
+        """Give a directory a row, and new attributes where they are given."""
+        if attributes is None:
+            attributes = overlay.attributes(path)
+        overlay.set(path, Kind.DIRECTORY, hidden=overlay.hidden(path), attributes=attributes)
 
     def _make_parents(self, overlay: Overlay, path: Path) -> None:
         """Give every directory above `path` a row; raises NotADirectoryPfsError when one is a file."""
@@ -220,9 +252,9 @@ class Staging:
         for end in range(depth + 1, len(path)):
             above = path[:end]
             kind, _ = self._look(overlay, above)
-            if kind is Kind.FILE:
+            if kind not in (Kind.NOTHING, Kind.DIRECTORY):
                 raise NotADirectoryPfsError(f"{join(above)} is a file: {join(path)} can't be below it")
-            overlay.set(above, Kind.DIRECTORY, hidden=overlay.hidden(above))
+            self._set_directory(overlay, above)
             if len(self._shown) >= KNOWN_DIRECTORIES:
                 self._shown.clear()
             self._shown[above] = self._shown_at(overlay, above)
@@ -238,7 +270,7 @@ class Staging:
             return Kind(row & KIND), base is not None
         if base is None:  # every directory above a staged path has a row
             return Kind.NOTHING, False
-        return (Kind.DIRECTORY if entries.decode(base).is_dir else Kind.FILE), True
+        return _KINDS.get(base[0], Kind.OTHER), True
 
     def _shown_at(self, overlay: Overlay, path: Path) -> bytes:
         """The root of what is shown of the base tree's directory at a path; the empty tree where there is none."""

@@ -7,10 +7,11 @@ from typing import Any
 from pachproto import edits_pb2
 from pfsd.calls import convert
 from pfsd.errors import InvalidError
-from pfsd.filesystem.edits import Edits, MakeDirectory, Remove, Rename, Replace, Step
+from pfsd.filesystem.edits import Edits, MakeDirectory, Remove, Rename, Replace, SetAttributes, Step
 from pfsd.filesystem.store import Store
 from pfsd.names import paths
 from pfsd.runtime.threads import LOOKUP, in_thread, in_turn
+from pfsd.trees.entries import DirEntry
 
 
 class EditsService:
@@ -37,8 +38,11 @@ def _step(message: edits_pb2.EditStep) -> Step:
         rename = message.rename
         return Rename(paths.parse(getattr(rename, "from")), paths.parse(rename.to), rename.no_replace)
     if kind == "replace":
-        return Replace(
-            paths.parse_file(message.replace.path),
-            convert.file_entry(message.replace.entry, f"what replaces {message.replace.path}"),
-        )
+        what = f"what replaces {message.replace.path}"
+        entry = convert.any_entry(message.replace.entry, what)
+        if isinstance(entry, DirEntry):
+            raise InvalidError(f"{what} is a directory's entry")
+        return Replace(paths.parse_file(message.replace.path), entry)
+    if kind == "set_attributes":
+        return SetAttributes(paths.parse(message.set_attributes.path), message.set_attributes.attributes)
     raise InvalidError("an edit has a step without content")

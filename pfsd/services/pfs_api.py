@@ -19,7 +19,7 @@ from pfsd.calls.settling import settled
 from pfsd.filesystem.store import Store
 from pfsd.model.records import Commit
 from pfsd.runtime.threads import CHANGE, COMMIT, LOOKUP, READ, UPKEEP, WALK, in_thread, in_turn
-from pfsd.trees.entries import FileEntry
+from pfsd.trees.entries import DirEntry, FileEntry
 
 
 class PfsService:
@@ -174,11 +174,12 @@ class PfsService:
     async def InspectFile(self, request: pfs_pb2.InspectFileRequest, _context: Any) -> pfs_pb2.FileInfo:
         def inspect(find: Find) -> pfs_pb2.FileInfo:
             commit = find(request.file.commit)
-            entry = self._store.files.inspect(commit, request.file.path)
-            info = convert.file_info(commit, request.file.path, entry)
+            found = self._store.files.describe(commit, request.file.path)
+            info = convert.file_info(commit, request.file.path, found.entry, found.target)
+            entry = found.content
             if isinstance(entry, FileEntry):
                 info.objects.extend(pfs_pb2.Object(hash=chunk.hash.hex()) for chunk in self._store.files.chunks(entry))
-            else:
+            elif isinstance(entry, DirEntry):
                 info.children.extend(self._store.files.names(entry))
             return info
 

@@ -13,7 +13,7 @@ from pfsd.calls import attaching as sessions_api
 from pfsd.calls import convert, holding, listings
 from pfsd.calls.reading import Find, each_reading, stream_reading
 from pfsd.calls.room import room
-from pfsd.errors import CorruptError, InvalidError
+from pfsd.errors import InvalidError
 from pfsd.filesystem.bulkuploads import BulkUpload, FilePart
 from pfsd.filesystem.files import Difference, Found
 from pfsd.filesystem.store import Store
@@ -74,6 +74,7 @@ class StoreService:
             files=top.files,
             directories=top.directories,
             lease=lease,
+            attributes=bytes.fromhex(commit.attributes),
         )
 
     async def GetNodes(self, request: pfsd_pb2.NodeRequest, _context: Any) -> AsyncIterator[pfsd_pb2.NodeBatch]:
@@ -291,6 +292,9 @@ def _part(file: pfsd_pb2.FilePut) -> FilePart:
         file.size,
         file.offset,
         file.tell,
+        file.attributes if file.HasField("attributes") else None,
+        convert.other_entry(file.other, f"what is put at {file.path}") if file.other else None,
+        file.also,
     )
 
 
@@ -302,14 +306,14 @@ def _write_tree(upload: TreeUpload, writes: list[pfsd_pb2.TreeWrite]) -> None:
         elif kind == "zeros":
             upload.zeros(write.path, write.zeros)
         elif kind == "entry":
-            try:
-                upload.put(write.path, entries.decode(write.entry))
-            except CorruptError:
-                raise InvalidError(f"the entry given for {write.path} can't be decoded") from None
+            what = f"the entry given for {write.path}"
+            upload.put(write.path, entries.check(convert.any_entry(write.entry, what), what))
         elif kind == "directory":
             upload.put(write.path, entries.EMPTY_DIR)
         else:
             raise InvalidError(f"nothing is given for {write.path}: set data, zeros, entry or directory")
+        if write.HasField("attributes") and kind != "entry":
+            upload.set_attributes(write.path, write.attributes)
 
 
 def _finish_tree(upload: TreeUpload, writes: list[pfsd_pb2.TreeWrite], tag: str) -> StoredTree:

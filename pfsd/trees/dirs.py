@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pfsd.errors import CorruptError
 from pfsd.names.paths import Path
 from pfsd.trees import entries, tree
-from pfsd.trees.entries import DirEntry, Entry
+from pfsd.trees.entries import DirEntry, Entry, FileEntry
 from pfsd.trees.tree import NodeReader
 
 
@@ -83,6 +83,12 @@ def added_bytes(nodes: NodeReader, old: bytes, new: bytes) -> int:
             if isinstance(entry, DirEntry):
                 source = None if before is None else entries.decode(before)
                 pairs.append((source.root if isinstance(source, DirEntry) else tree.EMPTY, entry.root))
-            else:
+            elif not (isinstance(entry, FileEntry) and before is not None and _same(before, entry)):
                 total += entry.size
     return total
+
+
+def _same(value: bytes, entry: FileEntry) -> bool:
+    """Whether an encoded entry is a file of the same content."""
+    other = entries.decode(value)
+    return isinstance(other, FileEntry) and other.content == entry.content

@@ -5,24 +5,34 @@ A directory is a tree whose keys are names (UTF-8) and whose values are entries:
     file      0x01 | size | 0x00 | count | count * (chunk hash, 32 bytes | chunk size)
     file      0x01 | size | 0x01 | count | root hash, 32 bytes, of its chunk list
     directory 0x02 | root hash, 32 bytes | size | files | directories
+    symlink   0x03 | length | target
+    special   0x04 | kind, 1 byte | device number
 
-(integers unsigned LEB128). A file of at most `INLINE_CHUNKS` chunks has the first form. A longer chunk list is a
+each followed by its attributes, if it has any (`pfsd.trees.attributes`; integers unsigned LEB128). The kind of a
+special file is the part of its mode that tells it, shifted by 12 bits: 1 for a named pipe, 2 and 6 for devices, 12 for
+a socket.
+
+The *plain* form of an entry has no attributes but whether a file can be executed by anybody (mode 0755); a directory's
+has the root that its tree has when all entries below are plain.
+
+A file of at most `INLINE_CHUNKS` chunks has the first form. A longer chunk list is a
 tree whose keys are the chunks' end offsets (8 bytes, big-endian) and whose values are `chunk hash | chunk size`.
-Both forms follow from the content alone, so equal entries mean equal content. Sizes are in bytes; a directory's
-`size`, `files` and `directories` count all that is below it.
+Both forms follow from the content alone, so equal plain entries mean equal content. Sizes are in bytes; a directory's
+`size`, `files` and `directories` count all that is below it, links and special files as files of no bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from blake3 import blake3
 
 from pfsd import _core
-from pfsd.errors import CorruptError
-from pfsd.trees import tree, varint, writing
-from pfsd.trees.tree import HASH_BYTES, NodeReader, NodeStore, Summary
+from pfsd.errors import CorruptError, InvalidError
+from pfsd.trees import attributes, tree, varint, writing
+from pfsd.trees.attributes import Attributes
+from pfsd.trees.tree import HASH_BYTES, Measure, NodeReader, NodeStore, Summary
 
 INLINE_CHUNKS = 8
 
@@ -49,10 +59,17 @@ class FileEntry:
     chunk_root: bytes | None = None
     """Else the root hash of the chunk list."""
     chunk_count: int = 0
+    attributes: bytes = b""
+    """As they are encoded; see `attributes_of`."""
 
     @property
     def is_dir(self) -> bool:
         return False
+
+    @property
+    def content(self) -> FileEntry:
+        """The same without attributes."""
+        return replace(self, attributes=b"") if self.attributes else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,58 +81,164 @@ class DirEntry:
     size: int = 0
     files: int = 0
     directories: int = 0
+    links: int = 0
+    """How many names below it have a link."""
+    plain: bytes = b""
+    """Root hash of its tree without attributes; empty where it is the same."""
+    attributes: bytes = b""
+    """As they are encoded; see `attributes_of`."""
 
     @property
     def is_dir(self) -> bool:
         return True
 
 
-Entry = FileEntry | DirEntry
+@dataclass(frozen=True, slots=True)
+class SymlinkEntry:
+    """A symbolic link."""
+
+    target: bytes
+    attributes: bytes = b""
+
+    @property
+    def is_dir(self) -> bool:
+        return False
+
+    @property
+    def size(self) -> int:
+        """Bytes of content, of which it has none of its own."""
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class SpecialEntry:
+    """A named pipe, a socket or a device."""
+
+    kind: int
+    """The part of its mode that tells what it is, shifted by `KIND_SHIFT`."""
+    device: int = 0
+    attributes: bytes = b""
+
+    @property
+    def is_dir(self) -> bool:
+        return False
+
+    @property
+    def size(self) -> int:
+        """Bytes of content, of which it has none."""
+        return 0
+
+
+KIND_SHIFT = 12
+
+Entry = FileEntry | DirEntry | SymlinkEntry | SpecialEntry
 
 EMPTY_FILE = FileEntry(0)
 EMPTY_DIR = DirEntry(tree.EMPTY)
 
+MOST_TARGET_BYTES = 4095
+"""Longest target of a symbolic link, as the kernel has it."""
+
+_SPECIAL_KINDS = (1, 2, 6, 12)
+
+
+def attributes_of(entry: Entry) -> Attributes:
+    """What an entry keeps beside its content."""
+    return attributes.decode(entry.attributes)
+
+
+def default_mode(entry: Entry) -> int:
+    """The permission bits of an entry of that kind without a mode."""
+    if isinstance(entry, DirEntry):
+        return attributes.DIRECTORY_MODE
+    return attributes.SYMLINK_MODE if isinstance(entry, SymlinkEntry) else attributes.FILE_MODE
+
+
+def with_attributes(entry: Entry, encoded: bytes) -> Entry:
+    """The entry with other attributes."""
+    return replace(entry, attributes=encoded)
+
 
 def encode(entry: Entry) -> bytes:
     """The bytes of an entry."""
+    bare = _encode_bare(entry)
+    if isinstance(entry, DirEntry):
+        below = b"\x06" + varint.encode(entry.links) if entry.links else b""
+        return b"".join((bare, entry.attributes, below, b"\x07" + entry.plain if entry.plain else b""))
+    return bare + entry.attributes if entry.attributes else bare
+
+
+def _encode_bare(entry: Entry) -> bytes:
+    if isinstance(entry, FileEntry):
+        head = b"\x01" + varint.encode(entry.size)
+        if entry.chunk_root is not None:
+            return head + b"\x01" + varint.encode(entry.chunk_count) + entry.chunk_root
+        parts = [head, b"\x00", varint.encode(len(entry.chunks))]
+        for chunk in entry.chunks:
+            parts += (chunk.hash, varint.encode(chunk.size))
+        return b"".join(parts)
     if isinstance(entry, DirEntry):
         counts = (entry.size, entry.files, entry.directories)
         return b"\x02" + entry.root + b"".join(map(varint.encode, counts))
-    head = b"\x01" + varint.encode(entry.size)
-    if entry.chunk_root is not None:
-        return head + b"\x01" + varint.encode(entry.chunk_count) + entry.chunk_root
-    parts = [head, b"\x00", varint.encode(len(entry.chunks))]
-    for chunk in entry.chunks:
-        parts += (chunk.hash, varint.encode(chunk.size))
-    return b"".join(parts)
+    if isinstance(entry, SymlinkEntry):
+        return b"\x03" + varint.encode(len(entry.target)) + entry.target
+    return b"\x04" + bytes((entry.kind,)) + varint.encode(entry.device)
 
 
 def decode(data: bytes) -> Entry:
     """The entry of these bytes; raises CorruptError when they are not one."""
     try:
-        if data[0] == 2:
-            size, at = varint.decode(data, 1 + HASH_BYTES)
-            files, at = varint.decode(data, at)
-            directories, at = varint.decode(data, at)
-            if at == len(data):
-                return DirEntry(data[1 : 1 + HASH_BYTES], size, files, directories)
-        elif data[0] == 1:
-            size, at = varint.decode(data, 1)
-            form = data[at]
-            count, at = varint.decode(data, at + 1)
-            if form == 1 and at + HASH_BYTES == len(data):
-                return FileEntry(size, (), data[at:], count)
-            if form == 0:
-                chunks = []
-                for _ in range(count):
-                    name = data[at : at + HASH_BYTES]
-                    length, at = varint.decode(data, at + HASH_BYTES)
-                    chunks.append(Chunk(name, length))
-                if at == len(data):
-                    return FileEntry(size, tuple(chunks), None, count)
-    except IndexError:
-        pass
-    raise CorruptError("a directory entry can't be decoded")
+        end = _core.entry_end(data)
+    except ValueError as error:
+        raise CorruptError(str(error)) from None
+    if data[0] == _FILE:
+        return _decode_file(data, data[end:])
+    if data[0] == _DIRECTORY:
+        return _decode_directory(data, end)
+    if data[0] == _SYMLINK:
+        size, at = varint.decode(data, 1)
+        return SymlinkEntry(data[at : at + size], data[end:])
+    return SpecialEntry(data[1], varint.decode(data, 2)[0], data[end:])
+
+
+_FILE, _DIRECTORY, _SYMLINK = 1, 2, 3
+
+
+def _decode_file(data: bytes, encoded: bytes) -> FileEntry:
+    size, at = varint.decode(data, 1)
+    form = data[at]
+    count, at = varint.decode(data, at + 1)
+    if form == 1:
+        return FileEntry(size, (), data[at : at + HASH_BYTES], count, encoded)
+    chunks = []
+    for _ in range(count):
+        name = data[at : at + HASH_BYTES]
+        length, at = varint.decode(data, at + HASH_BYTES)
+        chunks.append(Chunk(name, length))
+    return FileEntry(size, tuple(chunks), None, count, encoded)
+
+
+def _decode_directory(data: bytes, end: int) -> DirEntry:
+    size, at = varint.decode(data, 1 + HASH_BYTES)
+    files, at = varint.decode(data, at)
+    directories, _ = varint.decode(data, at)
+    root = data[1 : 1 + HASH_BYTES]
+    if end == len(data):
+        return DirEntry(root, size, files, directories)
+    links, plain, last = attributes.split_below(data, end)
+    return DirEntry(root, size, files, directories, links, plain, data[end:last])
+
+
+def check(entry: Entry, what: str) -> Entry:
+    """An entry as a client sent it for `what`, its attributes in their one form; raises InvalidError.
+
+    What a file's or directory's content is based on is not looked at.
+    """
+    if isinstance(entry, SymlinkEntry) and (not 0 < len(entry.target) <= MOST_TARGET_BYTES or b"\0" in entry.target):
+        raise InvalidError(f"{what} can't be a symbolic link: its target has 1 to {MOST_TARGET_BYTES} bytes, none NUL")
+    if isinstance(entry, SpecialEntry) and entry.kind not in _SPECIAL_KINDS:
+        raise InvalidError(f"{what} can't be a special file of kind {entry.kind}")
+    return with_attributes(entry, attributes.checked(entry.attributes, default_mode(entry), what))
 
 
 def encode_chunk(chunk: Chunk) -> bytes:
@@ -124,22 +247,47 @@ def encode_chunk(chunk: Chunk) -> bytes:
     return b"".join((b"\x01", size, b"\x00\x01", chunk.hash, size))
 
 
-def content_hash(entry: Entry) -> bytes:
-    """32 bytes that are equal exactly when the content (of a directory: all below it) is."""
-    return blake3(encode(entry), derive_key_context=ENTRY_CONTEXT).digest()
+def plain(entry: Entry) -> bytes:
+    """The bytes of an entry's plain form, which are equal exactly when the content is, and whether it is executable."""
+    return plain_bytes(encode(entry))
 
 
-def measure_entry(value: bytes) -> Summary:
-    """Bytes, files and directories that an entry adds to its directory."""
+def plain_bytes(value: bytes) -> bytes:
+    """The plain form of an encoded entry; raises CorruptError."""
     try:
-        return _core.measure_entry(value)
+        return _core.plain_entry(value)
     except ValueError as error:
         raise CorruptError(str(error)) from None
 
 
+def content_hash(entry: Entry) -> bytes:
+    """32 bytes that are equal exactly when the content is; of a directory, when the plain forms of all below it are."""
+    data = plain(entry) if isinstance(entry, DirEntry) else _encode_bare(entry)
+    return blake3(data, derive_key_context=ENTRY_CONTEXT).digest()
+
+
+def plain_hash(entry: Entry) -> bytes:
+    """32 bytes that are equal exactly when the plain forms of entries are: their content, and whether it is executable.
+
+    The same as `content_hash` but for executable files.
+    """
+    return blake3(plain(entry), derive_key_context=ENTRY_CONTEXT).digest()
+
+
+def _sums(value: bytes) -> Summary:
+    try:
+        return Summary(*_core.measure_entry(value))
+    except ValueError as error:
+        raise CorruptError(str(error)) from None
+
+
+MEASURE = Measure(_sums, has_attributes=True)
+"""Of the trees of directories."""
+
+
 def dir_entry(nodes: NodeReader, root: bytes) -> DirEntry:
     """The entry of the directory whose tree is `root`."""
-    return DirEntry(root, *tree.summarize(tree.load(nodes, root), measure_entry))
+    return DirEntry(root, *tree.summarize(tree.load(nodes, root), MEASURE))
 
 
 # --- chunk lists -----------------------------------------------------------------------------------------
@@ -154,7 +302,11 @@ def decode_listed(value: bytes) -> Chunk:
 
 
 def _measure_chunk(value: bytes) -> Summary:
-    return decode_listed(value).size, 1, 0
+    return Summary(decode_listed(value).size, 1, 0)
+
+
+CHUNK_MEASURE = Measure(_measure_chunk)
+"""Of chunk lists."""
 
 
 def file_entry(nodes: NodeStore, chunks: Iterable[Chunk]) -> FileEntry:
@@ -177,7 +329,7 @@ def file_entry(nodes: NodeStore, chunks: Iterable[Chunk]) -> FileEntry:
                 count += 1
                 yield size.to_bytes(8, "big"), chunk.hash + varint.encode(chunk.size)
 
-    root = writing.build(nodes, pairs(), _measure_chunk)
+    root = writing.build(nodes, pairs(), CHUNK_MEASURE)
     return FileEntry(size, (), root, count)
 
 
@@ -192,7 +344,7 @@ class ChunkList:
         self._base = base
         self._end = 0
         """Where what was kept or put ends."""
-        self._update = writing.Update(nodes, base.chunk_root or tree.EMPTY, _measure_chunk)
+        self._update = writing.Update(nodes, base.chunk_root or tree.EMPTY, CHUNK_MEASURE)
         self._run: list[writing.Mutation] = []
         self._is_short = base.chunk_root is None
         """Whether all of the list is in `_run`."""
@@ -222,7 +374,8 @@ class ChunkList:
         if self._is_short and len(self._run) <= INLINE_CHUNKS:
             return self._short((key, value) for key, value in self._run if value is not None)
         self._apply()
-        root, (size, count, _) = self._update.finish()
+        root, sums = self._update.finish()
+        size, count = sums.size, sums.files
         if count <= INLINE_CHUNKS:
             return self._short(tree.items(self._nodes, root))
         return FileEntry(size, (), root, count)

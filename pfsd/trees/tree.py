@@ -17,7 +17,9 @@ A node's bytes (all integers unsigned LEB128 unless said otherwise):
     "PT" 0x01 | level, 1 byte | count | count * (key length | key | value length | value)
 
 Values at level 0 are the caller's. Above it a value is `child hash, 32 bytes | summary`, and the key is the last
-key below the child. The summary is three integers, sums over the level-0 values below: see `Measure`.
+key below the child. The summary is three integers, sums over the level-0 values below: see `Measure`. In the tree of
+a directory below which something has attributes, it goes on with a fourth, the number of hard links, and the hash that
+the child has without those attributes: the tree's shape follows from the keys, so this is the tree that it would be.
 A node's name is the BLAKE3 hash of its bytes in derive-key mode with the context `NODE_CONTEXT`. The empty
 tree is the level-0 node without entries; it is never stored.
 
@@ -28,7 +30,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 from blake3 import blake3
 
@@ -40,11 +43,32 @@ NODE_CONTEXT = "pfsd 2026-11 tree node v1"
 HASH_BYTES = 32
 
 Pair = tuple[bytes, bytes]
-Summary = tuple[int, int, int]
-NO_SUMMARY: Summary = (0, 0, 0)
 
-Measure = Callable[[bytes], Summary]
-"""What a level-0 value adds to the sums kept above it (for a directory: bytes, files, directories)."""
+
+class Summary(NamedTuple):
+    """What is kept above a node of what is below it."""
+
+    size: int = 0
+    """Bytes."""
+    files: int = 0
+    """Of a chunk list, chunks."""
+    directories: int = 0
+    links: int = 0
+    """Names that have a link: see `pfsd.trees.attributes`."""
+    plain: bytes = b""
+    """The hash that the node has without attributes; empty where it is the same."""
+
+
+NO_SUMMARY = Summary()
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What a tree's level-0 values add to the sums kept above them."""
+
+    sums: Callable[[bytes], Summary]
+    has_attributes: bool = False
+    """Whether the values are entries, which may have attributes."""
 
 
 class NodesMissing(Exception):
@@ -125,23 +149,37 @@ def decode_summary(value: bytes) -> Summary:
         a, at = varint.decode(value, HASH_BYTES)
         b, at = varint.decode(value, at)
         c, at = varint.decode(value, at)
+        if at == len(value):
+            return Summary(a, b, c)
+        links, at = varint.decode(value, at)
     except IndexError:
         raise CorruptError("a tree node's sums can't be decoded") from None
-    return a, b, c
+    return Summary(a, b, c, links, value[at:])
+
+
+def encode_summary(summary: Summary) -> bytes:
+    """The bytes of sums, as they stand behind a child's hash."""
+    counts = summary[:3] if not summary.plain else summary[:4]
+    return b"".join(map(varint.encode, counts)) + summary.plain
 
 
 def summarize(node: Node, measure: Measure) -> Summary:
     """The sums over all that lies below `node`."""
-    if node.level:
-        try:
-            return _core.add_summaries(node.values)
-        except ValueError as error:
-            raise CorruptError(str(error)) from None
-    a = b = c = 0
-    for value in node.values:
-        x, y, z = measure(value)
-        a, b, c = a + x, b + y, c + z
-    return a, b, c
+    try:
+        plain = _plain_hash(node) if node.level or measure.has_attributes else b""
+        if node.level:
+            return Summary(*_core.add_summaries(node.values), plain)
+    except ValueError as error:
+        raise CorruptError(str(error)) from None
+    sums = [measure.sums(value) for value in node.values]
+    a, b, c, links = (sum(each) for each in zip(*(each[:4] for each in sums), strict=True)) if sums else (0, 0, 0, 0)
+    return Summary(a, b, c, links, plain)
+
+
+def _plain_hash(node: Node) -> bytes:
+    """The hash that a node has without attributes; empty where there are none."""
+    values = _core.plain_values(node.level, node.values)
+    return b"" if values is None else node_hash(_core.encode_node(node.level, node.keys, values))
 
 
 # --- reading ---------------------------------------------------------------------------------------------

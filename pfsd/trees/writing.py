@@ -7,7 +7,6 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pfsd import _core
-from pfsd.trees import varint
 from pfsd.trees.tree import (
     EMPTY,
     HASH_BYTES,
@@ -22,6 +21,7 @@ from pfsd.trees.tree import (
     decode_summary,
     diff,
     encode_node,
+    encode_summary,
     load,
     node_hash,
     summarize,
@@ -81,22 +81,22 @@ class Update:
                 if not children:
                     return EMPTY, NO_SUMMARY
                 if len(children) == 1:
-                    return _collapse(self._nodes, children[0][:HASH_BYTES], writer.level), decode_summary(children[0])
+                    return _collapse(self._nodes, children[0], writer.level)
             base = self._root if writer.level < top else EMPTY
             writer = _Level(self._nodes, base, writer.level + 1, self._measure)
             writer.apply(above)
         return self._root, summarize(load(self._nodes, self._root), self._measure)
 
 
-def _collapse(nodes: NodeReader, root: bytes, level: int) -> bytes:
-    """The lowest node that holds the whole tree below `root`, a node of that level."""
+def _collapse(nodes: NodeReader, value: bytes, level: int) -> tuple[bytes, Summary]:
+    """The lowest node that holds the whole tree below the child that `value` names, a node of that level; its sums."""
     while level:
-        node = nodes.get(root)
+        node = nodes.get(value[:HASH_BYTES])
         if len(node.keys) > 1:
-            return root
-        root = node.child(0)
+            break
+        value = node.values[0]
         level = node.level - 1
-    return root
+    return value[:HASH_BYTES], decode_summary(value)
 
 
 class _Level:
@@ -255,8 +255,7 @@ class _Level:
         data = encode_node(node)
         name = node_hash(data)
         self._nodes.put(name, data)
-        summary = summarize(node, self._measure)
-        self._above[keys[-1]] = name + b"".join(map(varint.encode, summary))
+        self._above[keys[-1]] = name + encode_summary(summarize(node, self._measure))
 
 
 def merge(

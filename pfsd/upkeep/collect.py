@@ -118,7 +118,7 @@ class Collector:
     def _mark_entry(self, entry: entries.Entry) -> None:
         if isinstance(entry, DirEntry):
             self._mark_tree(entry.root)
-        else:
+        elif isinstance(entry, FileEntry):
             self._mark_file(entry)
 
     def _mark_file(self, entry: FileEntry) -> None:
@@ -135,7 +135,7 @@ class Collector:
                 entry = entries.decode(value)
                 if isinstance(entry, DirEntry):
                     todo.append(entry.root)
-                else:
+                elif isinstance(entry, FileEntry):
                     self._mark_file(entry)
 
     def _unmarked_values(self, root: bytes) -> Iterator[bytes]:

@@ -39,7 +39,14 @@ def _add_journal(_directory: pathlib.Path, database: Database) -> None:
     assert next(database.scan("journal", b""), None) is None, "a root of format 1 has no journal"
 
 
-STEPS = (Step(1, 2, "small additions to packs have a journal", _add_journal),)
+def _admit_attributes(_directory: pathlib.Path, _database: Database) -> None:
+    """Nothing: entries without attributes, and trees of them, are as they were."""
+
+
+STEPS = (
+    Step(1, 2, "small additions to packs have a journal", _add_journal),
+    Step(2, 3, "entries may have attributes", _admit_attributes),
+)
 """Every step there is. Version 1 is the first format."""
 
 

@@ -47,9 +47,9 @@ class DatumInput:
 
     @property
     def hash(self) -> bytes:
-        """The entry's content hash, 32 bytes: see `pfsd.trees.entries.content_hash`."""
+        """The hash of the entry's plain form, 32 bytes: see `pfsd.trees.entries.plain_hash`."""
         hasher = _ENTRY_HASHER.copy()
-        hasher.update(self.entry)  # equal content has equal bytes: no need to decode them
+        hasher.update(entries.plain_bytes(self.entry))
         return hasher.digest()
 
 

@@ -71,7 +71,7 @@ async def restore(content: Content, root: bytes, target: Path) -> int:
         if isinstance(entry, DirEntry):
             path.mkdir()
             size += await restore(content, entry.root, path)
-        else:
+        elif isinstance(entry, FileEntry):
             await _restore_file(content, entry, path)
             size += entry.size
     return size

@@ -34,17 +34,27 @@ class ReplaceStep(_message.Message):
     entry: bytes
     def __init__(self, path: _Optional[str] = ..., entry: _Optional[bytes] = ...) -> None: ...
 
+class SetAttributesStep(_message.Message):
+    __slots__ = ("path", "attributes")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    attributes: bytes
+    def __init__(self, path: _Optional[str] = ..., attributes: _Optional[bytes] = ...) -> None: ...
+
 class EditStep(_message.Message):
-    __slots__ = ("make_directory", "remove", "rename", "replace")
+    __slots__ = ("make_directory", "remove", "rename", "replace", "set_attributes")
     MAKE_DIRECTORY_FIELD_NUMBER: _ClassVar[int]
     REMOVE_FIELD_NUMBER: _ClassVar[int]
     RENAME_FIELD_NUMBER: _ClassVar[int]
     REPLACE_FIELD_NUMBER: _ClassVar[int]
+    SET_ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     make_directory: str
     remove: RemoveStep
     rename: RenameStep
     replace: ReplaceStep
-    def __init__(self, make_directory: _Optional[str] = ..., remove: _Optional[_Union[RemoveStep, _Mapping]] = ..., rename: _Optional[_Union[RenameStep, _Mapping]] = ..., replace: _Optional[_Union[ReplaceStep, _Mapping]] = ...) -> None: ...
+    set_attributes: SetAttributesStep
+    def __init__(self, make_directory: _Optional[str] = ..., remove: _Optional[_Union[RemoveStep, _Mapping]] = ..., rename: _Optional[_Union[RenameStep, _Mapping]] = ..., replace: _Optional[_Union[ReplaceStep, _Mapping]] = ..., set_attributes: _Optional[_Union[SetAttributesStep, _Mapping]] = ...) -> None: ...
 
 class EditRequest(_message.Message):
     __slots__ = ("commit", "steps")

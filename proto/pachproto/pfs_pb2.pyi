@@ -147,20 +147,52 @@ class CommitInfos(_message.Message):
     def __init__(self, commit_info: _Optional[_Iterable[_Union[CommitInfo, _Mapping]]] = ...) -> None: ...
 
 class FileInfo(_message.Message):
-    __slots__ = ("file", "file_type", "size_bytes", "children", "hash", "objects")
+    __slots__ = ("file", "file_type", "size_bytes", "children", "hash", "objects", "attributes")
     FILE_FIELD_NUMBER: _ClassVar[int]
     FILE_TYPE_FIELD_NUMBER: _ClassVar[int]
     SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     CHILDREN_FIELD_NUMBER: _ClassVar[int]
     HASH_FIELD_NUMBER: _ClassVar[int]
     OBJECTS_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     file: File
     file_type: FileType
     size_bytes: int
     children: _containers.RepeatedScalarFieldContainer[str]
     hash: bytes
     objects: _containers.RepeatedCompositeFieldContainer[Object]
-    def __init__(self, file: _Optional[_Union[File, _Mapping]] = ..., file_type: _Optional[_Union[FileType, str]] = ..., size_bytes: _Optional[int] = ..., children: _Optional[_Iterable[str]] = ..., hash: _Optional[bytes] = ..., objects: _Optional[_Iterable[_Union[Object, _Mapping]]] = ...) -> None: ...
+    attributes: FileAttributes
+    def __init__(self, file: _Optional[_Union[File, _Mapping]] = ..., file_type: _Optional[_Union[FileType, str]] = ..., size_bytes: _Optional[int] = ..., children: _Optional[_Iterable[str]] = ..., hash: _Optional[bytes] = ..., objects: _Optional[_Iterable[_Union[Object, _Mapping]]] = ..., attributes: _Optional[_Union[FileAttributes, _Mapping]] = ...) -> None: ...
+
+class FileAttributes(_message.Message):
+    __slots__ = ("mode", "uid", "gid", "modified", "symlink", "extended", "link", "special_kind", "device")
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    UID_FIELD_NUMBER: _ClassVar[int]
+    GID_FIELD_NUMBER: _ClassVar[int]
+    MODIFIED_FIELD_NUMBER: _ClassVar[int]
+    SYMLINK_FIELD_NUMBER: _ClassVar[int]
+    EXTENDED_FIELD_NUMBER: _ClassVar[int]
+    LINK_FIELD_NUMBER: _ClassVar[int]
+    SPECIAL_KIND_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    mode: int
+    uid: int
+    gid: int
+    modified: _timestamp_pb2.Timestamp
+    symlink: bytes
+    extended: _containers.RepeatedCompositeFieldContainer[ExtendedAttribute]
+    link: bytes
+    special_kind: int
+    device: int
+    def __init__(self, mode: _Optional[int] = ..., uid: _Optional[int] = ..., gid: _Optional[int] = ..., modified: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., symlink: _Optional[bytes] = ..., extended: _Optional[_Iterable[_Union[ExtendedAttribute, _Mapping]]] = ..., link: _Optional[bytes] = ..., special_kind: _Optional[int] = ..., device: _Optional[int] = ...) -> None: ...
+
+class ExtendedAttribute(_message.Message):
+    __slots__ = ("name", "value")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    name: bytes
+    value: bytes
+    def __init__(self, name: _Optional[bytes] = ..., value: _Optional[bytes] = ...) -> None: ...
 
 class FileInfos(_message.Message):
     __slots__ = ("file_info",)

@@ -25,18 +25,20 @@ class StoreInfo(_message.Message):
     def __init__(self, id: _Optional[str] = ..., format: _Optional[int] = ..., object_store: _Optional[str] = ..., spool: _Optional[str] = ..., cache_dir: _Optional[str] = ..., cache_bytes: _Optional[int] = ...) -> None: ...
 
 class CommitTree(_message.Message):
-    __slots__ = ("info", "root", "files", "directories", "lease")
+    __slots__ = ("info", "root", "files", "directories", "lease", "attributes")
     INFO_FIELD_NUMBER: _ClassVar[int]
     ROOT_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
     DIRECTORIES_FIELD_NUMBER: _ClassVar[int]
     LEASE_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     info: _pfs_pb2.CommitInfo
     root: bytes
     files: int
     directories: int
     lease: int
-    def __init__(self, info: _Optional[_Union[_pfs_pb2.CommitInfo, _Mapping]] = ..., root: _Optional[bytes] = ..., files: _Optional[int] = ..., directories: _Optional[int] = ..., lease: _Optional[int] = ...) -> None: ...
+    attributes: bytes
+    def __init__(self, info: _Optional[_Union[_pfs_pb2.CommitInfo, _Mapping]] = ..., root: _Optional[bytes] = ..., files: _Optional[int] = ..., directories: _Optional[int] = ..., lease: _Optional[int] = ..., attributes: _Optional[bytes] = ...) -> None: ...
 
 class NodeRequest(_message.Message):
     __slots__ = ("hashes",)
@@ -145,18 +147,20 @@ class PathChangeBatch(_message.Message):
     def __init__(self, changes: _Optional[_Iterable[_Union[PathChange, _Mapping]]] = ...) -> None: ...
 
 class TreeWrite(_message.Message):
-    __slots__ = ("path", "data", "entry", "directory", "zeros")
+    __slots__ = ("path", "data", "entry", "directory", "zeros", "attributes")
     PATH_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     ENTRY_FIELD_NUMBER: _ClassVar[int]
     DIRECTORY_FIELD_NUMBER: _ClassVar[int]
     ZEROS_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     path: str
     data: bytes
     entry: bytes
     directory: bool
     zeros: int
-    def __init__(self, path: _Optional[str] = ..., data: _Optional[bytes] = ..., entry: _Optional[bytes] = ..., directory: _Optional[bool] = ..., zeros: _Optional[int] = ...) -> None: ...
+    attributes: bytes
+    def __init__(self, path: _Optional[str] = ..., data: _Optional[bytes] = ..., entry: _Optional[bytes] = ..., directory: _Optional[bool] = ..., zeros: _Optional[int] = ..., attributes: _Optional[bytes] = ...) -> None: ...
 
 class PutTreeRequest(_message.Message):
     __slots__ = ("tag", "writes", "last")
@@ -283,7 +287,7 @@ class ChunkReference(_message.Message):
     def __init__(self, hash: _Optional[bytes] = ..., size: _Optional[int] = ...) -> None: ...
 
 class FilePut(_message.Message):
-    __slots__ = ("path", "overwrite", "data", "chunks", "zeros", "more", "base", "size", "offset", "tell")
+    __slots__ = ("path", "overwrite", "data", "chunks", "zeros", "more", "base", "size", "offset", "tell", "attributes", "other", "also")
     PATH_FIELD_NUMBER: _ClassVar[int]
     OVERWRITE_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
@@ -294,6 +298,9 @@ class FilePut(_message.Message):
     SIZE_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     TELL_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    OTHER_FIELD_NUMBER: _ClassVar[int]
+    ALSO_FIELD_NUMBER: _ClassVar[int]
     path: str
     overwrite: bool
     data: bytes
@@ -304,7 +311,10 @@ class FilePut(_message.Message):
     size: int
     offset: int
     tell: bool
-    def __init__(self, path: _Optional[str] = ..., overwrite: _Optional[bool] = ..., data: _Optional[bytes] = ..., chunks: _Optional[_Iterable[_Union[ChunkReference, _Mapping]]] = ..., zeros: _Optional[int] = ..., more: _Optional[bool] = ..., base: _Optional[bytes] = ..., size: _Optional[int] = ..., offset: _Optional[int] = ..., tell: _Optional[bool] = ...) -> None: ...
+    attributes: bytes
+    other: bytes
+    also: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, path: _Optional[str] = ..., overwrite: _Optional[bool] = ..., data: _Optional[bytes] = ..., chunks: _Optional[_Iterable[_Union[ChunkReference, _Mapping]]] = ..., zeros: _Optional[int] = ..., more: _Optional[bool] = ..., base: _Optional[bytes] = ..., size: _Optional[int] = ..., offset: _Optional[int] = ..., tell: _Optional[bool] = ..., attributes: _Optional[bytes] = ..., other: _Optional[bytes] = ..., also: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PutFilesRequest(_message.Message):
     __slots__ = ("commit", "files", "lease")

@@ -12,7 +12,7 @@ from pfsd.names import paths
 from pfsd.names.paths import Path
 from pfsd.trees import entries, tree
 from pfsd.trees.entries import Chunk, DirEntry, FileEntry
-from pfsd.trees.tree import HASH_BYTES, Node, Summary
+from pfsd.trees.tree import HASH_BYTES, Measure, Node, Summary
 from pfsd.upkeep.checks.findings import HashSet, Tally
 
 AT_ONCE = 256
@@ -25,11 +25,10 @@ class Kind(enum.Enum):
     DIRECTORY = enum.auto()
     CHUNKS = enum.auto()
 
-    def measure(self, value: bytes) -> Summary:
+    @property
+    def measure(self) -> Measure:
         """What a level-0 value adds to the sums above it."""
-        if self is Kind.DIRECTORY:
-            return entries.measure_entry(value)
-        return entries.decode_listed(value).size, 1, 0
+        return entries.MEASURE if self is Kind.DIRECTORY else entries.CHUNK_MEASURE
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +131,7 @@ def is_located(root: Root, name: bytes) -> bool:
 
 
 def _list_of(entry: FileEntry, chunk_root: bytes) -> Reference:
-    return Reference(chunk_root, Kind.CHUNKS, sums=(entry.size, entry.chunk_count, 0))
+    return Reference(chunk_root, Kind.CHUNKS, sums=Summary(entry.size, entry.chunk_count, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +165,9 @@ def _named_below(node: Node, kind: Kind) -> Iterator[Reference | Chunk | _Named]
             entry = entries.decode(value)
             name = key.decode(errors="replace")
             if isinstance(entry, DirEntry):
-                counts = (entry.size, entry.files, entry.directories)
-                yield _Named(name, Reference(entry.root, Kind.DIRECTORY, sums=counts))
-            else:
+                sums = Summary(entry.size, entry.files, entry.directories, entry.links, entry.plain)
+                yield _Named(name, Reference(entry.root, Kind.DIRECTORY, sums=sums))
+            elif isinstance(entry, FileEntry):
                 yield _Named(name, entry)
 
 

@@ -97,7 +97,7 @@ def test_existing_content_takes_the_place_of_a_file(edit: Editor) -> None:
     (batch,) = edit.daemon.store.GlobEntries(pfsd_pb2.GlobRequest(commit=edit.at, pattern="/d/b"))
     edit({"replace": {"path": "top", "entry": batch.entries[0].entry}})
     assert edit.daemon.get(edit.at, "top") == b"b"
-    assert "not a file" in edit.refused({"replace": {"path": "x", "entry": entries.encode(entries.EMPTY_DIR)}})
+    assert "directory's entry" in edit.refused({"replace": {"path": "x", "entry": entries.encode(entries.EMPTY_DIR)}})
 
 
 def test_a_finished_commit_is_not_edited(edit: Editor) -> None:

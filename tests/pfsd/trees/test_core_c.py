@@ -17,7 +17,6 @@ from pfsd._core import (
     add_summaries,
     decode_node,
     encode_node,
-    measure_entry,
     next_boundary,
     next_cut,
     rank,
@@ -276,25 +275,18 @@ def model_decode_node(data: bytes) -> tuple[int, list[bytes], list[bytes]] | Non
     return (level, keys, values) if at == len(data) else None
 
 
-def model_sums(data: bytes, at: int) -> tuple[int, int, int] | None:
+def model_sums(data: bytes, at: int) -> tuple[int, int, int, int] | None:
     sums = []
     try:
         for _ in range(3):
             value, at = model_read_varint(data, at)
             sums.append(value)
+        if at == len(data):
+            return sums[0], sums[1], sums[2], 0
+        links, at = model_read_varint(data, at)
     except IndexError:
         return None
-    return (sums[0], sums[1], sums[2]) if at == len(data) else None
-
-
-def model_measure(data: bytes) -> tuple[int, int, int] | None:
-    if data[:1] == b"\x02":
-        sums = model_sums(data, 33)
-        return None if sums is None or sums[2] == WORD else (sums[0], sums[1], sums[2] + 1)
-    try:
-        return (model_read_varint(data, 1)[0], 1, 0) if data[:1] == b"\x01" else None
-    except IndexError:
-        return None
+    return (sums[0], sums[1], sums[2], links) if at + 32 == len(data) else None
 
 
 @given(st.integers(0, 255), PAIRS)
@@ -353,10 +345,14 @@ def test_a_node_is_made_of_bytes() -> None:
 @given(st.lists(st.tuples(COUNTS, COUNTS, COUNTS), max_size=3))
 def test_sums_are_added(rows: list[tuple[int, int, int]]) -> None:
     values = [bytes(32) + b"".join(map(model_varint, row)) for row in rows]
-    assert add_summaries(values) == tuple(sum(row[i] for row in rows) for i in range(3))
+    assert add_summaries(values) == (*(sum(row[i] for row in rows) for i in range(3)), 0)
 
 
-@given(st.binary(max_size=36) | st.binary(max_size=12).map(lambda tail: bytes(32) + tail))
+@given(
+    st.binary(max_size=36)
+    | st.binary(max_size=12).map(lambda tail: bytes(32) + tail)
+    | st.binary(max_size=6).map(lambda sums: bytes(32) + sums + bytes(32))
+)
 def test_malformed_sums_are_refused(value: bytes) -> None:
     expected = model_sums(value, 32) if len(value) >= 32 else None
     if expected is None:
@@ -369,15 +365,3 @@ def test_malformed_sums_are_refused(value: bytes) -> None:
 def test_sums_do_not_overflow_unseen() -> None:
     with pytest.raises(ValueError, match="can't be decoded"):
         add_summaries([bytes(32) + model_varint(WORD) + b"\0\0"] * 2)
-    with pytest.raises(ValueError, match="can't be decoded"):
-        measure_entry(b"\x02" + bytes(32) + b"\0\0" + model_varint(WORD))
-
-
-@given(st.sampled_from([b"", b"\x01", b"\x02", b"\x02" + bytes(32), b"\x03"]), st.binary(max_size=14))
-def test_an_entry_is_measured_as_the_model_does(head: bytes, tail: bytes) -> None:
-    expected = model_measure(head + tail)
-    if expected is None:
-        with pytest.raises(ValueError, match="directory entry"):
-            measure_entry(head + tail)
-    else:
-        assert measure_entry(head + tail) == expected

@@ -40,7 +40,7 @@ def make(nodes: MemoryNodes, names: tuple[str, ...]) -> DirEntry:
         inner = tuple(rest for rest in rests if rest)
         entry = make(nodes, inner) if inner else entries.EMPTY_FILE
         pairs.append((first.encode(), entries.encode(entry)))
-    root = writing.build(nodes, sorted(pairs), entries.measure_entry)
+    root = writing.build(nodes, sorted(pairs), entries.MEASURE)
     return entries.dir_entry(nodes, root)
 
 
@@ -177,9 +177,7 @@ def test_a_tree_is_searched_as_deep_as_a_path_may_be() -> None:
     deepest = "/".join(["d"] * MAX_DEPTH)
     directory: Entry = entries.EMPTY_FILE
     for _ in range(MAX_DEPTH):
-        directory = entries.dir_entry(
-            nodes, writing.build(nodes, [(b"d", entries.encode(directory))], entries.measure_entry)
-        )
+        directory = entries.dir_entry(nodes, writing.build(nodes, [(b"d", entries.encode(directory))], entries.MEASURE))
     assert isinstance(directory, DirEntry)
     compiled = globs.compile("**", recursive=True)
     assert ["/".join(path) for path, _ in compiled.walk(nodes, directory)][-1] == deepest

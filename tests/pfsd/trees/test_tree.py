@@ -20,8 +20,11 @@ VALUES = st.integers(1, 5).map(lambda number: bytes([number]))
 CHANGES = st.dictionaries(KEYS, st.none() | VALUES, max_size=300)
 
 
-def measure(value: bytes) -> tree.Summary:
-    return value[0], 1, 0
+def _sums(value: bytes) -> tree.Summary:
+    return tree.Summary(value[0], 1, 0)
+
+
+measure = tree.Measure(_sums)
 
 
 def filled(count: int, seed: int = 0) -> dict[bytes, bytes]:
@@ -45,7 +48,7 @@ def test_any_history_gives_the_tree_built_from_scratch(size: int, steps: list[di
     assert list(tree.items(nodes, root)) == sorted(model.items())
     assert root == writing.build(MemoryNodes(), sorted(model.items()), measure)
     total = sum(value[0] for value in model.values())
-    assert tree.summarize(tree.load(nodes, root), measure) == (total, len(model), 0)
+    assert tree.summarize(tree.load(nodes, root), measure) == tree.Summary(total, len(model), 0)
 
 
 def ending() -> list[bytes]:
@@ -263,7 +266,7 @@ def test_any_history_of_hostile_names_gives_the_tree_built_from_scratch(
                 model.pop(key, None)
             else:
                 model[key] = value
-        assert sums == (sum(value[0] for value in model.values()), len(model), 0)
+        assert sums == tree.Summary(sum(value[0] for value in model.values()), len(model), 0)
         keys = sorted(key for key in before.keys() | model.keys() if before.get(key) != model.get(key))
         assert list(tree.diff(nodes, former, root)) == [(key, before.get(key), model.get(key)) for key in keys]
     assert list(tree.items(nodes, root)) == sorted(model.items())

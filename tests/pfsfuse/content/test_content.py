@@ -61,7 +61,7 @@ class MemoryStore:
 
     def directory_of(self, files: dict[str, FileEntry]) -> bytes:
         pairs = sorted((name.encode(), entries.encode(entry)) for name, entry in files.items())
-        return writing.build(self, pairs, entries.measure_entry)
+        return writing.build(self, pairs, entries.MEASURE)
 
     def write_pack(self, spool: bool = False) -> pathlib.Path:
         path = self.directory / ("spool" if spool else f"objects/packs/{self.pack[:2]}") / self.pack
