@@ -21,8 +21,8 @@ from pfsfuse.client.daemon import IMPATIENCE, Daemon
 from pfsfuse.client.writes import Writer
 from pfsfuse.content.content import Content
 from pfsfuse.kernel.inodes import ChangingDir, Found, Inode, InodeTable, Snapshot
-from pfsfuse.repository.opencommit import OpenCommit
-from pfsfuse.repository.openservices import Services
+from pfsfuse.opencommits.opencommit import OpenCommit
+from pfsfuse.opencommits.openservices import Services
 
 _REPO_TIMEOUT = 1.0
 """A repo's name leads to its directory, whose entries are asked for each time: it may be kept for a moment."""

@@ -22,11 +22,11 @@ from pfsfuse.kernel import kernelcache
 from pfsfuse.kernel.inodes import ROOT, Inode
 from pfsfuse.kernel.mounts import FLUSH
 from pfsfuse.kernel.walker import Walker
-from pfsfuse.repository import recalled
-from pfsfuse.repository.kept import kept_directory
-from pfsfuse.repository.opencommit import OpenCommit, commit_of
-from pfsfuse.repository.opennodes import OpenDir, OpenFile
-from pfsfuse.repository.openservices import Services
+from pfsfuse.opencommits import recalled
+from pfsfuse.opencommits.kept import kept_directory
+from pfsfuse.opencommits.opencommit import OpenCommit, commit_of
+from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
+from pfsfuse.opencommits.openservices import Services
 from pfsfuse.repository.repodirs import COMMIT_KEY, CommitRoot, MountRoot, ViewState
 from pfsfuse.repository.writable import WritableView
 

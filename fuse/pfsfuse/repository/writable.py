@@ -20,9 +20,9 @@ from pfsfuse.kernel import kernelcache
 from pfsfuse.kernel.errnos import answers
 from pfsfuse.kernel.inodes import SHOWN_NAME_BYTES, ChangingDir, Inode
 from pfsfuse.kernel.view import View
-from pfsfuse.repository.opencommit import OpenCommit, commit_of
-from pfsfuse.repository.openlisting import OpenListing, list_open
-from pfsfuse.repository.opennodes import OpenDir, OpenFile
+from pfsfuse.opencommits.opencommit import OpenCommit, commit_of
+from pfsfuse.opencommits.openlisting import OpenListing, list_open
+from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
 
 _DIR_MODE = stat.S_IFDIR | 0o755
 _FILE_MODE = stat.S_IFREG | 0o644

@@ -10,9 +10,9 @@ from pfsd.errors import PfsError, UnavailableError
 from pfsfuse.client.writes import Writer
 from pfsfuse.content.content import Content
 from pfsfuse.kernel.errnos import LocalError
-from pfsfuse.repository.opennodes import OpenFile
-from pfsfuse.repository.outdated import Closed
-from pfsfuse.repository.sending import SMALL_BYTES, Sent, Taken, send_large, small_files, take
+from pfsfuse.opencommits.opennodes import OpenFile
+from pfsfuse.opencommits.outdated import Closed
+from pfsfuse.opencommits.sending import SMALL_BYTES, Sent, Taken, send_large, small_files, take
 
 _TRIES = 4
 """How often small files are sent on condition that nobody else has changed the commit."""

@@ -14,9 +14,9 @@ from pfsd.errors import NotFoundError, PfsError
 from pfsfuse.client.commits import CommitRecord
 from pfsfuse.content.content import Content
 from pfsfuse.kernel.inodes import FOREVER, InodeTable, Snapshot
-from pfsfuse.repository import recalled
-from pfsfuse.repository.opennodes import OpenDir, OpenFile
-from pfsfuse.repository.recalled import TooManyError
+from pfsfuse.opencommits import recalled
+from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
+from pfsfuse.opencommits.recalled import TooManyError
 
 log = logging.getLogger(__name__)
 

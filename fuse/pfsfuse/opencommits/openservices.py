@@ -9,7 +9,7 @@ from typing import Protocol
 from pfsfuse.client.writes import Writer
 from pfsfuse.content.content import Content
 from pfsfuse.kernel.inodes import InodeTable
-from pfsfuse.repository.opentree import CommitSource
+from pfsfuse.opencommits.opentree import CommitSource
 
 
 class Registry(Protocol):

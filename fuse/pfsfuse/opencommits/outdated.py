@@ -13,8 +13,8 @@ from pfsd.errors import CorruptError
 from pfsd.trees import entries
 from pfsd.trees.entries import DirEntry
 from pfsfuse.content.content import Content
-from pfsfuse.repository.opennodes import OpenDir, OpenFile
-from pfsfuse.repository.opentree import OpenTree
+from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
+from pfsfuse.opencommits.opentree import OpenTree
 
 
 class Closed(NamedTuple):

@@ -15,8 +15,8 @@ from pfsd.names.sizes import MAX_FILE_BYTES
 from pfsd.trees import entries
 from pfsd.trees.entries import Chunk, FileEntry
 from pfsfuse.kernel.errnos import LocalError, TooLargeError
-from pfsfuse.repository import scratch
-from pfsfuse.repository.scratch import Changes, Ranges, Scratch
+from pfsfuse.opencommits import scratch
+from pfsfuse.opencommits.scratch import Changes, Ranges, Scratch
 
 LIMIT = 3000
 

@@ -21,8 +21,8 @@ from pfsd.trees.entries import Chunk, FileEntry
 from pfsfuse.client.writes import Writer
 from pfsfuse.content.content import Content
 from pfsfuse.kernel.errnos import LocalError
-from pfsfuse.repository.opennodes import OpenFile
-from pfsfuse.repository.scratch import Changes, Scratch
+from pfsfuse.opencommits.opennodes import OpenFile
+from pfsfuse.opencommits.scratch import Changes, Scratch
 
 log = logging.getLogger(__name__)
 

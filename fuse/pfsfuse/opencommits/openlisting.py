@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pfsfuse.kernel.view import TreeListing, View
-from pfsfuse.repository.opencommit import commit_of
-from pfsfuse.repository.opennodes import OpenDir, OpenFile
+from pfsfuse.opencommits.opencommit import commit_of
+from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
 
 
 @dataclass(slots=True)

@@ -10,8 +10,8 @@ from pathlib import Path
 from pfsd.errors import PfsError
 from pfsd.local.disk import write_all
 from pfsfuse.kernel.errnos import locally
-from pfsfuse.repository.opennodes import OpenFile
-from pfsfuse.repository.scratch import FETCH_BYTES, BaseReader
+from pfsfuse.opencommits.opennodes import OpenFile
+from pfsfuse.opencommits.scratch import FETCH_BYTES, BaseReader
 
 log = logging.getLogger(__name__)
 

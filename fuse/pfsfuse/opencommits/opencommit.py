@@ -21,14 +21,14 @@ from pfsfuse.client.commits import CommitRecord
 from pfsfuse.client.writes import EditStep
 from pfsfuse.kernel.errnos import ClosedError, LocalError
 from pfsfuse.kernel.inodes import Inode, Snapshot
-from pfsfuse.repository import kept
-from pfsfuse.repository.delivery import Delivery
-from pfsfuse.repository.opennodes import OpenDir, OpenFile
-from pfsfuse.repository.openservices import Services
-from pfsfuse.repository.opentree import OpenTree
-from pfsfuse.repository.outdated import Closed, outdated
-from pfsfuse.repository.sending import SMALL_BYTES, Sent, Taken
-from pfsfuse.repository.waiting import Waiting
+from pfsfuse.opencommits import kept
+from pfsfuse.opencommits.delivery import Delivery
+from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
+from pfsfuse.opencommits.openservices import Services
+from pfsfuse.opencommits.opentree import OpenTree
+from pfsfuse.opencommits.outdated import Closed, outdated
+from pfsfuse.opencommits.sending import SMALL_BYTES, Sent, Taken
+from pfsfuse.opencommits.waiting import Waiting
 
 log = logging.getLogger(__name__)
 

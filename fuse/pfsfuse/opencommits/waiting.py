@@ -9,8 +9,8 @@ import trio
 from pfsd.names.paths import join
 from pfsfuse.client import writes
 from pfsfuse.client.writes import EditStep
-from pfsfuse.repository.opennodes import OpenDir, OpenFile
-from pfsfuse.repository.outdated import Closed
+from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
+from pfsfuse.opencommits.outdated import Closed
 
 BEHIND_COUNT = 1000
 BEHIND_BYTES = 8 << 20

@@ -13,7 +13,7 @@ from pfsd.trees.entries import DirEntry
 from pfsfuse.content.content import Content
 from pfsfuse.kernel.inodes import InodeTable
 from pfsfuse.kernel.kernelcache import expire
-from pfsfuse.repository.opennodes import OpenDir
+from pfsfuse.opencommits.opennodes import OpenDir
 
 MOST_NAMES = 4000
 """Changes up to which the kernel is told of each."""

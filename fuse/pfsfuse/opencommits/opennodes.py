@@ -14,7 +14,7 @@ from pfsd.trees import entries, tree
 from pfsd.trees.entries import DirEntry, FileEntry
 from pfsfuse.content.content import Content
 from pfsfuse.kernel.inodes import ChangingDir, Found, Inode, InodeTable, Snapshot
-from pfsfuse.repository.scratch import Scratch
+from pfsfuse.opencommits.scratch import Scratch
 
 _DIRECTORY = b"\x02"
 _EMPTY_FILE = entries.encode(entries.EMPTY_FILE)
