@@ -30,6 +30,11 @@ from pfsfuse.repository.repoview import RepositoryView
 
 __all__ = ["main", "mount_command", "run_repository_view", "unmount", "unmount_all"]
 
+STORED = "stored"
+OWNERS = ("mounter", STORED)
+OWNERS_HELP = "whose files show as: the user's who mounts, or the owners that commits keep (default: mounter)"
+"""Values of `--owners`, the default first."""
+
 _CLOSE_SECONDS = 30.0
 """For which what was written is sent once nothing is mounted any more; the rest is kept on this machine."""
 
@@ -43,6 +48,7 @@ def run_repository_view(
     *,
     all_commits: bool = False,
     allow_other: bool = False,
+    stored_owners: bool = False,
     debug: bool = False,
     ready: Callable[[], None] | None = None,
     parent: int | None = None,
@@ -51,8 +57,10 @@ def run_repository_view(
 ) -> None:
     """Mount the repository view of the daemon at `address`; returns once it is unmounted.
 
-    With `allow_other`, other users may read what it shows. What needs a daemon that is away waits for `patience`
-    seconds. `reading` says how bytes are read from a remote object store; without it, the environment says so.
+    With `allow_other`, other users may use it as the files' permission bits allow. With `stored_owners`, files show the
+    owners that commits keep, else all belong to this process's user. What needs a daemon that is away waits for
+    `patience` seconds. `reading` says how bytes are read from a remote object store; without it, the environment says
+    so.
 
     SIGTERM and SIGINT end it, and so does the end of the process `parent`; the mount point is always left
     unmounted. `ready` is called once the mount answers. Raises UnavailableError when the daemon does not
@@ -61,7 +69,9 @@ def run_repository_view(
     check_mountpoint(mountpoint)
     check_device()
     _raise_file_limit()
-    settings = _Settings(mountpoint, address, all_commits, allow_other, debug, ready, parent, patience, reading)
+    settings = _Settings(
+        mountpoint, address, all_commits, allow_other, stored_owners, debug, ready, parent, patience, reading
+    )
     trio.run(_serve, settings)
 
 
@@ -73,6 +83,7 @@ class _Settings:
     address: str
     all_commits: bool
     allow_other: bool
+    stored_owners: bool
     debug: bool
     ready: Callable[[], None] | None
     parent: int | None
@@ -99,7 +110,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--mountpoint", required=True, help="an existing directory")
     parser.add_argument("--address", default=DEFAULT_ADDRESS, help="the daemon (default: %(default)s)")
     parser.add_argument("--all-commits", action="store_true", help="list every commit beside the branches")
-    parser.add_argument("--allow-other", action="store_true", help="let other users read what is mounted")
+    parser.add_argument("--allow-other", action="store_true", help="let other users in, as permission bits allow")
+    parser.add_argument("--owners", choices=OWNERS, default=OWNERS[0], help=OWNERS_HELP)
     parser.add_argument("--parent", type=int, help="end with the process of this id")
     parser.add_argument(
         "--patience",
@@ -122,6 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.address,
             all_commits=options.all_commits,
             allow_other=options.allow_other,
+            stored_owners=options.owners == STORED,
             debug=options.debug,
             ready=ready,
             parent=options.parent,
@@ -162,7 +175,14 @@ async def _mounted_view(settings: _Settings, serving: trio.CancelScope) -> None:
         await daemon.describe(_START_PATIENCE)
         with tempfile.TemporaryDirectory(prefix="pfs-mount-") as scratch:
             async with open_content(daemon, settings.reading) as content:
-                view = RepositoryView(content, daemon, settings.mountpoint, scratch, all_commits=settings.all_commits)
+                view = RepositoryView(
+                    content,
+                    daemon,
+                    settings.mountpoint,
+                    scratch,
+                    all_commits=settings.all_commits,
+                    stored_owners=settings.stored_owners,
+                )
                 try:
                     with serving:
                         await _serve_view(view, settings)
@@ -174,10 +194,12 @@ async def _mounted_view(settings: _Settings, serving: trio.CancelScope) -> None:
 
 
 async def _serve_view(view: RepositoryView, settings: _Settings) -> None:
-    # Whoever sees the mount without allow_other is its user: without default_permissions the kernel need not
-    # ask for attributes to check that.
-    others = ("allow_other", "default_permissions") if settings.allow_other else ()
-    options = {*source_options(settings.address), *others}
+    options = set(source_options(settings.address))
+    if settings.allow_other:
+        options.add("allow_other")
+    # Root may do everything with files that show as root's: the kernel need not ask for attributes to check that.
+    if settings.allow_other or settings.stored_owners or os.geteuid():
+        options.add("default_permissions")
     with ungrouped():
         async with (
             trio.open_nursery() as nursery,

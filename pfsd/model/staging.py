@@ -50,7 +50,7 @@ class Write:
     """Instead of pieces: whether the path goes, with all below it."""
 
 
-_KINDS = {1: Kind.FILE, 2: Kind.DIRECTORY}
+_KINDS = {entries.FILE: Kind.FILE, entries.DIRECTORY: Kind.DIRECTORY}
 """By the first byte of an entry."""
 
 

@@ -36,6 +36,9 @@ from pfsd.trees.tree import HASH_BYTES, Measure, NodeReader, NodeStore, Summary
 
 INLINE_CHUNKS = 8
 
+FILE, DIRECTORY, SYMLINK, SPECIAL = 1, 2, 3, 4
+"""What encoded entries begin with."""
+
 ENTRY_CONTEXT = "pfsd 2026-11 entry v1"
 
 
@@ -191,17 +194,14 @@ def decode(data: bytes) -> Entry:
         end = _core.entry_end(data)
     except ValueError as error:
         raise CorruptError(str(error)) from None
-    if data[0] == _FILE:
+    if data[0] == FILE:
         return _decode_file(data, data[end:])
-    if data[0] == _DIRECTORY:
+    if data[0] == DIRECTORY:
         return _decode_directory(data, end)
-    if data[0] == _SYMLINK:
+    if data[0] == SYMLINK:
         size, at = varint.decode(data, 1)
         return SymlinkEntry(data[at : at + size], data[end:])
     return SpecialEntry(data[1], varint.decode(data, 2)[0], data[end:])
-
-
-_FILE, _DIRECTORY, _SYMLINK = 1, 2, 3
 
 
 def _decode_file(data: bytes, encoded: bytes) -> FileEntry:

@@ -37,6 +37,8 @@ class CommitRecord:
     """Until when, by trio's clock, it can be relied on that this is what an open commit holds."""
     lease: int = 0
     """The number of the lease by which it can."""
+    attributes: bytes = b""
+    """Of its root directory, encoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,7 @@ class Commits:
         return self._told(await self._daemon.commit_tree(repo, commit_id), asked)
 
     def _told(self, tree: pfsd_pb2.CommitTree, asked: float) -> CommitRecord:
-        commit = _record(tree.info, tree.root)
+        commit = replace(_record(tree.info, tree.root), attributes=tree.attributes)
         if commit.finished:
             return self._remember(commit)
         until = self._leases.lease(commit.repo, commit.id, tree.lease, asked)

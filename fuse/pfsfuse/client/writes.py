@@ -49,10 +49,13 @@ class Writer:
         request = pfs_pb2.DeleteCommitRequest(commit=pfs_pb2.Commit(repo={"name": repo}, id=commit_id))
         await self._call(self._pfs.DeleteCommit, request, repeat=False)
 
-    async def edit(self, repo: str, commit_id: str, steps: Iterable[EditStep]) -> bytes:
-        """Take the steps, all or none; returns the root hash of the commit's tree."""
+    async def edit(self, repo: str, commit_id: str, steps: Iterable[EditStep], *, repeat: bool = False) -> bytes:
+        """Take the steps, all or none; returns the root hash of the commit's tree.
+
+        With `repeat`, steps that may have been taken are told again where the daemon went away.
+        """
         request = edits_pb2.EditRequest(commit=pfs_pb2.Commit(repo={"name": repo}, id=commit_id), steps=steps)
-        answer: edits_pb2.EditResponse = await self._call(self._edits.Edit, request, repeat=False)
+        answer: edits_pb2.EditResponse = await self._call(self._edits.Edit, request, repeat=repeat)
         return answer.root
 
     async def put_files(
@@ -99,6 +102,16 @@ def make_directory(path: str) -> EditStep:
 def remove(path: str, directory: bool) -> EditStep:
     """The step that removes a file, or an empty directory."""
     return EditStep(remove=RemoveStep(path=path, empty_directory=directory, file=not directory))
+
+
+def replace(path: str, entry: bytes) -> EditStep:
+    """The step that puts a file whose content is stored, a link or a special file at a path."""
+    return EditStep(replace=edits_pb2.ReplaceStep(path=path, entry=entry))
+
+
+def set_attributes(path: str, encoded: bytes) -> EditStep:
+    """The step that gives what is at a path these attributes."""
+    return EditStep(set_attributes=edits_pb2.SetAttributesStep(path=path, attributes=encoded))
 
 
 def rename(source: str, target: str) -> EditStep:

@@ -84,8 +84,8 @@ class Inode:
 
     @property
     def size(self) -> int:
-        """Bytes of a file; of a directory, 0."""
-        return varint.decode(self.value, 1)[0] if self.value[0] == 1 else 0
+        """Bytes of a file, or of the target of a symbolic link; of others, 0."""
+        return varint.decode(self.value, 1)[0] if self.value[0] in (entries.FILE, entries.SYMLINK) else 0
 
     @property
     def time_ns(self) -> int:

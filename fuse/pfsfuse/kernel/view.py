@@ -69,8 +69,10 @@ class View(pyfuse3.Operations):
 
     supports_dot_lookup = False  # a forgotten number can't be looked up again, as NFS exports would
 
-    def __init__(self, content: Content, root: Inode) -> None:
+    def __init__(self, content: Content, root: Inode, *, stored_owners: bool = False) -> None:
         super().__init__()
+        self.shows_stored_owners = stored_owners
+        """Whether files show the owners that are kept, where there are some, and not all the mount's user."""
         self.content = content
         self.inodes = InodeTable(root)
         self.most_inodes = MOST_INODES
@@ -131,6 +133,14 @@ class View(pyfuse3.Operations):
         attributes.entry_timeout = timeout
         attributes.attr_timeout = FOREVER
         return attributes
+
+    def owner_shown(self, owner: tuple[int, int] | None) -> tuple[int, int]:
+        """The user and group that are shown for those that are kept."""
+        return (self._uid, self._gid) if owner is None or not self.shows_stored_owners else owner
+
+    def owner_kept(self, owner: tuple[int, int]) -> tuple[int, int] | None:
+        """What is kept of a user and group: nothing where they are the mount's."""
+        return None if owner == (self._uid, self._gid) else owner
 
     # --- directories -------------------------------------------------------------------------------------
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 import errno
 import logging
 import secrets
+import time
 from collections.abc import Callable, Sequence
 
 import trio
 
 from pachproto import pfs_pb2
 from pfsd.errors import AlreadyExistsError, NotFoundError, PfsError, StateError
-from pfsd.names.paths import join
+from pfsd.names.paths import Path, join
+from pfsd.trees.attributes import LINK_BYTES
 from pfsfuse.client import writes
 from pfsfuse.client.commits import CommitRecord
 from pfsfuse.client.writes import EditStep
@@ -23,12 +25,13 @@ from pfsfuse.kernel.errnos import ClosedError, LocalError
 from pfsfuse.kernel.inodes import Inode, Snapshot
 from pfsfuse.opencommits import kept
 from pfsfuse.opencommits.delivery import Delivery
+from pfsfuse.opencommits.links import Group
 from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
 from pfsfuse.opencommits.openservices import Services
 from pfsfuse.opencommits.opentree import OpenTree
 from pfsfuse.opencommits.outdated import Closed, outdated
 from pfsfuse.opencommits.sending import SMALL_BYTES, Sent, Taken
-from pfsfuse.opencommits.waiting import Waiting
+from pfsfuse.opencommits.waiting import Changed, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +122,33 @@ class OpenCommit(OpenTree):
     def _wait(self, node: OpenFile) -> None:
         self._waiting.next.files[node] = Closed(self.epoch, self.root if self.is_certain else None)
 
+    def note_attributes(self, node: Inode) -> None:
+        """The attributes of a node were changed, or its names: the daemon is to be told."""
+        assert isinstance(node, OpenFile | OpenDir)
+        self._waiting.next.attributes[node] = None
+        self._start_behind()
+
+    async def link(self, node: OpenFile, parent: OpenDir, name: bytes) -> None:
+        """Give a file, which is no directory, one more name."""
+        await self.read_links()
+        if self._lock.locked():  # it may be on its way
+            await self.flush()
+        group = node.group
+        if group is None:
+            group = node.group = Group(node)
+            assert isinstance(node.parent, OpenDir)
+            group.places.add((node.parent, node.key))
+            self.links.add(group, node.path())
+        if not node.kept.link:
+            node.kept.link = secrets.token_bytes(LINK_BYTES)
+        path = (*parent.path(), name.decode())
+        self.links.add(group, path)
+        group.places.add((parent, name))
+        group.unsent.add(path)
+        parent.children[name] = node
+        node.change_attributes()
+        parent.note_change(name)
+
     async def make_directory(self, node: OpenDir) -> None:
         """A new directory is to be sent."""
         self._waiting.next.directories[node] = None
@@ -129,18 +159,19 @@ class OpenCommit(OpenTree):
 
         What the daemon does not have yet needs no call.
         """
-        if node.is_new and self._lock.locked():  # it may be on its way
+        if self._lock.locked() and (node.is_new or _unsent(node)):  # it may be on its way
             await self.flush()
         self._take_off(node)
         await self._begin()
 
     def _take_off(self, node: OpenFile | OpenDir) -> None:
-        parent, is_new = node.parent, node.is_new
+        parent, name = node.parent, node.key
         assert isinstance(parent, OpenDir)
+        is_unsent = node.is_new or (node.path() in _unsent(node))
         self.unlink(node)
-        if not is_new:
-            self._waiting.next.removals[parent, node.key] = node.is_dir
-            parent.hidden.add(node.key)
+        if not is_unsent:
+            self._waiting.next.removals[parent, name] = node.is_dir
+            parent.hidden.add(name)
 
     async def rename(
         self, node: OpenFile | OpenDir, target: OpenFile | OpenDir | None, parent: OpenDir, name: bytes
@@ -169,22 +200,24 @@ class OpenCommit(OpenTree):
     async def exchange(self, one: OpenFile | OpenDir, other: OpenFile | OpenDir) -> None:
         """Two nodes change places."""
         first, second = one.path(), other.path()
-        aside = join((*first[:-1], f".exchange-{secrets.token_hex(8)}"))
+        aside = f".exchange-{secrets.token_hex(8)}".encode()
+        apart = join((*first[:-1], aside.decode()))
 
         def taken() -> None:
             one_parent, one_name, other_parent, other_name = one.parent, one.key, other.parent, other.key
             assert isinstance(one_parent, OpenDir)
             assert isinstance(other_parent, OpenDir)
-            self.move(one, other_parent, other_name)
+            self.move(one, one_parent, aside)
             self.move(other, one_parent, one_name)
+            self.move(one, other_parent, other_name)
 
         for node in (one, other):
             if isinstance(node, OpenFile) and node.is_dirty:
                 self._wait(node)
         steps = [
-            writes.rename(join(first), aside),
+            writes.rename(join(first), apart),
             writes.rename(join(second), join(first)),
-            writes.rename(aside, join(second)),
+            writes.rename(apart, join(second)),
         ]
         await self.edit(steps, taken)
 
@@ -194,7 +227,11 @@ class OpenCommit(OpenTree):
         assert isinstance(parent, OpenDir)
         if parent.children.get(node.key) is node:
             del parent.children[node.key]
+        node.kept.changed_ns = time.time_ns()
+        if isinstance(node, OpenFile) and node.group is not None and self._drop_name(node, node.group, parent):
+            return
         node.is_linked = False
+        self._waiting.next.attributes.pop(node, None)
         if isinstance(node, OpenFile):
             self._waiting.next.files.pop(node, None)
             if not node.handles and node.scratch is not None:
@@ -203,6 +240,14 @@ class OpenCommit(OpenTree):
             self._waiting.next.directories.pop(node, None)
             node.is_new = False
         self.inodes.recheck(node)
+
+    def _drop_name(self, node: OpenFile, group: Group[OpenFile, OpenDir], parent: OpenDir) -> bool:
+        """A file loses the name by which it goes; whether it has another."""
+        self.links.remove(group, (*parent.path(), node.key.decode()))
+        group.places.discard((parent, node.key))
+        if group.places:
+            node.name_at(*next(iter(group.places)))
+        return bool(group.paths)
 
     async def release(self, node: OpenFile) -> None:
         """A handle is gone."""
@@ -220,11 +265,14 @@ class OpenCommit(OpenTree):
             node.scratch = None
         self.inodes.recheck(node)
 
-    async def _begin(self) -> None:
-        """Send in the background; wait for it where too much has come together."""
+    def _start_behind(self) -> None:
         if not self._behind:
             self._behind = True
             self._services.start(self.write_behind)
+
+    async def _begin(self) -> None:
+        """Send in the background; wait for it where too much has come together."""
+        self._start_behind()
         if self._waiting.exceeds(1):
             self._waiting.full.set()
         if self._waiting.exceeds(4):
@@ -292,8 +340,8 @@ class OpenCommit(OpenTree):
             await self._edit(steps)
             taken()
 
-    async def _edit(self, steps: Sequence[EditStep]) -> None:
-        root = await self._services.writer.edit(self.snapshot.repo, self.snapshot.commit, steps)
+    async def _edit(self, steps: Sequence[EditStep], *, repeat: bool = False) -> None:
+        root = await self._services.writer.edit(self.snapshot.repo, self.snapshot.commit, steps, repeat=repeat)
         self.install(root, trio.current_time())
 
     async def flush_all(self) -> None:
@@ -344,8 +392,9 @@ class OpenCommit(OpenTree):
             node.handles += 1
         try:
             self.check_open()
-            await self._take_steps(batch.steps())
-            self._waiting.note_taken(batch)
+            steps, changed = batch.steps()
+            await self._take_steps(steps)
+            self._waiting.note_taken(batch, changed)
             await delivery.send(files)
             await self.refresh()
         except BaseException as error:
@@ -366,6 +415,9 @@ class OpenCommit(OpenTree):
             if isinstance(item, OpenDir):
                 item.is_new = False
                 self.inodes.recheck(item)
+            elif isinstance(item, Changed):
+                item.taken()
+                self.inodes.recheck(item.node)
             else:
                 parent, name = item
                 if item not in self._waiting.next.removals:
@@ -374,7 +426,7 @@ class OpenCommit(OpenTree):
         for file, entry, data in sent:
             if data and file.node.changes == file.changes:
                 self.content.chunks.keep(entry.chunks[0].hash, data)  # it is often read soon
-            file.node.taken(file.changes, entry)
+            file.node.taken(file.changes, file.kept_changes, entry)
         for node in files:
             node.handles -= 1
             if node.handles == 0 and not node.is_dirty:
@@ -384,13 +436,13 @@ class OpenCommit(OpenTree):
         if not steps:
             return
         try:
-            await self._edit(steps)
+            await self._edit(steps, repeat=True)
             return
         except (NotFoundError, AlreadyExistsError, StateError):
             await self.check_alive()
-        for step in steps:  # another client was faster with one of them
+        for step in steps:  # another client was faster with one of them, or this one is told of them again
             try:
-                await self._edit([step])
+                await self._edit([step], repeat=True)
             except (NotFoundError, AlreadyExistsError):
                 pass
             except StateError as error:
@@ -431,6 +483,11 @@ class OpenCommit(OpenTree):
         self._waiting.next.files.pop(node, None)
         self.inodes.recheck(node)
         return where
+
+
+def _unsent(node: OpenFile | OpenDir) -> set[Path]:
+    """The names of a file that the daemon lacks, of one with several."""
+    return node.group.unsent if isinstance(node, OpenFile) and node.group is not None else set()
 
 
 def commit_of(node: OpenFile | OpenDir) -> OpenCommit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pfsd.trees.links import link_of
 from pfsfuse.kernel.view import TreeListing, View
 from pfsfuse.opencommits.opencommit import commit_of
 from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
@@ -14,7 +15,8 @@ from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
 class OpenListing(TreeListing):
     """An open directory of an open commit: what the tree has, then what is here alone."""
 
-    local: list[OpenFile | OpenDir] = field(default_factory=list)
+    local: list[tuple[bytes, OpenFile | OpenDir]] = field(default_factory=list)
+    """With their names."""
     names: set[bytes] = field(default_factory=set)
     recalls: int = 0
     tree: bytes = b""
@@ -22,19 +24,19 @@ class OpenListing(TreeListing):
 
 
 async def list_open(
-    view: View, listing: OpenListing, start: int, show: Callable[[OpenFile | OpenDir, int, float], bool]
+    view: View, listing: OpenListing, start: int, show: Callable[[bytes, OpenFile | OpenDir, int, float], bool]
 ) -> None:
     """Show what is in the directory from the offset `start` on, until `show` says that there is no more room.
 
-    `show` gets a node, the offset of what follows it, and for how many seconds the kernel may keep it.
+    `show` gets a name, its node, the offset of what follows it, and for how many seconds the kernel may keep it.
     """
     directory = listing.inode
     assert isinstance(directory, OpenDir)
     if start == 0:
         await directory.commit.freshen()
         # All of one moment: what is sent while the tree's directory is looked up stays among what is local.
-        listing.local = [child for child in directory.children.values() if child.is_local]
-        listing.names = {child.key for child in listing.local}
+        listing.local = [(name, child) for name, child in directory.children.items() if child.is_local]
+        listing.names = {name for name, _ in listing.local}
         listing.recalls, listing.tree = commit_of(directory).recalls, directory.commit.root
         root = await directory.tree_root()
         listing.root, listing.first, listing.page, listing.starts = root, 0, [], [(0, b"")]
@@ -45,15 +47,15 @@ async def list_open(
             at += 1
             shown = name not in listing.names and name not in directory.hidden and directory.is_linked
             node = None
-            if shown and listing.tree == directory.commit.root:
+            if shown and listing.tree == directory.commit.root and not link_of(value):
                 node = directory.node_for(name, value)
-            elif shown:  # the tree is another one by now: what is known of files is not to be what they were
+            elif shown:  # the tree may be another one by now: what is known of files is not to be what they were
                 node = await directory.node(name)
-            if node is not None and not show(node, at, timeout):
+            if node is not None and not show(name, node, at, timeout):
                 return
     end = listing.starts[-1][0]
     for index in range(at - end, len(listing.local)):
-        node = listing.local[index]
-        here = node.is_linked and node.parent is directory
-        if here and not show(node, end + index + 1, timeout):
+        name, node = listing.local[index]
+        here = node.is_linked and directory.children.get(name) is node
+        if here and not show(name, node, end + index + 1, timeout):
             return

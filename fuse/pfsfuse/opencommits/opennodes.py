@@ -6,59 +6,34 @@ content, less `hidden` names. Nodes are kept while the kernel refers to them or 
 
 from __future__ import annotations
 
-import time
-from typing import Protocol
-
+from pfsd import _core
 from pfsd.errors import NotADirectoryPfsError
-from pfsd.trees import entries, tree
+from pfsd.names.paths import Path
+from pfsd.trees import attributes, entries, links, tree
+from pfsd.trees.attributes import NONE
 from pfsd.trees.entries import DirEntry, FileEntry
-from pfsfuse.content.content import Content
 from pfsfuse.kernel.inodes import ChangingDir, Found, Inode, InodeTable, Snapshot
+from pfsfuse.opencommits.commitprotocol import Commit
+from pfsfuse.opencommits.links import Group
+from pfsfuse.opencommits.nodeattributes import NodeAttributes
 from pfsfuse.opencommits.scratch import Scratch
 
-_DIRECTORY = b"\x02"
-_EMPTY_FILE = entries.encode(entries.EMPTY_FILE)
-
-
-class Commit(Protocol):
-    """What files and directories ask of the open commit that they are in, and tell it."""
-
-    snapshot: Snapshot
-    content: Content
-    inodes: InodeTable
-    directory: str
-    """Where scratch files are."""
-    root: bytes
-    """Root hash of its tree, as it was last told."""
-
-    @property
-    def timeout(self) -> float:
-        """Seconds for which the kernel may keep what it is told now."""
-
-    async def freshen(self) -> None:
-        """Ask for the commit's tree unless what was told holds."""
-
-    def touch(self, directory: OpenDir, name: bytes) -> None:
-        """A name, or what it stands for, is changed through this mount."""
-
-    def time_of(self, changed_ns: int) -> int:
-        """The time that a node shows which this mount has changed then, if it has (else 0)."""
-
-    def ended(self) -> None:
-        """Nothing refers to the commit's root directory any more."""
+_DIRECTORY = bytes((entries.DIRECTORY,))
+_LINK_KEY = b"/link/"
 
 
 class OpenFile(Inode):
-    """A file of an open commit."""
+    """A file of an open commit, or a symbolic link or special file. With several names, it has them in `group`."""
 
     __slots__ = (
-        "_changed_ns",
+        "_kept",
         "changes",
         "commit",
+        "group",
         "handles",
         "is_linked",
         "is_new",
-        "opened_value",
+        "opened_content",
         "scratch",
         "sent",
     )
@@ -71,29 +46,61 @@ class OpenFile(Inode):
         self.is_linked = True
         """Whether it has a name: not once it was removed or replaced."""
         self.handles = 0
-        self.scratch: Scratch | None = Scratch(parent.commit.directory, entries.EMPTY_FILE) if is_new else None
-        self.changes = 1 if is_new else 0
+        made = is_new and self.is_regular
+        self.scratch: Scratch | None = Scratch(parent.commit.directory, entries.EMPTY_FILE) if made else None
+        self.changes = 1 if made else 0
         self.sent = 0
-        """How many of the changes the daemon has."""
-        self.opened_value = b""
+        """How many of the changes of its content the daemon has."""
+        self.opened_content = b""
         """The content that the kernel's pages agree with, where it is known."""
-        self._changed_ns = time.time_ns() if is_new else 0
+        self.group: Group[OpenFile, OpenDir] | None = None
+        self._kept: NodeAttributes | None = None
 
     @property
     def is_dir(self) -> bool:
         return False
 
     @property
+    def is_regular(self) -> bool:
+        """Whether it has content: no symbolic link, no special file."""
+        return self.value[0] == entries.FILE
+
+    @property
     def size(self) -> int:
         return self.scratch.size if self.scratch is not None else super().size
 
     @property
-    def time_ns(self) -> int:
-        return self.commit.time_of(self._changed_ns)
+    def kept(self) -> NodeAttributes:
+        """Its attributes."""
+        if self._kept is None:
+            self._kept = NodeAttributes(attributes.decode(self.value[_core.entry_end(self.value) :]))
+        return self._kept
 
-    @time_ns.setter
-    def time_ns(self, value: int) -> None:
-        self._changed_ns = value
+    @property
+    def default_mode(self) -> int:
+        """The permission bits that are not kept."""
+        return attributes.SYMLINK_MODE if self.value[0] == entries.SYMLINK else attributes.FILE_MODE
+
+    def entry_now(self) -> bytes:
+        """The encoded entry with the attributes that it has now."""
+        return self.content_value + self.kept.encode(self.default_mode)
+
+    @property
+    def content_value(self) -> bytes:
+        """The encoded entry that the daemon has, without attributes."""
+        return self.value[: _core.entry_end(self.value)]
+
+    @property
+    def time_ns(self) -> int:
+        time_ns = self.kept.time_ns
+        return self.commit.time_ns if time_ns is None else time_ns
+
+    @property
+    def link_count(self) -> int:
+        """How many names it has."""
+        if not self.is_linked:
+            return 0
+        return 1 if self.group is None else len(self.group.paths)
 
     @property
     def is_dirty(self) -> bool:
@@ -106,7 +113,11 @@ class OpenFile(Inode):
 
         It does not when all that was written to it was sent: then `scratch` is the same as `value`.
         """
-        return self.scratch is not None and (self.is_new or self.changes != self.sent or not self.is_linked)
+        if self.group is not None and self.group.unsent:
+            return True
+        if self.scratch is None:
+            return self.is_new
+        return self.is_new or self.changes != self.sent or not self.is_linked
 
     @property
     def is_untouched(self) -> bool:
@@ -114,37 +125,53 @@ class OpenFile(Inode):
         return (
             self.is_new
             and self.changes == 1
+            and self.group is None
             and isinstance(self.parent, OpenDir)
             and self.key not in self.parent.hidden
         )
 
     @property
     def held(self) -> bool:
-        return self.handles > 0 or self.is_dirty
+        return self.handles > 0 or self.is_dirty or (self._kept is not None and self.is_linked and self._kept.is_dirty)
 
     def set_value(self, value: bytes) -> None:
         """The encoded entry, as the commit's tree has it now: where it is another, so is the content."""
-        if value != self.value:
-            self.value = value
-            self._entry = None
-            if self.scratch is not None:
-                self.scratch.close()
-                self.scratch = None
+        if value == self.value:
+            return
+        before, self.value = self.content_value, value
+        self._entry = None
+        if self._kept is not None and not self._kept.is_dirty:
+            self._kept.told(entries.attributes_of(self.entry))
+        if self.scratch is not None and self.content_value != before:
+            self.scratch.close()
+            self.scratch = None
 
     def give_way(self, value: bytes | None) -> None:
         """Another client's content counts, not what was written here; the encoded entry, if there is one."""
         self.sent, self.is_new = self.changes, False
+        self.kept.taken(self.kept.changes)
         if value is not None:
             self.set_value(value)
 
-    def taken(self, changes: int, entry: FileEntry) -> None:
-        """The daemon has so many of the changes; its content is `entry` with them."""
+    def taken(self, changes: int, kept_changes: int, entry: FileEntry) -> None:
+        """The daemon has so many of the changes; it has `entry` with them."""
         self.sent, self.is_new = changes, False
         if self.scratch is not None:
-            self.scratch.rebase(entry)
+            self.scratch.rebase(entry.content)
         self.value, self._entry = entries.encode(entry), entry
+        self.kept.taken(kept_changes)
+        if self.group is not None:
+            self.group.unsent.clear()
         if self.changes == changes:  # the kernel's pages hold what was written through it
-            self.opened_value = self.value
+            self.opened_content = self.content_value
+
+    def attributes_taken(self, value: bytes, kept_changes: int, names: frozenset[Path]) -> None:
+        """The daemon has so many of the changes of attributes, with which the entry is `value`, and these names."""
+        self.is_new = self.is_new and self.is_regular
+        self.value, self._entry = value, None
+        self.kept.taken(kept_changes)
+        if self.group is not None:
+            self.group.unsent -= names
 
     @property
     def file(self) -> FileEntry:
@@ -156,33 +183,61 @@ class OpenFile(Inode):
     def to_scratch(self) -> Scratch:
         """The local content; from here on it counts."""
         if self.scratch is None:
-            self.scratch = Scratch(self.commit.directory, self.file)
+            self.scratch = Scratch(self.commit.directory, self.file.content)
         return self.scratch
 
     def note_change(self) -> None:
         """Its content was changed."""
         self.changes += 1
-        self.opened_value = b""
+        self.opened_content = b""
         self.opened = False
-        self._changed_ns = time.time_ns()
+        self.kept.touch()
+        self._touch()
+
+    def change_attributes(self) -> None:
+        """Its attributes were changed."""
+        self.kept.changed()
+        self._touch()
+        if self.is_linked:
+            self.commit.note_attributes(self)
+
+    def _touch(self) -> None:
         if isinstance(self.parent, OpenDir):
             self.commit.touch(self.parent, self.key)
 
-    def path(self) -> tuple[str, ...]:
-        """Where it stands in the commit."""
-        return _path(self)
+    def path(self) -> Path:
+        """Where it stands in the commit: under the name by which it was found last, if it has that still."""
+        path = _path(self)
+        if self.group is not None and path not in self.group.paths and self.group.paths:
+            return min(self.group.paths)
+        return path
+
+    def other_paths(self) -> list[Path]:
+        """Where else it stands."""
+        return [] if self.group is None else sorted(self.group.paths - {self.path()})
+
+    def name_at(self, directory: OpenDir, name: bytes) -> None:
+        """It goes by this one of its names from here on."""
+        self.parent, self.key = directory, name
 
     def settle_in(self, inodes: InodeTable) -> Inode:
         return _settle(self, inodes)
 
     def dropped(self) -> None:
+        if self.group is not None:
+            for directory, name in self.group.places:
+                if directory.children.get(name) is self:
+                    del directory.children[name]
+                    directory.commit.inodes.recheck(directory)
+            self.group.places.clear()
+            self.group.node = None
         _leave(self)
 
 
 class OpenDir(ChangingDir):
     """A directory of an open commit."""
 
-    __slots__ = ("_changed_ns", "_root", "_within", "children", "commit", "hidden", "is_linked", "is_new", "snapshot")
+    __slots__ = ("_root", "_within", "children", "commit", "hidden", "is_linked", "is_new", "kept", "snapshot")
 
     def __init__(
         self, parent: Inode | None, name: bytes, commit: Commit, *, is_new: bool = False, snapshot: Snapshot
@@ -198,15 +253,42 @@ class OpenDir(ChangingDir):
         self._within: bytes | None = None
         """The root of the parent's tree for which `_root` holds."""
         self._root = tree.EMPTY
-        self._changed_ns = time.time_ns() if is_new else 0
+        self.kept = NodeAttributes()
+
+    @property
+    def default_mode(self) -> int:
+        """The permission bits that are not kept."""
+        return attributes.DIRECTORY_MODE
 
     @property
     def time_ns(self) -> int:
-        return self.commit.time_of(self._changed_ns)
+        return self.commit.time_ns if self.kept.time_ns is None else self.kept.time_ns
 
-    @time_ns.setter
-    def time_ns(self, value: int) -> None:
-        self._changed_ns = value
+    @property
+    def link_count(self) -> int:
+        """One says "not counted": find then looks at every entry."""
+        return 1 if self.is_linked else 0
+
+    def told(self, value: bytes) -> None:
+        """The encoded entry, as the commit's tree has it now."""
+        if not self.kept.is_dirty:
+            found = attributes.decode(entries.decode(value).attributes) if len(value) > _PLAIN_BYTES else NONE
+            self.kept.told(found)
+
+    def change_attributes(self) -> None:
+        """Its attributes were changed."""
+        self.kept.changed()
+        self._tell()
+
+    def _tell(self) -> None:
+        if isinstance(self.parent, OpenDir):
+            self.commit.touch(self.parent, self.key)
+        if self.is_linked:
+            self.commit.note_attributes(self)
+
+    def other_paths(self) -> list[Path]:
+        """A directory stands in one place."""
+        return []
 
     @property
     def is_local(self) -> bool:
@@ -214,7 +296,7 @@ class OpenDir(ChangingDir):
 
     @property
     def held(self) -> bool:
-        return self.is_new or bool(self.children) or bool(self.hidden)
+        return self.is_new or bool(self.children) or bool(self.hidden) or (self.is_linked and self.kept.is_dirty)
 
     def settle_in(self, inodes: InodeTable) -> Inode:
         return _settle(self, inodes)
@@ -222,7 +304,7 @@ class OpenDir(ChangingDir):
     def dropped(self) -> None:
         _leave(self)
 
-    def path(self) -> tuple[str, ...]:
+    def path(self) -> Path:
         """Where it stands in the commit."""
         return _path(self)
 
@@ -257,7 +339,7 @@ class OpenDir(ChangingDir):
                 found += child.dirty_files()
             elif child.is_dirty:
                 found.append(child)
-        return found
+        return list(dict.fromkeys(found))
 
     async def is_empty(self) -> bool:
         """Whether nothing stands in it."""
@@ -297,6 +379,8 @@ class OpenDir(ChangingDir):
                 return None
             root = self.commit.root
             value = await self.commit.content.child(DirEntry(await self.tree_root()), name)
+            if value is not None and links.link_of(value):
+                await self.commit.read_links()
             if root == self.commit.root and node is self.children.get(name) and name not in self.hidden:
                 if isinstance(node, OpenFile) and node.is_untouched:
                     if value is not None and value[:1] != _DIRECTORY:
@@ -308,9 +392,13 @@ class OpenDir(ChangingDir):
     def node_for(self, name: bytes, value: bytes | None) -> OpenFile | OpenDir | None:
         """The node of an entry of the commit's tree; a new one is not among the children before `attach`."""
         node = self.children.get(name)
-        if node is not None and (node.is_local or (value is not None and node.is_dir == (value[:1] == _DIRECTORY))):
-            if isinstance(node, OpenFile) and value is not None and not node.is_local:
+        if node is not None and (node.is_local or (value is not None and _kind(node) == value[0])):
+            if isinstance(node, OpenDir):
+                if value is not None:
+                    node.told(value)
+            elif value is not None and not node.is_local:
                 node.set_value(value)
+                self._group(node, name)
             return node
         if node is not None:  # removed or replaced by another client
             node.is_linked = False
@@ -318,23 +406,59 @@ class OpenDir(ChangingDir):
         if value is None:
             return None
         if value[:1] == _DIRECTORY:
-            return OpenDir(self, name, self.commit, snapshot=self.commit.snapshot)
-        return OpenFile(self, name, value)
+            directory = OpenDir(self, name, self.commit, snapshot=self.commit.snapshot)
+            directory.told(value)
+            return directory
+        made = OpenFile(self, name, value)
+        self._group(made, name)
+        known = None if made.group is None else made.group.node
+        if known is None:
+            return made
+        known.name_at(self, name)
+        return known
+
+    def _group(self, node: OpenFile, name: bytes) -> None:
+        """Let a file that the tree has under a name be in its group, where it has several names."""
+        if node.group is None and links.link_of(node.value):
+            node.group = self.commit.links.at((*self.path(), name.decode()))
 
     def attach(self, node: OpenFile | OpenDir, inodes: InodeTable) -> None:
         """`node` is the one of its name from here on."""
         if self.children.get(node.key) is not node:
             if not node.ino:
-                node.ino = inodes.free_number(self.ino, node.key)
+                node.ino = _free_number(node, inodes)
             self.children[node.key] = node
+        if isinstance(node, OpenFile) and node.group is not None:
+            node.group.node = node
+            node.group.places.add((self, node.key))
 
     def note_change(self, name: bytes) -> None:
         """What stands under a name came, went or moved."""
-        self._changed_ns = time.time_ns()
         self.commit.touch(self, name)
+        self.kept.touch()
+        self._tell()
 
 
-def _path(node: OpenFile | OpenDir) -> tuple[str, ...]:
+_PLAIN_BYTES = 1 + tree.HASH_BYTES + 3
+"""Length of the shortest entry of a directory; one that is as short has no attributes."""
+
+
+def _kind(node: OpenFile | OpenDir) -> int:
+    return node.value[0]
+
+
+def _free_number(node: OpenFile | OpenDir, inodes: InodeTable) -> int:
+    """A number for a node: of a file with several names, one that follows from none of them."""
+    parent, key = node.parent, node.key
+    assert parent is not None
+    if isinstance(node, OpenFile) and node.kept.link:
+        while isinstance(parent.parent, OpenDir):
+            parent = parent.parent
+        key = _LINK_KEY + node.kept.link
+    return inodes.free_number(parent.ino, key)
+
+
+def _path(node: OpenFile | OpenDir) -> Path:
     names: list[str] = []
     here: Inode | None = node
     while isinstance(here, (OpenFile, OpenDir)) and isinstance(here.parent, OpenDir):

@@ -6,15 +6,20 @@ See `Attach` in `pfsd.proto` for the leases by which it holds.
 from __future__ import annotations
 
 import logging
+import time
 from typing import Protocol
 
 import trio
 
 from pfsd.errors import NotFoundError, PfsError
+from pfsd.names.paths import Path
+from pfsd.trees import attributes, entries
+from pfsd.trees import links as linked_names
 from pfsfuse.client.commits import CommitRecord
 from pfsfuse.content.content import Content
-from pfsfuse.kernel.inodes import FOREVER, InodeTable, Snapshot
+from pfsfuse.kernel.inodes import FOREVER, Inode, InodeTable, Snapshot
 from pfsfuse.opencommits import recalled
+from pfsfuse.opencommits.links import LinkTable
 from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
 from pfsfuse.opencommits.recalled import TooManyError
 
@@ -65,7 +70,9 @@ class OpenTree:
         """... under these names in directories, which were changed through this mount meanwhile."""
         self._is_final = False
         """Whether it is finished and lacks nothing that was written here."""
-        self._time_ns = snapshot.time_ns
+        self.time_ns = snapshot.time_ns
+        """The time of what has none of its own."""
+        self.links: LinkTable[OpenFile, OpenDir] = LinkTable()
 
     def __str__(self) -> str:
         return f"{self.snapshot.repo}/{self.snapshot.commit}"
@@ -94,7 +101,7 @@ class OpenTree:
             self._until = max(self._until, until)
             self.lease = lease or self.lease
 
-    def touch(self, directory: OpenDir, name: bytes) -> None:
+    def touch(self, directory: Inode, name: bytes) -> None:
         """A name, or what it stands for, is changed through this mount."""
         if len(self._touched) <= recalled.MOST_NAMES:
             self._touched.add((directory.ino, name))
@@ -116,6 +123,8 @@ class OpenTree:
         except NotFoundError:
             self.close()
             return
+        if not self.top.kept.is_dirty:
+            self.top.kept.told(attributes.decode(commit.attributes))
         if commit.finished:
             self.install(commit.root or self.root, trio.current_time())
             self.close()
@@ -147,12 +156,24 @@ class OpenTree:
 
     def _finalize(self, commit: CommitRecord) -> None:
         """What it shows is exactly this commit, which is finished."""
-        self.root, self._time_ns, self._is_final = commit.root or self.root, commit.time_ns, True
+        self.root, self.time_ns, self._is_final = commit.root or self.root, commit.time_ns, True
         self.close()
 
-    def time_of(self, changed_ns: int) -> int:
-        """The time that a node shows which this mount has changed then, if it has (else 0)."""
-        return self._time_ns if self._is_final or not changed_ns else changed_ns
+    async def flush(self) -> None:
+        """Send everything that waits."""
+
+    def _linked(self) -> list[tuple[Path, bytes]]:
+        nodes = self.content.nodes
+        return list(linked_names.linked(nodes, entries.dir_entry(nodes, self.root)))
+
+    async def read_links(self) -> None:
+        """Have `links` be as the commit's tree is, with all that was done here."""
+        while not self.links.is_current(self.epoch):
+            await self.flush()
+            epoch, root = self.epoch, self.root
+            found = await self.content.run(self._linked)
+            if epoch == self.epoch and root == self.root:
+                self.links.read(epoch, found)
 
     def close(self) -> None:
         """It is finished or deleted."""
@@ -160,12 +181,20 @@ class OpenTree:
 
     def move(self, node: OpenFile | OpenDir, parent: OpenDir, name: bytes) -> None:
         """The node stands elsewhere from now on."""
-        before = node.parent
+        before, path = node.parent, node.path()
         assert isinstance(before, OpenDir)
         if before.children.get(node.key) is node:
             del before.children[node.key]
+        group = node.group if isinstance(node, OpenFile) else None
+        if group is not None:
+            group.places.discard((before, node.key))
+            group.places.add((parent, name))
+            self.links.remove(group, (*before.path(), node.key.decode()))
+            self.links.add(group, (*parent.path(), name.decode()))
         node.parent, node.key = parent, name
         parent.children[name] = node
         if isinstance(node, OpenDir):
             node.moved()
+            self.links.move(path, node.path())
+        node.kept.changed_ns = time.time_ns()
         self.inodes.recheck(before)

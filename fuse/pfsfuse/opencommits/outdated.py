@@ -46,7 +46,7 @@ async def outdated(tree: OpenTree, files: Mapping[OpenFile, Closed]) -> list[Out
             then, now = [await _value_at(tree.content, root, path) for root in (closed.root, tree.root)]
         except CorruptError:  # the former tree is garbage by now
             continue
-        is_own = now == node.value or node.key in parent.hidden
+        is_own = now in (node.value, node.entry_now()) or node.key in parent.hidden
         if then != now and not is_own and (now is None or not entries.decode(now).is_dir):
             found.append(Outdated(node, now))
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from blake3 import blake3
@@ -42,6 +42,14 @@ class Taken:
     changes: int
     scratch: Scratch
     is_untouched: bool
+    attributes: bytes
+    kept_changes: int
+    also: tuple[str, ...]
+    """Its other names."""
+
+    def entry(self, content: FileEntry) -> FileEntry:
+        """What the daemon has of it once it has this content."""
+        return replace(content, attributes=self.attributes)
 
 
 class Sent(NamedTuple):
@@ -56,7 +64,16 @@ class Sent(NamedTuple):
 
 def take(node: OpenFile) -> Taken:
     """What is to be sent of a file now."""
-    return Taken(node, join(node.path()), node.changes, node.to_scratch(), node.is_untouched)
+    return Taken(
+        node,
+        join(node.path()),
+        node.changes,
+        node.to_scratch(),
+        node.is_untouched,
+        node.kept.encode(node.default_mode),
+        node.kept.changes,
+        tuple(map(join, node.other_paths())),
+    )
 
 
 def small_files(
@@ -71,8 +88,16 @@ def small_files(
     for file in files:
         size = file.scratch.changes().size
         data = file.scratch.local(0, size)
-        puts.append(pfsd_pb2.FilePut(path=file.path, overwrite=not file.is_untouched, data=data))
-        sent.append(Sent(file, small_entry(data), data))
+        puts.append(
+            pfsd_pb2.FilePut(
+                path=file.path,
+                overwrite=not file.is_untouched,
+                data=data,
+                attributes=file.attributes,
+                also=file.also,
+            )
+        )
+        sent.append(Sent(file, file.entry(small_entry(data)), data))
     messages = list(_messages(commit, puts))
     messages[0].lease = lease
     return messages, sent
@@ -104,14 +129,14 @@ async def send_large(writer: Writer, content: Content, commit: pfs_pb2.Commit, f
 def _sent(file: Taken, answer: pfsd_pb2.PutFilesResponse) -> Sent:
     entry = entries.decode(answer.entries[0])
     assert isinstance(entry, FileEntry)
-    return Sent(file, entry)
+    return Sent(file, file.entry(entry))
 
 
 def _whole(commit: pfs_pb2.Commit, file: Taken, size: int) -> Iterator[pfsd_pb2.PutFilesRequest]:
     """A file, all of which is in its scratch."""
 
     def puts() -> Iterator[pfsd_pb2.FilePut]:
-        yield pfsd_pb2.FilePut(path=file.path, overwrite=True, more=True)
+        yield _first(file)
         yield from _parts(file.scratch, 0, size)
         yield pfsd_pb2.FilePut(tell=True)
 
@@ -123,12 +148,25 @@ def _patched(commit: pfs_pb2.Commit, file: Taken, changes: Changes) -> Iterator[
 
     def puts() -> Iterator[pfsd_pb2.FilePut]:
         base = entries.encode(changes.base)
-        yield pfsd_pb2.FilePut(path=file.path, overwrite=True, base=base, size=changes.size, more=True)
+        yield _first(file, base, changes.size)
         for start, end in changes.ranges:
             yield from _parts(file.scratch, start, end)
         yield pfsd_pb2.FilePut(tell=True)
 
     return _messages(commit, puts())
+
+
+def _first(file: Taken, base: bytes = b"", size: int = 0) -> pfsd_pb2.FilePut:
+    """What begins a large file, which is a patch where it has a base."""
+    return pfsd_pb2.FilePut(
+        path=file.path,
+        overwrite=True,
+        base=base,
+        size=size,
+        attributes=file.attributes,
+        also=file.also,
+        more=True,
+    )
 
 
 def _parts(scratch: Scratch, start: int, end: int) -> Iterator[pfsd_pb2.FilePut]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import trio
 
-from pfsd.names.paths import join
+from pfsd.names.paths import Path, join
 from pfsfuse.client import writes
 from pfsfuse.client.writes import EditStep
 from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
@@ -28,16 +29,62 @@ class Batch:
     directories: dict[OpenDir, None] = field(default_factory=dict)
     removals: dict[Removal, bool] = field(default_factory=dict)
     """And whether each is of a directory."""
+    attributes: dict[OpenFile | OpenDir, None] = field(default_factory=dict)
+    """Nodes of which the daemon lacks attributes, or names beside others; links and special files that it lacks."""
 
-    def steps(self) -> list[EditStep]:
-        """What is to be done before the files are sent: removals, then new directories."""
+    def steps(self) -> tuple[list[EditStep], list[Changed]]:
+        """What is to be done before the files are sent: removals, new directories, attributes; and those."""
         replaced = {(node.parent, node.key) for node in self.files if node.is_linked and node.is_new}
         steps = [
             writes.remove(join((*parent.path(), name.decode())), is_dir)
             for (parent, name), is_dir in self.removals.items()
             if is_dir or (parent, name) not in replaced
         ]
-        return steps + [writes.make_directory(join(node.path())) for node in self.directories if node.is_linked]
+        steps += [writes.make_directory(join(node.path())) for node in self.directories if node.is_linked]
+        changed: list[Changed] = []
+        for node in self.attributes:
+            if node.is_linked and not (isinstance(node, OpenFile) and self._comes(node)):
+                steps += _attribute_steps(node, changed)
+        return steps, changed
+
+    def _comes(self, node: OpenFile) -> bool:
+        """Whether a file's attributes are sent with its content, now or later."""
+        return node.is_regular and (node.is_new or node in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """Attributes of a node, as they are sent."""
+
+    node: OpenFile | OpenDir
+    changes: int
+    value: bytes
+    """Of a file, the encoded entry with them."""
+    names: frozenset[Path]
+
+    def taken(self) -> None:
+        """The daemon has them."""
+        if isinstance(self.node, OpenFile):
+            self.node.attributes_taken(self.value, self.changes, self.names)
+        else:
+            self.node.kept.taken(self.changes)
+
+
+def _attribute_steps(node: OpenFile | OpenDir, changed: list[Changed]) -> list[EditStep]:
+    """Steps that give a node, under all its names, the attributes that it has now; adds these to `changed`."""
+    encoded = node.kept.encode(node.default_mode)
+    if isinstance(node, OpenDir):
+        changed.append(Changed(node, node.kept.changes, b"", frozenset()))
+        return [writes.set_attributes(join(node.path()), encoded)]
+    value, group = node.entry_now(), node.group
+    unsent = frozenset() if group is None else frozenset(group.unsent)
+    changed.append(Changed(node, node.kept.changes, value, unsent))
+    return [
+        writes.replace(join(path), value)
+        if path in unsent or not node.is_regular
+        else writes.set_attributes(join(path), encoded)
+        for path in (node.path(), *node.other_paths())
+    ]
 
 
 class Waiting:
@@ -48,13 +95,15 @@ class Waiting:
         self.full = trio.Event()
         """Set when so much waits that it is to be sent without delay."""
         self._bytes = 0
-        self._taken: list[OpenDir | Removal] = []
-        """New directories and removals that the daemon has taken, but of which the commit's tree may not tell yet."""
+        self._taken: list[OpenDir | Removal | Changed] = []
+        """What the daemon has taken before the files, but of which the commit's tree may not tell yet."""
 
     @property
     def count(self) -> int:
-        """How much waits: files, directories, removals."""
-        return len(self.next.files) + len(self.next.directories) + len(self.next.removals) + len(self._taken)
+        """How much waits: files, directories, removals, attributes."""
+        waiting = self.next
+        files, directories = len(waiting.files), len(waiting.directories)
+        return files + directories + len(waiting.removals) + len(waiting.attributes) + len(self._taken)
 
     def add_bytes(self, size: int) -> None:
         """So many bytes more wait."""
@@ -66,8 +115,8 @@ class Waiting:
 
     def take(self) -> Batch:
         """All that waits, which is in the caller's hands from here on."""
-        batch = Batch(dict(self.next.files), dict(self.next.directories), dict(self.next.removals))
-        self.clear()
+        batch = replace(self.next)
+        self.next = Batch()
         self._bytes = 0
         self.full = trio.Event()
         return batch
@@ -79,14 +128,15 @@ class Waiting:
             batch.files | later.files,
             batch.directories | later.directories,
             {**batch.removals, **later.removals},
+            batch.attributes | later.attributes,
         )
 
-    def note_taken(self, batch: Batch) -> None:
+    def note_taken(self, batch: Batch, changed: Sequence[Changed]) -> None:
         """The daemon has taken the steps of a batch, of which only the files are left."""
-        self._taken += [*batch.directories, *batch.removals]
-        batch.directories, batch.removals = {}, {}
+        self._taken += [*batch.directories, *batch.removals, *changed]
+        batch.directories, batch.removals, batch.attributes = {}, {}, {}
 
-    def pop_taken(self) -> list[OpenDir | Removal]:
+    def pop_taken(self) -> list[OpenDir | Removal | Changed]:
         """What the daemon had taken, of which the commit's tree tells by now."""
         taken, self._taken = self._taken, []
         return taken
@@ -96,3 +146,4 @@ class Waiting:
         self.next.files.clear()
         self.next.directories.clear()
         self.next.removals.clear()
+        self.next.attributes.clear()

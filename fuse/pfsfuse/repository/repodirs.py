@@ -13,7 +13,7 @@ from pfsd.errors import AlreadyExistsError, InvalidError, NotEmptyError, NotFoun
 from pfsd.names.ancestry import parse_ancestor
 from pfsd.names.paths import is_commit_id
 from pfsd.runtime.groups import ungrouped
-from pfsd.trees import entries, tree
+from pfsd.trees import attributes, entries, tree
 from pfsd.trees.entries import DirEntry
 from pfsfuse.client.attachment import Attachment
 from pfsfuse.client.commits import CommitRecord, Commits, nanoseconds
@@ -68,6 +68,7 @@ class ViewState:
         if known is None:
             snapshot = Snapshot(commit.repo, commit.id, commit.time_ns, commit.provenance)
             known = OpenCommit(repo_dir, snapshot, commit.root or tree.EMPTY, self.services)
+            known.top.kept.told(attributes.decode(commit.attributes))
             self.open_commits[commit.id] = known
         if commit.root is not None:
             known.install(commit.root, commit.asked, commit.until)

@@ -49,7 +49,14 @@ class RepositoryView(WritableView):
     """
 
     def __init__(
-        self, content: Content, daemon: Daemon, mountpoint: str, scratch: str, *, all_commits: bool = False
+        self,
+        content: Content,
+        daemon: Daemon,
+        mountpoint: str,
+        scratch: str,
+        *,
+        all_commits: bool = False,
+        stored_owners: bool = False,
     ) -> None:
         self._daemon = daemon
         self._mountpoint = os.path.abspath(mountpoint)
@@ -57,7 +64,7 @@ class RepositoryView(WritableView):
         self._state = ViewState(daemon, content, all_commits)
         self._commits = self._state.commits
         self._scratch = scratch
-        super().__init__(content, MountRoot(self._state))
+        super().__init__(content, MountRoot(self._state), stored_owners=stored_owners)
         self._state.services = Services(
             content,
             self.inodes,

@@ -197,21 +197,6 @@ def test_renames_replace_refuse_to_replace_and_exchange(daemon: Daemon, master: 
     assert stored(daemon) == {"/old": b"old content", "/fresh/a": b"a", "/fresh/b": b"b"}
 
 
-def test_what_is_not_kept_is_accepted_or_refused(master: pathlib.Path) -> None:
-    file = master / "old"
-    file.chmod(0o777)
-    assert file.stat().st_mode & 0o777 == 0o644
-    os.utime(file, ns=(10**18, 10**18))
-    assert file.stat().st_mtime_ns == 10**18
-    os.chown(file, os.getuid(), os.getgid())
-    fails_with(errno.EPERM, lambda: os.chown(file, os.getuid() + 1, -1))
-    fails_with(errno.EPERM, lambda: (master / "link").symlink_to("old"))
-    fails_with(errno.EPERM, lambda: (master / "link").hardlink_to(file))
-    fails_with(errno.EPERM, lambda: os.mkfifo(master / "fifo"))
-    fails_with(errno.EOPNOTSUPP, lambda: os.setxattr(file, "user.mine", b""))
-    assert os.access(file, os.W_OK)
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to become another user")
 def test_other_users_read_where_they_are_let_and_never_write(daemon: Daemon, tmp_path: pathlib.Path) -> None:
     daemon.create_repo("r")

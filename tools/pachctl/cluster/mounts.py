@@ -33,6 +33,7 @@ def mount(arguments: Arguments) -> None:
         default_address(),
         all_commits=arguments.all_commits,
         allow_other=arguments.allow_other,
+        stored_owners=arguments.owners == "stored",
         debug=arguments.debug,
         reading=reading,
     )
@@ -83,7 +84,15 @@ def _mount_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-a", "--all-commits", action="store_true", help="show every commit beside the branches of each repo"
     )
-    parser.add_argument("--allow-other", action="store_true", help="let other users read what is mounted")
+    parser.add_argument(
+        "--allow-other", action="store_true", help="let other users in, as the files' permission bits allow"
+    )
+    parser.add_argument(
+        "--owners",
+        choices=("mounter", "stored"),
+        default="mounter",
+        help="whose files show as: the user's who mounts (default), or the owners that commits keep",
+    )
     parser.add_argument("-d", "--debug", action="store_true", help="log each request of the kernel")
     parser.add_argument(
         "--read-from",

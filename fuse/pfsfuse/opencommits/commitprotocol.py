@@ -1,0 +1,45 @@
+"""What the files and directories of an open commit ask of it, and tell it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from pfsfuse.content.content import Content
+from pfsfuse.kernel.inodes import Inode, InodeTable, Snapshot
+from pfsfuse.opencommits.links import LinkTable
+
+
+class Commit(Protocol):
+    """What files and directories ask of the open commit that they are in, and tell it."""
+
+    snapshot: Snapshot
+    content: Content
+    inodes: InodeTable
+    directory: str
+    """Where scratch files are."""
+    root: bytes
+    """Root hash of its tree, as it was last told."""
+    links: LinkTable[Any, Any]
+
+    @property
+    def timeout(self) -> float:
+        """Seconds for which the kernel may keep what it is told now."""
+
+    async def freshen(self) -> None:
+        """Ask for the commit's tree unless what was told holds."""
+
+    async def read_links(self) -> None:
+        """Have `links` be as the commit's tree is."""
+
+    def touch(self, directory: Inode, name: bytes) -> None:
+        """A name, or what it stands for, is changed through this mount."""
+
+    def note_attributes(self, node: Inode) -> None:
+        """The attributes of a node were changed: the daemon is to be told."""
+
+    @property
+    def time_ns(self) -> int:
+        """The time of what has none of its own."""
+
+    def ended(self) -> None:
+        """Nothing refers to the commit's root directory any more."""

@@ -1,0 +1,95 @@
+"""Hard links in an open commit: which names are one file.
+
+Names whose entries in the commit's tree have a link, and are equal, are one file (`pfsd.trees.attributes`). The table
+is read from the tree when it is first needed, follows what is done through this mount, and is read anew when another
+client may have changed the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Generic, Protocol, TypeVar
+
+from pfsd.names.paths import Path
+
+
+class _File(Protocol):
+    value: bytes
+    """The encoded entry that the commit's tree has."""
+
+
+class _Directory(Protocol):
+    def path(self) -> Path:
+        """Where it stands in the commit."""
+
+
+F = TypeVar("F", bound=_File)
+D = TypeVar("D", bound=_Directory)
+
+
+class Group(Generic[F, D]):
+    """The names of one file."""
+
+    __slots__ = ("node", "paths", "places", "unsent")
+
+    def __init__(self, node: F | None = None) -> None:
+        self.node = node
+        """The file, where the kernel or anybody else here knows it."""
+        self.paths: set[Path] = set()
+        self.places: set[tuple[D, bytes]] = set()
+        """Those of the names that are known here, by their directories."""
+        self.unsent: set[Path] = set()
+        """Those of the names that the daemon lacks."""
+
+
+class LinkTable(Generic[F, D]):
+    """The files with several names of an open commit."""
+
+    def __init__(self) -> None:
+        self._groups: dict[Path, Group[F, D]] = {}
+        self._epoch: object = None
+
+    def is_current(self, epoch: object) -> bool:
+        """Whether it was read for this state of the commit."""
+        return self._epoch == epoch
+
+    def read(self, epoch: object, found: Iterable[tuple[Path, bytes]]) -> None:
+        """Take in the linked names of the tree with their entries; files that are known here keep their groups."""
+        before = {id(group): group for group in self._groups.values()}.values()
+        known = {group.node.value: group for group in before if group.node is not None}
+        for group in known.values():
+            group.paths = {(*directory.path(), name.decode()) for directory, name in group.places}
+        by_value: dict[bytes, Group[F, D]] = {}
+        self._groups = {path: group for group in known.values() for path in group.paths}
+        for path, value in found:
+            group = known.get(value) or by_value.setdefault(value, Group())
+            group.paths.add(path)
+            self._groups[path] = group
+        self._epoch = epoch
+
+    def at(self, path: Path) -> Group[F, D] | None:
+        """The file at a path, if it has several names or had them."""
+        return self._groups.get(path)
+
+    def add(self, group: Group[F, D], path: Path) -> None:
+        """A file has this name too."""
+        group.paths.add(path)
+        self._groups[path] = group
+
+    def move(self, before: Path, after: Path) -> None:
+        """A directory stands elsewhere, with all below it."""
+        moved = [path for path in self._groups if path[: len(before)] == before]
+        for path, group in [(path, self._groups.pop(path)) for path in moved]:
+            there = (*after, *path[len(before) :])
+            group.paths.discard(path)
+            if path in group.unsent:
+                group.unsent.discard(path)
+                group.unsent.add(there)
+            self.add(group, there)
+
+    def remove(self, group: Group[F, D], path: Path) -> None:
+        """A file loses a name."""
+        group.paths.discard(path)
+        group.unsent.discard(path)
+        if self._groups.get(path) is group:
+            del self._groups[path]

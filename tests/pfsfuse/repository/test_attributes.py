@@ -1,0 +1,216 @@
+"""What files are beside their content: kept by open commits through a mount, and shown by the next one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pathlib
+import stat
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.daemons import Daemon, commit
+from tests.support.mounts import Mounted, mounting
+from tests.support.openwrites import fails_with, finish
+
+pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs /dev/fuse")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs to be root")
+
+TIME = 1_234_567_890_123_456_789
+
+
+@pytest.fixture
+def owned(daemon: Daemon, tmp_path: pathlib.Path, state: pathlib.Path) -> Iterator[pathlib.Path]:
+    """The root of an open commit, mounted with the owners that it keeps."""
+    daemon.create_repo("r")
+    daemon.start_commit("r")
+    with mounting(daemon, tmp_path / "owned", "--owners", "stored") as made:
+        yield made.path / "r/master"
+
+
+def described(path: pathlib.Path) -> dict[str, tuple[object, ...]]:
+    """What `lstat` says of all below a directory that a commit keeps, links and extended attributes."""
+    found: dict[str, tuple[object, ...]] = {}
+    for above, directories, files in os.walk(path):
+        for name in (".", *directories, *files):
+            each = pathlib.Path(above, name)
+            status = each.lstat()
+            target = os.readlink(each) if each.is_symlink() else ""
+            own = [key for key in os.listxattr(each, follow_symlinks=False) if not key.startswith("user.pfs.")]
+            attributes = {key: os.getxattr(each, key, follow_symlinks=False) for key in own}
+            is_directory = stat.S_ISDIR(status.st_mode)  # whose links and size are not counted
+            size, links = (0, 0) if is_directory else (status.st_size, status.st_nlink)
+            what = (status.st_mode, links, size, status.st_mtime_ns, status.st_rdev, target, attributes)
+            found[str(each.relative_to(path))] = what
+    return found
+
+
+def make_one_of_each(top: pathlib.Path) -> None:
+    (top / "script").write_text("#!/bin/sh\necho ran\n")
+    (top / "script").chmod(0o755)
+    (top / "private").write_bytes(bytes(100_000))
+    (top / "private").chmod(0o600)
+    (top / "link").symlink_to("script")
+    (top / "dangling").symlink_to("../no/where")
+    (top / "sub").mkdir(0o700)
+    (top / "sub/one").write_text("linked")
+    (top / "sub/two").hardlink_to(top / "sub/one")
+    (top / "three").hardlink_to(top / "sub/one")
+    os.mkfifo(top / "pipe", 0o640)
+    os.setxattr(top / "script", "user.mine", b"value\0")
+    os.setxattr(top / "sub", "user.other", b"")
+    os.utime(top / "private", ns=(TIME, TIME))
+    os.utime(top / "link", ns=(TIME, TIME + 1), follow_symlinks=False)
+    os.utime(top / "sub", ns=(TIME, TIME + 2))
+
+
+def test_another_mount_shows_what_was_made(
+    daemon: Daemon, mounted: Mounted, master: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    top = master / "made"
+    top.mkdir()
+    make_one_of_each(top)
+    before = described(top)
+    assert before["sub/one"][1] == before["three"][1] == 3
+    assert before["private"][3] == before["sub"][3] - 2 == before["link"][3] - 1 == TIME  # type: ignore[operator]
+    os.setxattr(master, "user.pfs.flush", b"")
+    assert described(top) == before
+    with mounting(daemon, tmp_path / "second") as second:
+        other = second.path / "r/master/made"
+        assert described(other) == before
+        assert (other / "three").stat().st_ino == (other / "sub/two").stat().st_ino
+        assert subprocess.run([other / "script"], check=True, capture_output=True).stdout == b"ran\n"
+
+
+def test_a_file_of_several_names_is_one(daemon: Daemon, mounted: Mounted, master: pathlib.Path) -> None:
+    one, two, three = master / "one", master / "dir/two", master / "three"
+    one.write_text("first")
+    two.hardlink_to(one)
+    os.setxattr(master, "user.pfs.flush", b"")
+    three.hardlink_to(two)
+    two.write_text("second, by another name")
+    assert one.read_text() == three.read_text() == "second, by another name"
+    three.chmod(0o600)
+    assert {path.stat().st_mode & 0o777 for path in (one, two, three)} == {0o600}
+    one.unlink()
+    assert (two.stat().st_nlink, two.stat().st_ino) == (2, three.stat().st_ino)
+    two.rename(master / "moved")
+    three.rename(master / "moved")  # the same file: nothing happens
+    assert three.exists()
+    (master / "dir").rename(master / "elsewhere")
+    (master / "elsewhere/four").hardlink_to(three)
+    (master / "elsewhere").rename(master / "dir")
+    assert three.stat().st_nlink == 3
+    with three.open("ab") as file:
+        file.write(b"!")
+    finish(master)
+    texts = {name: daemon.get(commit("r", "master"), name) for name in ("/three", "/moved", "/dir/four")}
+    assert texts == dict.fromkeys(texts, b"second, by another name!")
+
+
+def test_what_is_copied_is_complete_and_a_second_copy_moves_nothing(
+    daemon: Daemon, mounted: Mounted, master: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    make_one_of_each(source)
+    mounted.run("cp", "-a", str(source), "r/master/copied")
+    mounted.run("tar", "cf", str(tmp_path / "x.tar"), "--xattrs", "-C", str(source), ".")
+    (master / "untarred").mkdir()
+    mounted.run("tar", "xf", str(tmp_path / "x.tar"), "--xattrs", "-C", "r/master/untarred")
+    assert described(master / "copied") == described(source) == described(master / "untarred")
+    finish(master)
+    mounted.run("cp", "-a", "r/master/copied", str(tmp_path / "back"))
+    assert described(tmp_path / "back") == described(source)
+
+
+@needs_root
+def test_owners_are_kept_and_shown_where_that_is_asked_for(
+    daemon: Daemon, owned: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    (owned / "file").write_text("x")
+    (owned / "d").mkdir()
+    os.chown(owned / "file", 12, 34)
+    os.chown(owned / "d", 56, 78)
+    os.setxattr(owned, "user.pfs.flush", b"")
+    with mounting(daemon, tmp_path / "plain") as plain:
+        shown = plain.path / "r/master"
+        assert {(path.stat().st_uid, path.stat().st_gid) for path in (shown / "file", shown / "d")} == {(0, 0)}
+        os.chown(shown / "file", 90, -1)
+        assert (shown / "file").stat().st_uid == 0
+        os.setxattr(shown, "user.pfs.flush", b"")
+    with mounting(daemon, tmp_path / "stored", "--owners", "stored") as stored:
+        file = (stored.path / "r/master/file").stat()
+        directory = (stored.path / "r/master/d").stat()
+        assert (file.st_uid, file.st_gid, directory.st_uid, directory.st_gid) == (90, 34, 56, 78)
+
+
+@needs_root
+def test_who_may_do_what_follows_from_bits_and_owners(
+    daemon: Daemon, tmp_path: pathlib.Path, state: pathlib.Path
+) -> None:
+    daemon.create_repo("r")
+    daemon.start_commit("r")
+    for above in (tmp_path, *tmp_path.parents[:2]):
+        above.chmod(0o755)
+
+    def as_nobody(command: str, path: pathlib.Path) -> int:
+        run = ["sh", "-c", command]
+        return subprocess.run(run, cwd=path, user=65534, group=65534, capture_output=True, check=False).returncode
+
+    with mounting(daemon, tmp_path / "mnt", "--allow-other", "--owners", "stored") as made:
+        top = made.path / "r/master"
+        for name, mode in {"readable": 0o644, "private": 0o600, "open": 0o666}.items():
+            (top / name).write_text("x")
+            (top / name).chmod(mode)
+        (top / "shared").mkdir()
+        (top / "shared").chmod(0o1777)
+        assert as_nobody("cat readable", top) == 0
+        assert as_nobody("cat private", top) != 0
+        assert as_nobody("echo y > readable", top) != 0
+        assert as_nobody("echo y > open", top) == 0
+        assert as_nobody("touch new", top) != 0
+        assert as_nobody("echo mine > shared/mine && chmod 600 shared/mine", top) == 0
+        assert (top / "shared/mine").stat().st_uid == 65534
+        assert as_nobody("chown root shared/mine", top) != 0
+
+
+def test_extended_attributes(mounted: Mounted, master: pathlib.Path) -> None:
+    file = master / "old"
+    os.setxattr(file, "user.a", b"1")
+    fails_with(errno.EEXIST, lambda: os.setxattr(file, "user.a", b"2", os.XATTR_CREATE))
+    fails_with(errno.ENODATA, lambda: os.setxattr(file, "user.b", b"2", os.XATTR_REPLACE))
+    os.setxattr(file, "user.a", b"3", os.XATTR_REPLACE)
+    assert os.getxattr(file, "user.a") == b"3"
+    fails_with(errno.ENOSPC, lambda: os.setxattr(file, "user.large", bytes(5000)))
+    fails_with(errno.EOPNOTSUPP, lambda: os.setxattr(file, "user.pfs.mine", b""))
+    fails_with(errno.EOPNOTSUPP, lambda: os.setxattr(file, "trusted.mine", b""))
+    assert "user.a" in os.listxattr(file)
+    os.removexattr(file, "user.a")
+    fails_with(errno.ENODATA, lambda: os.removexattr(file, "user.a"))
+    fails_with(errno.ENODATA, lambda: os.getxattr(file, "user.a"))
+
+
+def test_the_root_of_a_commit_has_attributes(daemon: Daemon, master: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    master.chmod(0o750)
+    os.utime(master, ns=(TIME, TIME))
+    os.setxattr(master, "user.root", b"yes")
+    os.setxattr(master, "user.pfs.flush", b"")
+    with mounting(daemon, tmp_path / "second") as second:
+        status = (second.path / "r/master").stat()
+        assert (stat.S_IMODE(status.st_mode), status.st_mtime_ns) == (0o750, TIME)
+        assert os.getxattr(second.path / "r/master", "user.root") == b"yes"
+
+
+def test_links_and_special_files_go_where_they_may(mounted: Mounted, master: pathlib.Path) -> None:
+    (master / "link").symlink_to("old")
+    fails_with(errno.EEXIST, lambda: (master / "link").symlink_to("other"))
+    fails_with(errno.ENAMETOOLONG, lambda: (master / "long").symlink_to("x" * 4096))
+    fails_with(errno.EPERM, lambda: (master / "hard").hardlink_to(master / "dir"))
+    fails_with(errno.EXDEV, lambda: (master / "hard").hardlink_to(mounted.path / "r/master^/old"))
+    (master / "link").rename(master / "dir/link")
+    assert os.readlink(master / "dir/link") == "old"
+    (master / "dir/link").unlink()
+    assert not (master / "dir/link").is_symlink()
