@@ -128,7 +128,7 @@ class WritableView(View):
 
     @answers
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        listing = self._listings[fh]
+        listing = self._listings.get(fh)
         if isinstance(listing, OpenListing):
             await list_open(self, listing, start_id, functools.partial(self._show, token))
         else:
@@ -393,7 +393,7 @@ class WritableView(View):
 
     @answers
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
-        listing = self._listings[fh]
+        listing = self._listings.get(fh)
         if isinstance(listing, OpenListing) and isinstance(listing.inode, OpenDir):
             await self._sync(commit_of(listing.inode), None)
 
