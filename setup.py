@@ -47,7 +47,8 @@ setup(
         Extension("pfsd._scan", ["csrc/scan.c"], extra_compile_args=["-std=gnu11", "-O3", *WARNINGS]),
         Extension(
             "pfsfuse._answers",
-            ["csrc/answers.c"],
+            files("answers", ".c"),
+            depends=files("answers", ".h"),
             libraries=["fuse3"],
             extra_compile_args=["-std=gnu11", "-O2", *WARNINGS],
         ),

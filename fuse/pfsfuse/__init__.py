@@ -15,7 +15,7 @@ import sys
 
 
 def _stand_in() -> None:
-    """See `csrc/answers.c`: its symbols have to be there before pyfuse3 looks for them."""
+    """See `csrc/answers/module.c`: its symbols have to be there before pyfuse3 looks for them."""
     before = sys.getdlopenflags()
     sys.setdlopenflags(before | os.RTLD_GLOBAL)
     try:

@@ -95,7 +95,7 @@ class PackFiles:
         store = urlsplit(info.object_store)
         self._packs = Path(unquote(store.path)) / "packs" if store.scheme == "file" else None
         self._spool = Path(info.spool) if info.spool else None
-        self._open: OrderedDict[str, _PackFile] = OrderedDict()
+        self._open: OrderedDict[str, PackFile] = OrderedDict()
         self._lock = threading.Lock()
 
     def read(self, wanted: Iterable[tuple[bytes, Location]], coming: Coming | None = None) -> dict[bytes, bytes]:
@@ -125,11 +125,17 @@ class PackFiles:
                     part = data if len(run) == 1 else data[at : at + location.size]
                     if blake3(part).digest() == name:
                         found[name] = part
+                        file.verified[name] = location.offset
         if elsewhere and self.remote is not None:
             found.update(self.remote.read(elsewhere, coming))
         return found
 
-    def _file(self, pack: str) -> _PackFile | None:
+    def in_place(self, name: bytes, location: Location) -> PackFile | None:
+        """The open pack in which a chunk was verified where it is said to lie, if there is one."""
+        file = self._open.get(location.pack)
+        return file if file is not None and file.verified.get(name) == location.offset else None
+
+    def _file(self, pack: str) -> PackFile | None:
         with self._lock:
             file = self._open.get(pack)
             if file is not None:
@@ -137,7 +143,7 @@ class PackFiles:
                 return file
             for path in self._paths(pack):
                 try:
-                    file = _PackFile(path)
+                    file = PackFile(path)
                 except OSError:
                     continue
                 self._open[pack] = file
@@ -171,11 +177,13 @@ class PackFiles:
             yield sealed
 
 
-class _PackFile:
+class PackFile:
     """An open pack, closed once no thread holds it any more."""
 
     def __init__(self, path: Path) -> None:
         self.fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # what is no file must not block
+        self.verified: dict[bytes, int] = {}
+        """Chunks that were found to match their hashes, and where."""
 
     def is_removed(self) -> bool:
         """Whether the pack is gone, or has become unreadable."""
@@ -242,6 +250,12 @@ class ChunkReader:
         if data is not None:
             self._kept.move_to_end(name)
         return data
+
+    def in_place(self, name: bytes) -> tuple[PackFile, int] | None:
+        """The pack of this machine in which a chunk was verified, and where in it, if it was."""
+        location = self._locations.get(name)
+        file = None if location is None else self._packs.in_place(name, location)
+        return None if location is None or file is None else (file, location.offset)
 
     def on_hand(self, name: bytes) -> bool:
         """Whether a chunk is kept, or on its way."""

@@ -20,7 +20,7 @@ from pfsd.runtime.groups import ungrouped
 from pfsd.trees import entries, tree
 from pfsd.trees.entries import Chunk, DirEntry, FileEntry
 from pfsd.trees.tree import Node, NodesMissing, Pair
-from pfsfuse.content.chunks import ChunkReader, ChunkSource, PackFiles
+from pfsfuse.content.chunks import ChunkReader, ChunkSource, PackFile, PackFiles
 from pfsfuse.content.nodes import NodeCache, verified
 from pfsfuse.content.remotepacks import ReadingOptions, open_remote, options_from_environment, own_directories
 
@@ -92,6 +92,8 @@ class _Stream:
     """Up to where they have been asked for."""
     end: int = 0
     """Where the last read ended."""
+    jumped: bool = False
+    """Whether the last read did not go on from the one before it."""
     passed: dict[bytes, int] = field(default_factory=dict)
     """Chunks that were read, each with the offset of its end; those first read are first."""
 
@@ -301,6 +303,26 @@ class Content:
         ]
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def in_place(self, entry: FileEntry, offset: int) -> tuple[int, int, PackFile, int] | None:
+        """Where a read that has just been answered can be answered again by reading a pack of this machine.
+
+        Gives the start and the size of the chunk at `offset`, the pack in which it was verified, and where in it. Not
+        for small files, which the kernel keeps whole, and not for a reader who goes on and on: chunks are fetched
+        ahead of it as it asks for them.
+        """
+        if entry.size <= SMALL_BYTES or offset >= entry.size:
+            return None
+        if entry.chunk_count != 1:
+            stream = self._streams.get(entry.chunk_root or entry.chunks[0].hash)
+            if stream is None or not stream.jumped:
+                return None
+        try:
+            start, chunk = next(iter(entries.chunks_from(self.nodes, entry, offset)))
+        except NodesMissing:
+            return None
+        found = self.chunks.in_place(chunk.hash)
+        return None if found is None else (start, chunk.size, *found)
+
     def _fetch_far(self, stream: _Stream, entry: FileEntry, end: int) -> None:
         """Have what lies far ahead of a reader fetched from a remote store, if enough of it has not been yet."""
         if not end <= stream.fetched <= end + 2 * stream.far:  # it has jumped
@@ -336,6 +358,7 @@ class Content:
         if stream is None:
             stream = self._streams[key] = _Stream(self._ahead.far)
         near = abs(offset - stream.end) <= _NEAR_BYTES
+        stream.jumped = not near
         stream.end = end
         self._streams.move_to_end(key)
         if len(self._streams) > _STREAMS:

@@ -227,7 +227,7 @@ class JobView(View):
             attributes.entry_timeout = 0  # each open looks the name up, and so gets its own node,
             if isinstance(inode, _OwnNode):
                 attributes.attr_timeout = 0  # and asks for its attributes
-                attributes.st_rdev = inode.shown  # see csrc/answers.c
+                attributes.st_rdev = inode.shown  # see csrc/answers/module.c
         return attributes
 
     # --- directories of lazy inputs ----------------------------------------------------------------------

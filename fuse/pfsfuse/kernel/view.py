@@ -25,6 +25,7 @@ from pfsfuse.kernel import kernelcache
 from pfsfuse.kernel.errnos import answers, answers_nothing
 from pfsfuse.kernel.inodes import FOREVER, ROOT, SHOWN_NAME_BYTES, ChangingDir, Found, Inode, InodeTable
 from pfsfuse.kernel.mounts import CALLS, KEPT
+from pfsfuse.kernel.ready import TREE_LISTING, Ready
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ class View(pyfuse3.Operations):
         """How many the kernel may refer to before it is asked to forget files; it may refer to more in use."""
         self._trim_at = 0
         self._trimming = False
+        self._ready = Ready()
         self._listings: dict[int, TreeListing | ChangingListing] = {}
         self._next_listing = 1
         self._uid = os.getuid()
@@ -111,7 +113,11 @@ class View(pyfuse3.Operations):
     @answers_nothing
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         for ino, count in inode_list:
+            inode = self.inodes.find(ino)
             self.inodes.forget(ino, count)
+            if inode is not None and self.inodes.find(ino) is None:
+                self._ready.drop(ino, inode.parent.ino if inode.parent is not None else ROOT)
+                self._listings.pop(TREE_LISTING | ino, None)
 
     @answers
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> EntryAttributes:
@@ -147,12 +153,18 @@ class View(pyfuse3.Operations):
     @answers
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         directory = self.inodes[inode]
-        listing: TreeListing | ChangingListing
         if isinstance(directory, ChangingDir):
-            listing = ChangingListing(directory)
-        else:
-            listing = TreeListing(directory, (await directory.directory()).root)
-        return self.add_listing(listing)
+            return self.add_listing(ChangingListing(directory))
+        await directory.directory()
+        return TREE_LISTING | inode
+
+    async def _listing(self, fh: int) -> TreeListing | ChangingListing:
+        """What was opened. All who read a directory of a tree share one, also those whose opening was not told here."""
+        found = self._listings.get(fh)
+        if found is None:
+            directory = self.inodes[fh & ~TREE_LISTING]
+            found = self._listings[fh] = TreeListing(directory, (await directory.directory()).root)
+        return found
 
     def add_listing(self, listing: TreeListing | ChangingListing) -> int:
         """The handle of a directory that was opened."""
@@ -167,7 +179,7 @@ class View(pyfuse3.Operations):
 
     @answers
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        listing = self._listings[fh]
+        listing = await self._listing(fh)
         if isinstance(listing, ChangingListing):
             await self._list_changing(listing, start_id, token)
         else:
@@ -203,6 +215,9 @@ class View(pyfuse3.Operations):
                 inodes.remember(inode or Inode(parent, name, snapshot, value, ino))
             self._limit_inodes()
             await trio.lowlevel.checkpoint()
+        if start == at:  # nothing is left
+            self._listings.pop(TREE_LISTING | parent.ino, None)
+            self._ready.lists(parent.ino)
 
     def _limit_inodes(self) -> None:
         """Have the kernel forget files that it was told of long ago where it knows too many."""
@@ -258,6 +273,8 @@ class View(pyfuse3.Operations):
         if not found.opened:
             found.opened = True
             self._hand_over(found)
+        if type(found) is Inode:
+            self._ready.opens(inode)
         return pyfuse3.FileInfo(fh=inode, keep_cache=True)
 
     def _hand_over(self, inode: Inode) -> None:
@@ -278,6 +295,8 @@ class View(pyfuse3.Operations):
         data = self.content.read_now(entry, off, size)
         if data is None:
             data = await self.content.read(entry, off, size, _place(inode) if entry.size <= SMALL_BYTES else None)
+        if type(inode) is Inode and (place := self.content.in_place(entry, off)) is not None:
+            self._ready.holds(fh, entry.size, *place)
         return data  # type: ignore[return-value]  # pyfuse3 takes any buffer
 
     # --- the rest ----------------------------------------------------------------------------------------

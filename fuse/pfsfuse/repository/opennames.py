@@ -120,7 +120,7 @@ class NamesView(View):
 
     @answers
     async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        listing = self._listings[fh]
+        listing = self._listings.get(fh)
         if isinstance(listing, OpenListing):
             await list_open(self, listing, start_id, functools.partial(self._show, token))
         else:

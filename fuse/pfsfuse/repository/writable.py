@@ -185,7 +185,7 @@ class WritableView(NamesView):
 
     @answers
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
-        listing = self._listings[fh]
+        listing = self._listings.get(fh)
         if isinstance(listing, OpenListing) and isinstance(listing.inode, OpenDir):
             await self._sync(commit_of(listing.inode), None)
 

@@ -192,6 +192,43 @@ def test_many_readers_of_one_cold_file_agree(daemon: Daemon, mounted: Mounted) -
     assert all(reader.communicate(timeout=60)[0].startswith(want) for reader in readers)
 
 
+def test_files_and_directories_are_opened_again_and_again(daemon: Daemon, mounted: Mounted) -> None:
+    daemon.create_repo("r")
+    files = {f"/d/{number:03}/f": os.urandom(number) for number in range(1, 60)}
+    daemon.commit_files("r", files)
+    top = mounted.path / "r" / "master" / "d"
+    for _ in range(3):
+        assert {f"/d/{path.name}/f": (path / "f").read_bytes() for path in top.iterdir()} == files
+        with pytest.raises(OSError, match="Read-only"):
+            os.open(top / "001" / "f", os.O_RDWR)
+    daemon.start_commit("r")
+    (top / "001" / "g").write_bytes(b"new")
+    assert sorted(os.listdir(top / "001")) == ["f", "g"]
+    (top / "001" / "f").unlink()
+    assert os.listdir(top / "001") == ["g"]
+
+
+def test_one_file_is_read_at_random_by_many(daemon: Daemon, mounted: Mounted) -> None:
+    daemon.create_repo("r")
+    data = random.Random(4).randbytes(24 << 20)
+    daemon.commit_files("r", {"/file": data})
+
+    def read(seed: int) -> None:
+        chosen = random.Random(seed)
+        with (mounted.path / "r/master/file").open("rb", buffering=0) as file:
+            for _ in range(400):
+                offset, size = chosen.randrange(len(data) + 5000), chosen.choice((1, 4096, 300_000))
+                differing.append(os.pread(file.fileno(), size, offset) != data[offset : offset + size])
+
+    differing: list[bool] = []
+    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT_SECONDS)
+    assert differing == [False] * 1600
+
+
 def test_a_directory_of_thousands_lists_in_order_again_and_from_the_middle(daemon: Daemon, mounted: Mounted) -> None:
     files = {f"/d/{number:05}": str(number).encode() for number in range(3000)}
     daemon.create_repo("r")

@@ -1,0 +1,36 @@
+/*
+ * pfsfuse._answers: what its files share.
+ *
+ * module.c  what is added to pyfuse3's answers; the Python module
+ * taking.c  the thread that takes requests from the kernel, and the queue from which pyfuse3 gets the others
+ * ready.c   what that thread can answer by itself
+ */
+#pragma once
+
+#define FUSE_USE_VERSION FUSE_MAKE_VERSION(3, 11)
+#include <fuse3/fuse_lowlevel.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Handles of directories of immutable trees have this bit; the rest is the directory's number. As in
+ * fuse/pfsfuse/kernel/ready.py. */
+#define TREE_LISTING (1ull << 63)
+/* The largest message that the kernel sends or takes: 1 MiB and its headers. */
+#define MESSAGE_BYTES ((1u << 20) + 4096)
+
+/* Finds libfuse's own versions of what taking.c stands in for; nonzero where one is missing. */
+int taking_init(void *library);
+
+/* Answers the request of `size` bytes on the session's descriptor. Returns 0 where that is left to pyfuse3. */
+int ready_answer(int session, const char *message, size_t size);
+
+/* Forgets everything: at the end of a session. */
+void ready_clear(void);
+
+/* The following return nonzero, or -1, where there is no memory or no room. */
+int ready_open(uint64_t inode);
+int ready_list(uint64_t inode);
+int ready_range(uint64_t inode, uint64_t file_size, uint64_t start, uint64_t size, int pack, uint64_t offset);
+int ready_pack(int descriptor);
+void ready_drop_pack(int pack);
+void ready_drop(uint64_t inode, uint64_t parent);

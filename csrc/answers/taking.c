@@ -1,0 +1,253 @@
+/*
+ * Takes requests from the kernel, in a thread of its own that needs no Python.
+ *
+ * What ready.c can't answer waits in a queue. Functions of libfuse that pyfuse3 calls are stood in for: it waits for
+ * the queue instead of the kernel, and gets the messages from there. A full queue is not filled further: what comes
+ * then waits in the kernel.
+ */
+#define _GNU_SOURCE
+#include "answers.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define QUEUED 128u
+/* A message up to this size is copied out of the buffer into which it was read; a larger one takes the buffer along. */
+#define COPIED_BYTES (64u << 10)
+
+struct message {
+    void *memory;
+    size_t size;
+};
+
+static int (*libfuse_mount)(struct fuse_session *, const char *);
+static void (*libfuse_unmount)(struct fuse_session *);
+static void (*libfuse_destroy)(struct fuse_session *);
+static int (*libfuse_fd)(struct fuse_session *);
+static int (*libfuse_receive)(struct fuse_session *, struct fuse_buf *);
+
+static pthread_t thread;
+static int is_running;        /* set and read by the thread of pyfuse3 alone */
+static int session_fd = -1;   /* /dev/fuse */
+static int waiting_fd = -1;   /* an event for each message that waits, and one for the end */
+static int wake_fd = -1;      /* there is room again, or an end is wanted */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct message queue[QUEUED];
+static unsigned first, count; /* of the queue */
+static int is_stopping;
+static int end_error;         /* why no more comes */
+
+static void raise_event(int descriptor)
+{
+    uint64_t one = 1;
+    ssize_t written;
+
+    do
+        written = write(descriptor, &one, sizeof one);
+    while (written < 0 && errno == EINTR);
+}
+
+static void end_with(int error)
+{
+    pthread_mutex_lock(&lock);
+    end_error = error;
+    pthread_mutex_unlock(&lock);
+    raise_event(waiting_fd);
+}
+
+/* Queues the message in *buffer, which is replaced where it goes along; nonzero where there is no memory. */
+static int put(char **buffer, size_t size)
+{
+    struct message message = {malloc(size <= COPIED_BYTES ? size : MESSAGE_BYTES), size};
+
+    if (!message.memory)
+        return -1;
+    if (size <= COPIED_BYTES) {
+        memcpy(message.memory, *buffer, size);
+    } else {
+        char *fresh = message.memory;
+
+        message.memory = *buffer;
+        *buffer = fresh;
+    }
+    pthread_mutex_lock(&lock);
+    queue[(first + count++) % QUEUED] = message;
+    pthread_mutex_unlock(&lock);
+    raise_event(waiting_fd);
+    return 0;
+}
+
+/* Waits for a request, unless the queue is full, and for who wakes this thread. */
+static void wait_for_more(int is_full)
+{
+    struct pollfd events[] = {{wake_fd, POLLIN, 0}, {session_fd, POLLIN, 0}};
+    uint64_t times;
+
+    if (poll(events, is_full ? 1 : 2, -1) > 0 && events[0].revents)
+        while (read(wake_fd, &times, sizeof times) < 0 && errno == EINTR)
+            continue;
+}
+
+static void *take(void *buffer_)
+{
+    char *buffer = buffer_;
+    int error = 0;
+
+    while (!error) {
+        int is_full, stop;
+        ssize_t size;
+
+        pthread_mutex_lock(&lock);
+        is_full = count == QUEUED;
+        stop = is_stopping;
+        pthread_mutex_unlock(&lock);
+        if (stop)
+            break;
+        if (is_full) {
+            wait_for_more(1);
+            continue;
+        }
+        size = read(session_fd, buffer, MESSAGE_BYTES);
+        if (size > 0)
+            error = ready_answer(session_fd, buffer, (size_t)size) || !put(&buffer, (size_t)size) ? 0 : ENOMEM;
+        else if (size == 0)
+            error = ENODEV;
+        else if (errno == EAGAIN)
+            wait_for_more(0);
+        else if (errno != EINTR && errno != ENOENT) /* ENOENT: it was given up before it was read */
+            error = errno;
+    }
+    free(buffer);
+    end_with(error ? error : ENODEV);
+    return NULL;
+}
+
+static void close_all(void)
+{
+    if (waiting_fd >= 0)
+        close(waiting_fd);
+    if (wake_fd >= 0)
+        close(wake_fd);
+    waiting_fd = wake_fd = session_fd = -1;
+}
+
+/* Where the thread can't be had, pyfuse3 asks the kernel itself. */
+static void start(struct fuse_session *session)
+{
+    char *buffer = malloc(MESSAGE_BYTES);
+    sigset_t all, before;
+    int flags;
+
+    session_fd = libfuse_fd(session);
+    waiting_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
+    wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    flags = fcntl(session_fd, F_GETFL);
+    is_stopping = end_error = 0;
+    if (buffer && waiting_fd >= 0 && wake_fd >= 0 && flags >= 0 && !fcntl(session_fd, F_SETFL, flags | O_NONBLOCK)) {
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        is_running = !pthread_create(&thread, NULL, take, buffer);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        if (!is_running)
+            fcntl(session_fd, F_SETFL, flags);
+    }
+    if (!is_running) {
+        free(buffer);
+        close_all();
+    }
+}
+
+static void stop(void)
+{
+    if (!is_running)
+        return;
+    pthread_mutex_lock(&lock);
+    is_stopping = 1;
+    pthread_mutex_unlock(&lock);
+    raise_event(wake_fd);
+    pthread_join(thread, NULL);
+    is_running = 0;
+    for (; count; count--, first = (first + 1) % QUEUED)
+        free(queue[first].memory);
+    close_all();
+    ready_clear();
+}
+
+/* --- what pyfuse3 calls */
+
+int fuse_session_mount(struct fuse_session *session, const char *path)
+{
+    int failed = libfuse_mount(session, path);
+
+    if (!failed)
+        start(session);
+    return failed;
+}
+
+void fuse_session_unmount(struct fuse_session *session)
+{
+    stop();
+    libfuse_unmount(session);
+}
+
+void fuse_session_destroy(struct fuse_session *session)
+{
+    stop();
+    libfuse_destroy(session);
+}
+
+int fuse_session_fd(struct fuse_session *session)
+{
+    return is_running ? waiting_fd : libfuse_fd(session);
+}
+
+int fuse_session_receive_buf(struct fuse_session *session, struct fuse_buf *into)
+{
+    struct message message = {NULL, 0};
+    uint64_t one;
+    int error, was_full;
+
+    if (!is_running)
+        return libfuse_receive(session, into);
+    if (read(waiting_fd, &one, sizeof one) < 0)
+        return -EINTR; /* another task was faster: pyfuse3 waits again */
+    pthread_mutex_lock(&lock);
+    error = end_error;
+    was_full = count == QUEUED;
+    if (count) {
+        message = queue[first];
+        first = (first + 1) % QUEUED;
+        count--;
+    }
+    pthread_mutex_unlock(&lock);
+    if (was_full)
+        raise_event(wake_fd);
+    if (!message.memory) {
+        raise_event(waiting_fd); /* for the other tasks */
+        if (error != ENODEV)
+            return -error;
+        fuse_session_exit(session);
+        return 0;
+    }
+    free(into->mem);
+    *into = (struct fuse_buf){.mem = message.memory, .size = message.size};
+    return (int)message.size;
+}
+
+int taking_init(void *library)
+{
+    *(void **)&libfuse_mount = dlsym(library, "fuse_session_mount");
+    *(void **)&libfuse_unmount = dlsym(library, "fuse_session_unmount");
+    *(void **)&libfuse_destroy = dlsym(library, "fuse_session_destroy");
+    *(void **)&libfuse_fd = dlsym(library, "fuse_session_fd");
+    *(void **)&libfuse_receive = dlsym(library, "fuse_session_receive_buf");
+    return !(libfuse_mount && libfuse_unmount && libfuse_destroy && libfuse_fd && libfuse_receive);
+}

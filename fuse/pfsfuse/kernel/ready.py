@@ -1,0 +1,56 @@
+"""What requests are answered from without Python, by the thread that takes them (`csrc/answers/ready.c`).
+
+Where that thread is not there, nothing is noted, and every request comes to the view.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import weakref
+from typing import Any
+
+from pfsfuse.content.chunks import PackFile
+
+log = logging.getLogger(__name__)
+
+TREE_LISTING = 1 << 63
+"""Handles of directories of immutable trees have this bit; the rest is the directory's number."""
+
+
+class Ready:
+    """Notes what never changes as long as the kernel knows it, of one mount."""
+
+    def __init__(self) -> None:
+        try:
+            self._answers: Any = importlib.import_module("pfsfuse._answers")
+        except ImportError as error:
+            log.debug("every request is answered in Python: %s", error)
+            self._answers = None
+        self._packs: weakref.WeakKeyDictionary[PackFile, int] = weakref.WeakKeyDictionary()
+
+    def opens(self, ino: int) -> None:
+        """Opening a file for reading only, and closing it again, needs nobody to know."""
+        if self._answers is not None:
+            self._answers.opens(ino)
+
+    def lists(self, ino: int) -> None:
+        """The kernel has been given all entries of a directory, and still knows them."""
+        if self._answers is not None:
+            self._answers.lists(ino)
+
+    def holds(self, ino: int, file_size: int, start: int, size: int, pack: PackFile, offset: int) -> None:
+        """`size` bytes of a file from `start` on lie at an offset of a pack, where they were verified."""
+        if self._answers is None:
+            return
+        number = self._packs.get(pack)
+        if number is None:
+            number = self._packs[pack] = self._answers.take_pack(pack.fd)
+            weakref.finalize(pack, self._answers.drop_pack, number).atexit = False
+        if number > 0:
+            self._answers.holds(ino, file_size, start, size, number, offset)
+
+    def drop(self, ino: int, parent: int) -> None:
+        """The kernel has forgotten a file or directory of the directory `parent`."""
+        if self._answers is not None:
+            self._answers.drop(ino, parent)

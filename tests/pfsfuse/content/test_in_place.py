@@ -1,0 +1,87 @@
+"""Chunks that are read again in their packs: only where they were verified, and only as long as the pack is there."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import pytest
+import trio
+
+from pfsd.trees.entries import FileEntry
+from pfsfuse.content.chunks import PackFile
+from pfsfuse.content.content import Content
+from tests.pfsfuse.content.test_content import MemoryStore, using
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def store(tmp_path: pathlib.Path) -> MemoryStore:
+    return MemoryStore(tmp_path)
+
+
+def a_large_file(store: MemoryStore) -> FileEntry:
+    return store.file(*(bytes([number]) * MIB for number in range(20)))
+
+
+async def jump_to(content: Content, entry: FileEntry, offset: int) -> tuple[int, int, PackFile, int] | None:
+    """What is known of the place of what a reader reads who was far away before."""
+    for at in ((offset + 10 * MIB) % entry.size, offset):
+        assert await content.read(entry, at, 4096) == bytes([at // MIB]) * 4096
+    return content.in_place(entry, offset)
+
+
+def test_what_was_read_at_random_is_found_in_its_pack(store: MemoryStore) -> None:
+    entry = a_large_file(store)
+    store.write_pack()
+
+    async def test(content: Content) -> None:
+        found = await jump_to(content, entry, 15 * MIB + 5000)
+        assert found is not None
+        start, size, pack, offset = found
+        assert (start, size) == (15 * MIB, MIB)
+        assert os.pread(pack.fd, size, offset) == bytes([15]) * MIB
+        assert content.in_place(entry, 16 * MIB) is None
+
+    using(store, test)
+
+
+def test_a_reader_who_goes_on_is_answered_from_memory(store: MemoryStore) -> None:
+    entry = a_large_file(store)
+    store.write_pack()
+
+    async def test(content: Content) -> None:
+        for offset in range(0, 3 * MIB, 1 << 18):
+            await content.read(entry, offset, 1 << 18)
+            assert content.in_place(entry, offset) is None
+
+    using(store, test)
+
+
+def test_a_damaged_chunk_has_no_place(store: MemoryStore) -> None:
+    entry = a_large_file(store)
+    path = store.write_pack()
+    damaged = bytearray(path.read_bytes())
+    damaged[list(store.places.values())[15].offset + 9] ^= 1
+    path.write_bytes(damaged)
+
+    async def test(content: Content) -> None:
+        assert await jump_to(content, entry, 15 * MIB) is None
+        assert store.count("chunks") == 1
+        assert await jump_to(content, entry, 14 * MIB) is not None
+
+    using(store, test)
+
+
+def test_a_pack_that_is_gone_has_no_places(store: MemoryStore) -> None:
+    entry = a_large_file(store)
+    path = store.write_pack()
+
+    async def test(content: Content) -> None:
+        assert await jump_to(content, entry, 15 * MIB) is not None
+        path.unlink()
+        while content.in_place(entry, 15 * MIB) is not None:
+            await trio.sleep(0.01)
+
+    using(store, test)
