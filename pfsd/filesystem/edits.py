@@ -18,7 +18,7 @@ from pfsd.model.commits import Commits
 from pfsd.model.records import Commit
 from pfsd.model.root import Root
 from pfsd.model.stagedrows import Kind
-from pfsd.model.staging import Staging, Write, put
+from pfsd.model.staging import Change, Staging, Write, put
 from pfsd.names.paths import Path, join
 from pfsd.runtime.references import as_operation
 from pfsd.trees import attributes, dirs, entries
@@ -79,8 +79,8 @@ class Edits:
         self._commits = commits
 
     @as_operation
-    def apply(self, commit: Commit, steps: Sequence[Step]) -> DirEntry:
-        """Take all steps, or none when it raises; returns the commit's tree.
+    def apply(self, commit: Commit, steps: Sequence[Step], *, tells: bool = True) -> DirEntry | None:
+        """Take all steps, or none when it raises; returns the commit's tree if `tells`, which costs folding it.
 
         Raises NotFoundError, AlreadyExistsError, NotEmptyError, IsADirectoryPfsError, NotADirectoryPfsError and
         InvalidError as the system calls do that the steps stand for, StateError when the commit is finished.
@@ -88,39 +88,71 @@ class Edits:
         staging = self._commits.open_staging(commit)
         with staging.lock:
             self._commits.open_staging(commit)
-            before = self._commits.tree(commit)
+            has_renames = any(isinstance(step, Rename) for step in steps)
+            edit = _Edit(self._root, self._commits, commit, staging, has_renames=has_renames)
             try:
                 for step in steps:
-                    self._take(commit, staging, step)
-                after = self._commits.tree(commit)
-                for step in steps:
-                    if isinstance(step, SetAttributes) and not step.path:
-                        self._commits.set_attributes(
-                            commit, attributes.checked(step.attributes, attributes.DIRECTORY_MODE, "/")
-                        )
-                return after
+                    edit.take(step)
+                edit.stage()
             except BaseException:
-                self._commits.replace_tree(commit, before.root)
+                edit.undo()
                 raise
+            for step in steps:
+                if isinstance(step, SetAttributes) and not step.path:
+                    given = attributes.checked(step.attributes, attributes.DIRECTORY_MODE, "/")
+                    self._commits.set_attributes(commit, given)
+            return self._commits.tree(commit) if tells else None
 
-    def _take(self, commit: Commit, staging: Staging, step: Step) -> None:
-        """Check and stage one step. Only what needs a directory's content folds what is staged."""
+
+class _Edit:
+    """One edit. Its steps are staged together, but for what comes before a rename, which needs the commit's tree."""
+
+    def __init__(self, root: Root, commits: Commits, commit: Commit, staging: Staging, *, has_renames: bool) -> None:
+        self._root = root
+        self._commits = commits
+        self._commit = commit
+        self._staging = staging
+        self._change: Change | None = None
+        self._before = commits.tree(commit).root if has_renames else None
+        """The commit's tree before the first step, where it is needed."""
+
+    def take(self, step: Step) -> None:
+        """Check a step, and stage it or have it staged later."""
         if isinstance(step, MakeDirectory):
-            self._need_parent(staging, step.path)
-            if staging.kind(step.path) is not Kind.NOTHING:
+            self._need_parent(step.path)
+            if self._writes.kind(step.path) is not Kind.NOTHING:
                 raise AlreadyExistsError(f"{join(step.path)} already exists")
-            staging.apply([Write(step.path, directory=entries.EMPTY_DIR)])
+            self._writes.add(Write(step.path, directory=entries.EMPTY_DIR))
         elif isinstance(step, Remove):
-            self._check_removal(commit, staging, step)
-            staging.delete(step.path)
+            self._check_removal(step)
+            self._writes.add(Write(step.path, remove=True))
         elif isinstance(step, Rename):
-            self._need_parent(staging, step.target)
-            staging.apply(self._renamed(self._commits.tree(commit), step))
+            self._need_parent(step.target)
+            self.stage()
+            for write in self._renamed(self._commits.tree(self._commit), step):
+                self._writes.add(write)
         elif isinstance(step, Replace):
-            self._need_parent(staging, step.path)
-            staging.apply([self._replaced(step)])
+            self._need_parent(step.path)
+            self._writes.add(self._replaced(step))
         elif step.path:
-            staging.apply([self._with_attributes(commit, staging, step)])
+            self._writes.add(self._with_attributes(step))
+
+    def stage(self) -> None:
+        """Stage what waits."""
+        change, self._change = self._change, None
+        if change is not None:
+            change.commit()
+
+    def undo(self) -> None:
+        """Have the commit be as it was before."""
+        if self._before is not None:
+            self._commits.replace_tree(self._commit, self._before)
+
+    @property
+    def _writes(self) -> Change:
+        if self._change is None:
+            self._change = self._staging.begin()
+        return self._change
 
     def _replaced(self, step: Replace) -> Write:
         entry = entries.check(step.entry, join(step.path))
@@ -128,8 +160,8 @@ class Edits:
             hold(self._root, entry.content, step.path)
         return put(step.path, entry, overwrite=True)
 
-    def _with_attributes(self, commit: Commit, staging: Staging, step: SetAttributes) -> Write:
-        kind, where = staging.kind(step.path), join(step.path)
+    def _with_attributes(self, step: SetAttributes) -> Write:
+        kind, where = self._writes.kind(step.path), join(step.path)
         if kind is Kind.NOTHING:
             raise NotFoundError(f"{where} not found")
         if kind is Kind.FILE:
@@ -137,19 +169,20 @@ class Edits:
         if kind is Kind.DIRECTORY:
             given = attributes.checked(step.attributes, attributes.DIRECTORY_MODE, where)
             return Write(step.path, directory=entries.EMPTY_DIR, attributes=given)
-        found = self._find(self._commits.tree(commit), step.path)
-        assert found is not None
-        return put(step.path, entries.check(entries.with_attributes(found, step.attributes), where))
+        found = entries.with_attributes(self._writes.other(step.path), step.attributes)
+        return put(step.path, entries.check(found, where))
 
-    def _check_removal(self, commit: Commit, staging: Staging, step: Remove) -> None:
-        kind = staging.kind(step.path)
+    def _check_removal(self, step: Remove) -> None:
+        kind = self._writes.kind(step.path)
         if kind is Kind.NOTHING:
             raise NotFoundError(f"{join(step.path)} not found")
         if step.file and kind is Kind.DIRECTORY:
             raise IsADirectoryPfsError(f"{join(step.path)} is a directory")
         if step.empty_directory:
-            found = self._find(self._commits.tree(commit), step.path)
-            self._need_empty(found or entries.EMPTY_DIR, step.path)
+            if kind is not Kind.DIRECTORY:
+                raise NotADirectoryPfsError(f"{join(step.path)} is not a directory")
+            if not self._writes.is_empty(step.path):
+                raise NotEmptyError(f"{join(step.path)} is not empty")
 
     def _renamed(self, top: DirEntry, step: Rename) -> list[Write]:
         moved = self._find(top, step.source)
@@ -174,10 +207,10 @@ class Edits:
         if next(dirs.children(self._root.nodes, entry), None) is not None:
             raise NotEmptyError(f"{join(path)} is not empty")
 
-    def _need_parent(self, staging: Staging, path: Path) -> None:
+    def _need_parent(self, path: Path) -> None:
         if not path:
             raise AlreadyExistsError("the root of a commit is always there")
-        parent = staging.kind(path[:-1])
+        parent = self._writes.kind(path[:-1])
         if parent is Kind.NOTHING:
             raise NotFoundError(f"{join(path[:-1])} not found")
         if parent is not Kind.DIRECTORY:

@@ -61,6 +61,8 @@ class Overlay:
         self._db = database
         self._area = area
         self._rows: dict[Path, bytes | None] = {}
+        self._named: dict[Path, set[str]] = {}
+        """The names in directories that were given rows here."""
         self._wiped: set[Path] = set()
         self.numbers: dict[Path, int] = {}
         """Files that were given pieces, each with the number of the next."""
@@ -92,6 +94,16 @@ class Overlay:
         """The attributes in a path's row, or None where it has none."""
         return attributes_in(self._row(path) or b"\0")
 
+    def entry(self, path: Path) -> bytes | None:
+        """The entry in a path's row, where that is a link's or a special file's."""
+        value = self._row(path)
+        return value[1:] if value is not None and value[0] & KIND == Kind.OTHER else None
+
+    def has_below(self, path: Path) -> bool:
+        """Whether something is right below a path that was given a row here."""
+        rows = (self.row((*path, name)) for name in self._named.get(path, ()))
+        return any(row is not None and row & KIND != Kind.NOTHING for row in rows)
+
     def hidden(self, path: Path) -> bool:
         """Whether a path's row hides the base tree."""
         return bool((self.row(path) or 0) & HIDDEN)
@@ -102,6 +114,8 @@ class Overlay:
         value = bytes((flags,)) + (entry if attributes is None else attributes)
         if self._row(path) != value:
             self._rows[path] = value
+            if path:
+                self._named.setdefault(path[:-1], set()).add(path[-1])
             self.batch.put("staging", row_key(self._area, path), value)
 
     def wipe(self, path: Path) -> None:

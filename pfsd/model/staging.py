@@ -16,7 +16,7 @@ from pfsd.chunks.content import Piece
 from pfsd.errors import InvalidError, IsADirectoryPfsError, NotADirectoryPfsError, NotFoundError
 from pfsd.local.kv import Batch, Database
 from pfsd.model.folding import Folding
-from pfsd.model.stagedrows import HIDDEN, KIND, SINGLE_DELETIONS, Kind, Overlay, row_key, split_key
+from pfsd.model.stagedrows import HIDDEN, KIND, SINGLE_DELETIONS, Kind, Overlay, row_key, split_key, subtree
 from pfsd.names.paths import Path, join
 from pfsd.runtime.batches import batches
 from pfsd.trees import dirs, entries, tree
@@ -61,6 +61,38 @@ def put(path: Path, entry: Entry, *, overwrite: bool = False) -> Write:
     if isinstance(entry, DirEntry):
         return Write(path, directory=entry)
     return Write(path, other=entry)
+
+
+class Change:
+    """Writes that are staged together, or not at all."""
+
+    def __init__(self, staging: Staging, overlay: Overlay) -> None:
+        self._staging = staging
+        self._overlay = overlay
+
+    def prefetch(self, paths: Sequence[Path]) -> None:
+        """Look up together what is staged at paths."""
+        self._overlay.prefetch(paths)
+
+    def kind(self, path: Path) -> Kind:
+        """What is at a path with these writes."""
+        return self._staging.kind(path, self._overlay)
+
+    def is_empty(self, path: Path) -> bool:
+        """Whether nothing is in the directory at a path with these writes."""
+        return self._staging.is_empty(path, self._overlay)
+
+    def other(self, path: Path) -> Entry:
+        """The link or special file at a path with these writes."""
+        return self._staging.other(path, self._overlay)
+
+    def add(self, write: Write) -> None:
+        """Take in a write; what it raises ends the change."""
+        self._staging.add(self._overlay, write)
+
+    def commit(self) -> None:
+        """Stage them."""
+        self._staging.commit(self._overlay)
 
 
 class Staging:
@@ -109,16 +141,32 @@ class Staging:
         """Stage writes, all or none. Raises IsADirectoryPfsError, NotADirectoryPfsError where a path is in the way,
         NotFoundError after `close`.
         """
+        change = self.begin()
+        for some in batches(writes, ROWS_AT_ONCE):
+            change.prefetch([write.path for write in some])
+            for write in some:
+                change.add(write)
+        change.commit()
+
+    def begin(self) -> Change:
+        """Writes that are going to be staged together."""
         self._chunks.spill()  # a row may not outlive the chunks that it names
-        overlay = Overlay(self._db, self._area)
+        return Change(self, Overlay(self._db, self._area))
+
+    def add(self, overlay: Overlay, write: Write) -> None:
+        """Add the rows of one write to an overlay."""
         try:
-            for some in batches(writes, ROWS_AT_ONCE):
-                overlay.prefetch([write.path for write in some])
-                for write in some:
-                    if write.remove:
-                        self._remove(overlay, write.path)
-                    else:
-                        self._apply(overlay, write)
+            if write.remove:
+                self._remove(overlay, write.path)
+            else:
+                self._apply(overlay, write)
+        except BaseException:
+            self._forget()  # it may tell of rows that are not going to be written
+            raise
+
+    def commit(self, overlay: Overlay) -> None:
+        """Write the rows of an overlay."""
+        try:
             with self._writing:
                 if self._gone:
                     raise NotFoundError("the commit was deleted while it was written to")
@@ -130,7 +178,7 @@ class Staging:
                 self._numbers.clear()
             self._numbers |= itertools.islice(overlay.numbers.items(), KNOWN_FILES)
         except BaseException:
-            self._forget()  # it may tell of rows that were not written
+            self._forget()
             raise
 
     def close(self) -> None:
@@ -138,9 +186,30 @@ class Staging:
         with self._writing:
             self._gone = True
 
-    def kind(self, path: Path) -> Kind:
-        """What is at a path now."""
-        return self._look(Overlay(self._db, self._area), path)[0]
+    def kind(self, path: Path, overlay: Overlay | None = None) -> Kind:
+        """What is at a path now, or with the rows of an overlay."""
+        return self._look(overlay or Overlay(self._db, self._area), path)[0]
+
+    def is_empty(self, path: Path, overlay: Overlay) -> bool:
+        """Whether nothing is in the directory at a path, with the rows of an overlay."""
+        if overlay.has_below(path):
+            return False
+        prefix = subtree(self._area, path)
+        for key, _ in self._db.scan("staging", prefix):
+            name = key[len(prefix) : -2]
+            if name and key.endswith(b"\0\0") and b"\0" not in name:
+                row = overlay.row((*path, name.decode()))
+                if row is not None and row & KIND != Kind.NOTHING:
+                    return False
+        names = (key for key, _ in tree.items(self._nodes, self._shown_at(overlay, path)))
+        return all(overlay.row((*path, name.decode())) is not None for name in names)
+
+    def other(self, path: Path, overlay: Overlay) -> Entry:
+        """The link or special file at a path, where there is one, with the rows of an overlay."""
+        row = overlay.entry(path)
+        value = row or tree.get(self._nodes, self._shown_at(overlay, path[:-1]), path[-1].encode())
+        assert value is not None
+        return entries.decode(value)
 
     def delete(self, path: Path) -> None:
         """Remove a file or a directory with all below it; what is not there is no error."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from pachproto import edits_pb2
@@ -24,7 +25,9 @@ class EditsService:
     async def Edit(self, request: edits_pb2.EditRequest, _context: Any) -> edits_pb2.EditResponse:
         steps = [_step(message) for message in request.steps]
         commit = await in_thread(LOOKUP, self._store.commits.resolve, request.commit.repo.name, request.commit.id)
-        return edits_pb2.EditResponse(root=(await in_turn(commit.id, self._edits.apply, commit, steps)).root)
+        take = functools.partial(self._edits.apply, commit, steps, tells=not request.silent)
+        top = await in_turn(commit.id, take)
+        return edits_pb2.EditResponse(root=b"" if top is None else top.root)
 
 
 def _step(message: edits_pb2.EditStep) -> Step:

@@ -57,12 +57,14 @@ class EditStep(_message.Message):
     def __init__(self, make_directory: _Optional[str] = ..., remove: _Optional[_Union[RemoveStep, _Mapping]] = ..., rename: _Optional[_Union[RenameStep, _Mapping]] = ..., replace: _Optional[_Union[ReplaceStep, _Mapping]] = ..., set_attributes: _Optional[_Union[SetAttributesStep, _Mapping]] = ...) -> None: ...
 
 class EditRequest(_message.Message):
-    __slots__ = ("commit", "steps")
+    __slots__ = ("commit", "steps", "silent")
     COMMIT_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
+    SILENT_FIELD_NUMBER: _ClassVar[int]
     commit: _pfs_pb2.Commit
     steps: _containers.RepeatedCompositeFieldContainer[EditStep]
-    def __init__(self, commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[EditStep, _Mapping]]] = ...) -> None: ...
+    silent: bool
+    def __init__(self, commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[EditStep, _Mapping]]] = ..., silent: _Optional[bool] = ...) -> None: ...
 
 class EditResponse(_message.Message):
     __slots__ = ("root",)

@@ -49,14 +49,16 @@ class Writer:
         request = pfs_pb2.DeleteCommitRequest(commit=pfs_pb2.Commit(repo={"name": repo}, id=commit_id))
         await self._call(self._pfs.DeleteCommit, request, repeat=False)
 
-    async def edit(self, repo: str, commit_id: str, steps: Iterable[EditStep], *, repeat: bool = False) -> bytes:
-        """Take the steps, all or none; returns the root hash of the commit's tree.
-
-        With `repeat`, steps that may have been taken are told again where the daemon went away.
-        """
+    async def edit(self, repo: str, commit_id: str, steps: Iterable[EditStep]) -> bytes:
+        """Take the steps, all or none; returns the root hash of the commit's tree."""
         request = edits_pb2.EditRequest(commit=pfs_pb2.Commit(repo={"name": repo}, id=commit_id), steps=steps)
-        answer: edits_pb2.EditResponse = await self._call(self._edits.Edit, request, repeat=repeat)
+        answer: edits_pb2.EditResponse = await self._call(self._edits.Edit, request, repeat=False)
         return answer.root
+
+    async def edit_again(self, repo: str, commit_id: str, steps: Iterable[EditStep]) -> None:
+        """The same for steps that may be told again where the daemon went away; does not tell the tree."""
+        commit = pfs_pb2.Commit(repo={"name": repo}, id=commit_id)
+        await self._call(self._edits.Edit, edits_pb2.EditRequest(commit=commit, steps=steps, silent=True))
 
     async def put_files(
         self, messages: Callable[[], Iterable[pfsd_pb2.PutFilesRequest]], size: int

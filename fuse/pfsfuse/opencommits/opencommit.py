@@ -340,8 +340,8 @@ class OpenCommit(OpenTree):
             await self._edit(steps)
             taken()
 
-    async def _edit(self, steps: Sequence[EditStep], *, repeat: bool = False) -> None:
-        root = await self._services.writer.edit(self.snapshot.repo, self.snapshot.commit, steps, repeat=repeat)
+    async def _edit(self, steps: Sequence[EditStep]) -> None:
+        root = await self._services.writer.edit(self.snapshot.repo, self.snapshot.commit, steps)
         self.install(root, trio.current_time())
 
     async def flush_all(self) -> None:
@@ -436,13 +436,13 @@ class OpenCommit(OpenTree):
         if not steps:
             return
         try:
-            await self._edit(steps, repeat=True)
+            await self._services.writer.edit_again(self.snapshot.repo, self.snapshot.commit, steps)
             return
         except (NotFoundError, AlreadyExistsError, StateError):
             await self.check_alive()
         for step in steps:  # another client was faster with one of them, or this one is told of them again
             try:
-                await self._edit([step], repeat=True)
+                await self._services.writer.edit_again(self.snapshot.repo, self.snapshot.commit, [step])
             except (NotFoundError, AlreadyExistsError):
                 pass
             except StateError as error:
