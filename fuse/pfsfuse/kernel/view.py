@@ -20,7 +20,8 @@ from pyfuse3 import EntryAttributes, FUSEError
 from pfsd.trees import entries, varint
 from pfsd.trees.entries import DirEntry, FileEntry
 from pfsd.trees.tree import Pair
-from pfsfuse.content.content import SMALL_BYTES, Content, Place
+from pfsfuse.content.beside import SMALL_BYTES, Place
+from pfsfuse.content.content import Content
 from pfsfuse.kernel import kernelcache
 from pfsfuse.kernel.errnos import answers, answers_nothing
 from pfsfuse.kernel.inodes import FOREVER, ROOT, SHOWN_NAME_BYTES, ChangingDir, Found, Inode, InodeTable
@@ -377,7 +378,7 @@ def _place(inode: Inode) -> Place | None:
     if parent is None or isinstance(parent, ChangingDir) or isinstance(inode, ChangingDir):
         return None
     directory = parent.entry
-    return Place(directory.root, inode.name) if isinstance(directory, DirEntry) else None
+    return Place(directory.root, inode.name, _place(parent)) if isinstance(directory, DirEntry) else None
 
 
 def _text(name: bytes) -> str:

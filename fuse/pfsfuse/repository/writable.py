@@ -15,7 +15,7 @@ from pyfuse3 import EntryAttributes, FUSEError
 
 from pfsd.names import paths
 from pfsd.trees import entries
-from pfsfuse.content.content import SMALL_BYTES, Place
+from pfsfuse.content.beside import SMALL_BYTES, Place
 from pfsfuse.kernel import kernelcache
 from pfsfuse.kernel.errnos import answers
 from pfsfuse.kernel.inodes import SHOWN_NAME_BYTES, ChangingDir, Inode
