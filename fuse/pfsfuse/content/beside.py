@@ -73,20 +73,20 @@ class Beside:
         self._due: OrderedDict[tuple[bytes, bytes], int] = OrderedDict()
         """The files with which answers ended that did not end a directory, and how many were fetched along."""
 
-    def along(self, place: Place) -> tuple[list[Chunk], Iterable[Chunk]]:
+    def along(self, place: Place) -> tuple[list[tuple[Place, Chunk]], Iterable[Chunk]]:
         """The chunks of small files after `place`; for someone who reads in order, also those after them."""
         window = self._window(place)
-        chunks: list[Chunk] = []
+        chunks: list[tuple[Place, Chunk]] = []
         missing: list[bytes] = []
         size, last, due = 0, place, None
         for at, value in islice(walk(self._nodes, place, missing), _LOOKED_AT * window):
-            chunk = _small_chunk(value)
+            chunk = small_chunk(value)
             if chunk is None:
                 continue
             if len(chunks) >= window or size > _BESIDE_BYTES:
                 due = at
                 break
-            chunks.append(chunk)
+            chunks.append((at, chunk))
             size += chunk.size
             last = at
         if missing:
@@ -124,12 +124,12 @@ class Beside:
 
     def _later(self, last: Place) -> Iterator[Chunk]:
         for _, value in walk(self._nodes, last, []):
-            chunk = _small_chunk(value)
+            chunk = small_chunk(value)
             if chunk is not None:
                 yield chunk
 
 
-def _small_chunk(value: bytes) -> Chunk | None:
+def small_chunk(value: bytes) -> Chunk | None:
     """The chunk of a small file, if the entry is one."""
     if value[0] == 2:
         return None

@@ -20,7 +20,7 @@ from pfsd.runtime.groups import ungrouped
 from pfsd.trees import entries, tree
 from pfsd.trees.entries import Chunk, DirEntry, FileEntry
 from pfsd.trees.tree import Node, NodesMissing, Pair
-from pfsfuse.content.beside import SMALL_BYTES, Beside, Place, walk
+from pfsfuse.content.beside import SMALL_BYTES, Beside, Place, small_chunk, walk
 from pfsfuse.content.chunks import ChunkReader, ChunkSource, PackFile, PackFiles
 from pfsfuse.content.nodes import NodeCache, verified
 from pfsfuse.content.remotepacks import ReadingOptions, open_remote, options_from_environment, own_directories
@@ -249,11 +249,24 @@ class Content:
         data = self.chunks.peek(entry.chunks[0].hash)
         return None if data is None else _part(data, offset, min(offset + size, entry.size))
 
-    async def read(self, entry: FileEntry, offset: int, size: int, place: Place | None = None) -> bytes | memoryview:
+    def small_now(self, value: bytes) -> bytes | None:
+        """All of a file that is one chunk at hand, given its encoded entry."""
+        chunk = small_chunk(value)
+        return None if chunk is None else self.chunks.peek(chunk.hash)
+
+    async def read(
+        self,
+        entry: FileEntry,
+        offset: int,
+        size: int,
+        place: Place | None = None,
+        offer: Callable[[Place, bytes], None] | None = None,
+    ) -> bytes | memoryview:
         """`size` bytes of a file from `offset` on, fewer at its end.
 
-        With `place`, small files that follow it are fetched along.
+        With `place`, small files that follow it are fetched along; all that came of them is given to `offer`.
         """
+        along: list[tuple[Place, Chunk]] = []
         end = min(offset + size, entry.size)
         if offset >= end:
             return b""
@@ -278,14 +291,22 @@ class Content:
             self._fetch_far(stream, entry, end)
         elif place is not None and entry.size <= SMALL_BYTES and not self.chunks.on_hand(needed[0][1].hash):
             along, later = self._beside.along(place)
-            self.chunks.prefetch([needed[0][1], *along], later)
+            self.chunks.prefetch([needed[0][1], *(chunk for _, chunk in along)], later)
         data = await self.chunks.get([chunk for _, chunk in needed])
+        if offer is not None:
+            self._offer(along, offer)
         if stream is not None:
             self._let_go(stream, needed, offset)
         parts = [
             _part(part, max(offset - start, 0), end - start) for (start, _), part in zip(needed, data, strict=True)
         ]
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _offer(self, along: Iterable[tuple[Place, Chunk]], offer: Callable[[Place, bytes], None]) -> None:
+        for at, chunk in along:
+            data = self.chunks.peek(chunk.hash)
+            if data is not None:
+                offer(at, data)
 
     def in_place(self, entry: FileEntry, offset: int) -> tuple[int, int, PackFile, int] | None:
         """Where a read that has just been answered can be answered again by reading a pack of this machine.
