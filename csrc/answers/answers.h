@@ -27,9 +27,12 @@ int ready_answer(int session, const char *message, size_t size);
 /* Forgets everything: at the end of a session. */
 void ready_clear(void);
 
-/* The following return nonzero, or -1, where there is no memory or no room. */
+/* The following return nonzero, or -1, where there is no memory or no room. ready_claim has the first opening of a
+ * file done in Python, and returns 1 where the file could be opened here already. */
+int ready_claim(uint64_t inode);
 int ready_open(uint64_t inode);
 int ready_list(uint64_t inode);
+int ready_offer(uint64_t inode, const void *data, size_t size);
 int ready_range(uint64_t inode, uint64_t file_size, uint64_t start, uint64_t size, int pack, uint64_t offset);
 int ready_pack(int descriptor);
 void ready_drop_pack(int pack);

@@ -78,6 +78,14 @@ static PyObject *done(int failed)
     return PyBool_FromLong(!failed);
 }
 
+static PyObject *claims(PyObject *self, PyObject *inode)
+{
+    uint64_t number = PyLong_AsUnsignedLongLong(inode);
+
+    (void)self;
+    return PyErr_Occurred() ? NULL : PyBool_FromLong(ready_claim(number) != 1);
+}
+
 static PyObject *opens(PyObject *self, PyObject *inode)
 {
     uint64_t number = PyLong_AsUnsignedLongLong(inode);
@@ -92,6 +100,20 @@ static PyObject *lists(PyObject *self, PyObject *inode)
 
     (void)self;
     return PyErr_Occurred() ? NULL : done(ready_list(number));
+}
+
+static PyObject *offers(PyObject *self, PyObject *arguments)
+{
+    unsigned long long inode;
+    Py_buffer data;
+    int failed;
+
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "Ky*", &inode, &data))
+        return NULL;
+    failed = data.len ? ready_offer(inode, data.buf, (size_t)data.len) : -1;
+    PyBuffer_Release(&data);
+    return done(failed);
 }
 
 static PyObject *holds(PyObject *self, PyObject *arguments)
@@ -137,6 +159,10 @@ static PyObject *drop_pack(PyObject *self, PyObject *pack)
 
 static PyMethodDef methods[] = {
     {"opens", opens, METH_O, "opens(inode): a file may be opened for reading without asking Python."},
+    {"claims", claims, METH_O,
+     "claims(inode) -> bool: nothing may be offered to a file any more. False where it may be opened already."},
+    {"offers", offers, METH_VARARGS,
+     "offers(inode, data): likewise, and the kernel is to be given all of it when it is opened first."},
     {"lists", lists, METH_O, "lists(inode): the kernel has all of a directory, which may be opened again likewise."},
     {"holds", holds, METH_VARARGS,
      "holds(inode, file_size, start, size, pack, offset): that range of a file lies, verified, in a pack."},

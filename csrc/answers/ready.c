@@ -21,8 +21,9 @@
 #define MAX_RANGES (1u << 16)
 #define MAX_PACKS 128
 #define FIRST_BUCKETS 1024u
+#define MAX_OFFERED (16u << 20)
 
-enum { OPENS = 1, LISTS = 2 };
+enum { OPENS = 1, LISTS = 2, CLAIMED = 4 };
 
 struct range {
     uint64_t start, size; /* in the file */
@@ -37,6 +38,8 @@ struct file {
     struct range *ranges; /* ordered by their starts, none overlaps another */
     uint32_t count, room;
     uint32_t what;
+    uint32_t offered; /* bytes of the following */
+    void *data;       /* all of it, for the kernel, until it is opened first */
 };
 
 struct pack {
@@ -47,6 +50,7 @@ struct pack {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct file **buckets;
 static uint32_t bucket_count, file_count, range_count;
+static size_t offered_bytes;
 static struct pack packs[MAX_PACKS];
 static int last_pack;
 
@@ -109,26 +113,78 @@ static void drop_ranges(struct file *file)
     file->count = file->room = 0;
 }
 
+static void *take_offer(struct file *file)
+{
+    void *data = file->data;
+
+    offered_bytes -= file->offered;
+    file->data = NULL;
+    file->offered = 0;
+    return data;
+}
+
+/* Whether a file could be opened before. */
 static int mark(uint64_t inode, uint32_t what)
 {
     struct file *file;
+    int before = -1;
 
     pthread_mutex_lock(&lock);
     file = find_or_add(inode);
-    if (file)
+    if (file) {
+        before = !!(file->what & OPENS);
         file->what |= what;
+        free(take_offer(file));
+    }
     pthread_mutex_unlock(&lock);
-    return file ? 0 : -1;
+    return before;
+}
+
+static void drop_all_offers(void)
+{
+    for (uint32_t i = 0; i < bucket_count; i++)
+        for (struct file *file = buckets[i]; file; file = file->next)
+            free(take_offer(file));
+}
+
+int ready_offer(uint64_t inode, const void *data, size_t size)
+{
+    struct file *file;
+    void *copy = malloc(size);
+    int taken = 0;
+
+    if (!copy)
+        return -1;
+    memcpy(copy, data, size);
+    pthread_mutex_lock(&lock);
+    if (offered_bytes + size > MAX_OFFERED)
+        drop_all_offers();
+    file = find_or_add(inode);
+    if (file && !file->data && !(file->what & (OPENS | CLAIMED))) {
+        file->data = copy;
+        file->offered = (uint32_t)size;
+        offered_bytes += size;
+        taken = 1;
+    }
+    pthread_mutex_unlock(&lock);
+    if (!taken)
+        free(copy);
+    return 0;
+}
+
+int ready_claim(uint64_t inode)
+{
+    return mark(inode, CLAIMED);
 }
 
 int ready_open(uint64_t inode)
 {
-    return mark(inode, OPENS);
+    return mark(inode, OPENS) < 0;
 }
 
 int ready_list(uint64_t inode)
 {
-    return mark(inode, LISTS);
+    return mark(inode, LISTS) < 0;
 }
 
 void ready_drop(uint64_t inode, uint64_t parent)
@@ -145,6 +201,7 @@ void ready_drop(uint64_t inode, uint64_t parent)
             at = &(*at)->next;
         *at = file->next;
         drop_ranges(file);
+        free(take_offer(file));
         free(file);
         file_count--;
     }
@@ -265,6 +322,7 @@ void ready_clear(void)
         for (struct file *file = buckets[i], *next; file; file = next) {
             next = file->next;
             drop_ranges(file);
+            free(take_offer(file));
             free(file);
         }
     free(buckets);
@@ -291,6 +349,20 @@ static void send_answer(int session, uint64_t unique, void *body, size_t size)
     while (sent < 0 && errno == EINTR); /* any other error: the request was given up, or the session is over */
 }
 
+/* Gives the kernel all of a file that no program has opened yet: none of its pages can be waited for. */
+static void hand_over(int session, uint64_t inode, void *data, uint32_t size)
+{
+    struct fuse_notify_store_out store = {.nodeid = inode, .size = size};
+    struct fuse_out_header header = {.len = (uint32_t)(sizeof header + sizeof store + size),
+                                     .error = FUSE_NOTIFY_STORE};
+    struct iovec parts[] = {{&header, sizeof header}, {&store, sizeof store}, {data, size}};
+    ssize_t sent;
+
+    do
+        sent = writev(session, parts, 3);
+    while (sent < 0 && errno == EINTR); /* any other error: the kernel asks for the bytes */
+}
+
 static int is_marked(uint64_t inode, uint32_t what)
 {
     struct file *file;
@@ -303,12 +375,37 @@ static int is_marked(uint64_t inode, uint32_t what)
     return marked;
 }
 
+/* Whether a file may be opened; the first time, with what was offered. */
+static int may_open(int session, uint64_t inode)
+{
+    struct file *file;
+    void *data = NULL;
+    uint32_t size = 0;
+    int known;
+
+    pthread_mutex_lock(&lock);
+    file = find(inode);
+    if (file && file->data) {
+        size = file->offered;
+        data = take_offer(file);
+        file->what |= OPENS;
+    }
+    known = file && file->what & OPENS;
+    pthread_mutex_unlock(&lock);
+    if (data)
+        hand_over(session, inode, data, size);
+    free(data);
+    return known;
+}
+
 static int answer_open(int session, const struct fuse_in_header *request, const struct fuse_open_in *open)
 {
     int is_dir = request->opcode == FUSE_OPENDIR;
     struct fuse_open_out answer = {.fh = request->nodeid, .open_flags = FOPEN_KEEP_CACHE};
 
-    if (open->flags & (O_ACCMODE | O_TRUNC) || !is_marked(request->nodeid, is_dir ? LISTS : OPENS))
+    if (open->flags & (O_ACCMODE | O_TRUNC))
+        return 0;
+    if (is_dir ? !is_marked(request->nodeid, LISTS) : !may_open(session, request->nodeid))
         return 0;
     if (is_dir)
         answer.fh |= TREE_LISTING;
@@ -317,9 +414,10 @@ static int answer_open(int session, const struct fuse_in_header *request, const 
     return 1;
 }
 
-static int answer_release(int session, const struct fuse_in_header *request, const struct fuse_release_in *release)
+/* Where a directory was not read to its end, the view still has what was read. */
+static int answer_release(int session, const struct fuse_in_header *request)
 {
-    if (request->opcode == FUSE_RELEASEDIR ? !(release->fh & TREE_LISTING) : !is_marked(request->nodeid, OPENS))
+    if (!is_marked(request->nodeid, request->opcode == FUSE_RELEASEDIR ? LISTS : OPENS))
         return 0;
     send_answer(session, request->unique, NULL, 0);
     return 1;
@@ -385,7 +483,7 @@ int ready_answer(int session, const char *message, size_t size)
         return size >= sizeof(struct fuse_open_in) && answer_open(session, request, body);
     case FUSE_RELEASE:
     case FUSE_RELEASEDIR:
-        return size >= sizeof(struct fuse_release_in) && answer_release(session, request, body);
+        return answer_release(session, request);
     case FUSE_READ:
         return size >= sizeof(struct fuse_read_in) && answer_read(session, request, body);
     default:

@@ -22,7 +22,7 @@ from pfsd.rpc import Stub
 from pfsd.trees import entries
 from pfsd.trees.entries import Chunk, DirEntry, Entry, FileEntry
 from pfsfuse.client.daemon import Daemon
-from pfsfuse.content.content import SMALL_BYTES
+from pfsfuse.content.beside import SMALL_BYTES
 from pfsfuse.job.jobview import JobInput, JobView
 from ppsd.storage.datumcosts import to_wire
 from ppsd.storage.grpccalls import Messages

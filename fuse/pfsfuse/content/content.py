@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import trio
 
@@ -20,6 +20,7 @@ from pfsd.runtime.groups import ungrouped
 from pfsd.trees import entries, tree
 from pfsd.trees.entries import Chunk, DirEntry, FileEntry
 from pfsd.trees.tree import Node, NodesMissing, Pair
+from pfsfuse.content.beside import SMALL_BYTES, Beside, Place, small_chunk, walk
 from pfsfuse.content.chunks import ChunkReader, ChunkSource, PackFile, PackFiles
 from pfsfuse.content.nodes import NodeCache, verified
 from pfsfuse.content.remotepacks import ReadingOptions, open_remote, options_from_environment, own_directories
@@ -30,6 +31,8 @@ T = TypeVar("T")
 
 _NODES_A_CALL = 512
 _ROOTS_A_CALL = 128
+_LOOKED_AT = 1024
+"""So many entries are looked at for directories whose nodes are worth fetching along."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +61,6 @@ _NEAR_BYTES = 4 << 20
 """A read this close to where the last one ended counts as sequential: the kernel's come out of order."""
 _STREAMS = 1024
 
-SMALL_BYTES = 128 << 10
-"""Files up to this size are fetched together with the files that follow them in their directory."""
-_FIRST_BESIDE = 8
-_MOST_BESIDE = 512
-_BESIDE_BYTES = 4 << 20
-
 
 class Source(ChunkSource, Protocol):
     """What `Content` asks of the daemon (`pfsfuse.client.daemon.Daemon`)."""
@@ -73,13 +70,6 @@ class Source(ChunkSource, Protocol):
 
     async def nodes(self, hashes: list[bytes], use: Callable[[bytes, bytes], T]) -> list[T]:
         """`use(hash, node)` for each of the tree nodes named."""
-
-
-class Place(NamedTuple):
-    """Where a file stands: the root of its directory, and its name there."""
-
-    root: bytes
-    name: bytes
 
 
 @dataclass(slots=True)
@@ -137,11 +127,7 @@ class Content:
         self._nursery = nursery
         self._fetching: dict[bytes, trio.Event] = {}
         self._streams: OrderedDict[bytes, _Stream] = OrderedDict()
-        self._habit = _FIRST_BESIDE
-        """How many small files are fetched along at the beginning of a directory: many, when the last one was read
-        through.
-        """
-        self._beside: OrderedDict[bytes, tuple[bytes | None, bytes, int]] = OrderedDict()
+        self._beside = Beside(self.nodes, self.prefetch_nodes)
 
     def start(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do something in the background, until this is closed; what it raises is logged."""
@@ -181,9 +167,10 @@ class Content:
 
     def prefetch_nodes(self, hashes: Iterable[bytes]) -> None:
         """Begin to fetch nodes that someone will soon ask for; failures are left to them."""
-        wanted = [name for name in hashes if name not in self.nodes and name not in self._fetching]
+        missing = (name for name in hashes if name not in self.nodes and name not in self._fetching)
+        wanted = list(islice(missing, _NODES_A_CALL))
         if wanted:
-            self._nursery.start_soon(apart, "fetching ahead", None, self._try_fetch_nodes, wanted[:_NODES_A_CALL])
+            self._nursery.start_soon(apart, "fetching ahead", None, self._try_fetch_nodes, wanted)
 
     async def _try_fetch_nodes(self, hashes: list[bytes]) -> None:
         try:
@@ -231,13 +218,9 @@ class Content:
         return [node.child(i) for i in range(len(node.keys))] if node.level == 1 else []
 
     def following(self, place: Place) -> Iterator[bytes]:
-        """The roots of the directories that follow one in its directory, as far as nodes are at hand."""
-        try:
-            for _, value in tree.items(self.nodes, place.root, place.name + b"\0"):
-                if value[0] == 2:
-                    yield value[1:33]
-        except NodesMissing:
-            return
+        """The roots of the directories that a walk comes to after a place, as far as nodes are at hand."""
+        entries_on = islice(walk(self.nodes, place, []), _LOOKED_AT)
+        return (value[1:33] for _, value in entries_on if value[0] == 2)
 
     async def child(self, directory: DirEntry, name: bytes) -> bytes | None:
         """The encoded entry called `name`, or None."""
@@ -266,11 +249,24 @@ class Content:
         data = self.chunks.peek(entry.chunks[0].hash)
         return None if data is None else _part(data, offset, min(offset + size, entry.size))
 
-    async def read(self, entry: FileEntry, offset: int, size: int, place: Place | None = None) -> bytes | memoryview:
+    def small_now(self, value: bytes) -> bytes | None:
+        """All of a file that is one chunk at hand, given its encoded entry."""
+        chunk = small_chunk(value)
+        return None if chunk is None else self.chunks.peek(chunk.hash)
+
+    async def read(
+        self,
+        entry: FileEntry,
+        offset: int,
+        size: int,
+        place: Place | None = None,
+        offer: Callable[[Place, bytes], None] | None = None,
+    ) -> bytes | memoryview:
         """`size` bytes of a file from `offset` on, fewer at its end.
 
-        With `place`, small files that follow it in its directory are fetched along.
+        With `place`, small files that follow it are fetched along; all that came of them is given to `offer`.
         """
+        along: list[tuple[Place, Chunk]] = []
         end = min(offset + size, entry.size)
         if offset >= end:
             return b""
@@ -294,14 +290,23 @@ class Content:
                 self.chunks.prefetch((chunk for _, chunk in covered), self._later(entry, ahead_to), self._ahead.group)
             self._fetch_far(stream, entry, end)
         elif place is not None and entry.size <= SMALL_BYTES and not self.chunks.on_hand(needed[0][1].hash):
-            self.chunks.prefetch([needed[0][1], *self._following(place)], self._small_later(place))
+            along, later = self._beside.along(place)
+            self.chunks.prefetch([needed[0][1], *(chunk for _, chunk in along)], later)
         data = await self.chunks.get([chunk for _, chunk in needed])
+        if offer is not None:
+            self._offer(along, offer)
         if stream is not None:
             self._let_go(stream, needed, offset)
         parts = [
             _part(part, max(offset - start, 0), end - start) for (start, _), part in zip(needed, data, strict=True)
         ]
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _offer(self, along: Iterable[tuple[Place, Chunk]], offer: Callable[[Place, bytes], None]) -> None:
+        for at, chunk in along:
+            data = self.chunks.peek(chunk.hash)
+            if data is not None:
+                offer(at, data)
 
     def in_place(self, entry: FileEntry, offset: int) -> tuple[int, int, PackFile, int] | None:
         """Where a read that has just been answered can be answered again by reading a pack of this machine.
@@ -383,61 +388,6 @@ class Content:
                 break
             del stream.passed[name]
             self.chunks.drop(name)
-
-    def _following(self, place: Place) -> list[Chunk]:
-        """The chunks of small files after `place`: more each time a reader asks where the last answer
-        ended.
-        """
-        due, covered, window = self._beside.get(place.root, (b"", b"", 0))
-        goes_on = place.name == due if due is not None else place.name > covered
-        if goes_on and window:
-            window = min(window * 2, _MOST_BESIDE)
-        elif not window and self._is_first(place):
-            window = self._habit = max(self._habit // 2, _FIRST_BESIDE)
-        else:
-            window = _FIRST_BESIDE
-        chunks: list[Chunk] = []
-        size, last, due = 0, place.name, b""
-        try:
-            for key, value in islice(tree.items(self.nodes, place.root, place.name + b"\0"), window + 1):
-                due = key
-                if len(chunks) >= window or size > _BESIDE_BYTES:
-                    break
-                last, due = key, b""
-                entry = entries.decode(value)
-                if isinstance(entry, FileEntry) and len(entry.chunks) == 1 and entry.size <= SMALL_BYTES:
-                    chunks.append(entry.chunks[0])
-                    size += entry.size
-            if not due and window > self._habit:
-                self._habit = window
-        except NodesMissing as missing:
-            due = None
-            self.prefetch_nodes(missing.hashes)
-        self._beside[place.root] = (due, last, window)
-        self._beside.move_to_end(place.root)
-        if len(self._beside) > _STREAMS:
-            self._beside.popitem(last=False)
-        return chunks
-
-    def _is_first(self, place: Place) -> bool:
-        """Whether it is the first of its directory."""
-        try:
-            return next(tree.items(self.nodes, place.root, b""))[0] == place.name
-        except NodesMissing:
-            return False
-
-    def _small_later(self, place: Place) -> Iterator[Chunk]:
-        """The chunks of small files further on, for someone who has begun to read them in order."""
-        _, covered, window = self._beside[place.root]
-        if window == _FIRST_BESIDE:
-            return
-        try:
-            for _, value in tree.items(self.nodes, place.root, covered + b"\0"):
-                entry = entries.decode(value)
-                if isinstance(entry, FileEntry) and len(entry.chunks) == 1 and entry.size <= SMALL_BYTES:
-                    yield entry.chunks[0]
-        except NodesMissing:
-            return
 
 
 def _decode(name: bytes, data: bytes) -> tuple[Node, int]:

@@ -31,7 +31,8 @@ from pfsd.runtime.apart import apart, reason_of
 from pfsd.runtime.groups import ungrouped
 from pfsd.trees import entries
 from pfsd.trees.entries import Chunk, DirEntry, FileEntry
-from pfsfuse.content.content import SMALL_BYTES, Content, Place
+from pfsfuse.content.beside import SMALL_BYTES, Place
+from pfsfuse.content.content import Content
 from pfsfuse.kernel.inodes import ChangingDir, Inode
 
 log = logging.getLogger(__name__)

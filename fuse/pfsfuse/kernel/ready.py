@@ -29,15 +29,28 @@ class Ready:
             self._answers = None
         self._packs: weakref.WeakKeyDictionary[PackFile, int] = weakref.WeakKeyDictionary()
 
+    def claims(self, ino: int) -> bool:
+        """Nobody but the caller gives the kernel the bytes of a file; False where it may have been opened meanwhile."""
+        return self._answers is None or bool(self._answers.claims(ino))
+
     def opens(self, ino: int) -> None:
         """Opening a file for reading only, and closing it again, needs nobody to know."""
         if self._answers is not None:
             self._answers.opens(ino)
 
+    def offers(self, ino: int, data: bytes) -> None:
+        """The same of a small file that no program has opened: the kernel is to get all of it just before."""
+        if self._answers is not None:
+            self._answers.offers(ino, data)
+
     def lists(self, ino: int) -> None:
         """The kernel has been given all entries of a directory, and still knows them."""
         if self._answers is not None:
             self._answers.lists(ino)
+
+    def lists_no_more(self, ino: int) -> None:
+        """A directory is read again: the view has to hear when it is closed."""
+        self.drop(0, ino)
 
     def holds(self, ino: int, file_size: int, start: int, size: int, pack: PackFile, offset: int) -> None:
         """`size` bytes of a file from `start` on lie at an offset of a pack, where they were verified."""

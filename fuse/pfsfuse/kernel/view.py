@@ -7,6 +7,7 @@ directory that can change are kept as long as the directory says.
 from __future__ import annotations
 
 import errno
+import functools
 import logging
 import os
 import stat
@@ -20,7 +21,8 @@ from pyfuse3 import EntryAttributes, FUSEError
 from pfsd.trees import entries, varint
 from pfsd.trees.entries import DirEntry, FileEntry
 from pfsd.trees.tree import Pair
-from pfsfuse.content.content import SMALL_BYTES, Content, Place
+from pfsfuse.content.beside import SMALL_BYTES, Place
+from pfsfuse.content.content import Content
 from pfsfuse.kernel import kernelcache
 from pfsfuse.kernel.errnos import answers, answers_nothing
 from pfsfuse.kernel.inodes import FOREVER, ROOT, SHOWN_NAME_BYTES, ChangingDir, Found, Inode, InodeTable
@@ -162,7 +164,9 @@ class View(pyfuse3.Operations):
         """What was opened. All who read a directory of a tree share one, also those whose opening was not told here."""
         found = self._listings.get(fh)
         if found is None:
-            directory = self.inodes[fh & ~TREE_LISTING]
+            ino = fh & ~TREE_LISTING
+            directory = self.inodes[ino]
+            self._ready.lists_no_more(ino)
             found = self._listings[fh] = TreeListing(directory, (await directory.directory()).root)
         return found
 
@@ -201,6 +205,7 @@ class View(pyfuse3.Operations):
         inodes, parent, snapshot = self.inodes, listing.inode, listing.inode.snapshot
         at = start
         time_ns = parent.time_ns
+        at_hand = self.content.chunks.held > 0
         while await self.turn_to(listing, at):
             for name, value in listing.page[at - listing.first :]:
                 ino, inode = inodes.number(parent.ino, name)
@@ -212,7 +217,10 @@ class View(pyfuse3.Operations):
                     continue
                 if not pyfuse3.readdir_reply(token, name, attributes, at):
                     return
-                inodes.remember(inode or Inode(parent, name, snapshot, value, ino))
+                inode = inode or Inode(parent, name, snapshot, value, ino)
+                inodes.remember(inode)
+                if at_hand:
+                    self._offer(inode)
             self._limit_inodes()
             await trio.lowlevel.checkpoint()
         if start == at:  # nothing is left
@@ -272,7 +280,8 @@ class View(pyfuse3.Operations):
         found = self.inodes[inode]
         if not found.opened:
             found.opened = True
-            self._hand_over(found)
+            if self._ready.claims(inode):
+                self._hand_over(found)
         if type(found) is Inode:
             self._ready.opens(inode)
         return pyfuse3.FileInfo(fh=inode, keep_cache=True)
@@ -286,6 +295,22 @@ class View(pyfuse3.Operations):
         if isinstance(data, bytes):
             kernelcache.hand_over(inode.ino, data)
 
+    def _offer(self, inode: Inode) -> None:
+        """Have the kernel get a small file that is at hand when it is opened first."""
+        if type(inode) is Inode and not inode.opened:
+            data = self.content.small_now(inode.value)
+            if data is not None:
+                self._ready.offers(inode.ino, data)
+
+    def _offer_beside(self, read: Inode, place: Place, data: bytes) -> None:
+        """The same for a file of the directory in which another was read, if the kernel knows it already."""
+        parent = read.parent
+        if parent is None or not isinstance(parent.entry, DirEntry) or parent.entry.root != place.root:
+            return
+        found = self.inodes.number(parent.ino, place.name)[1]
+        if type(found) is Inode and not found.opened and found.value[0] == 1:
+            self._ready.offers(found.ino, data)
+
     @answers
     async def read(self, fh: int, off: int, size: int) -> bytes:
         inode = self.inodes[fh]
@@ -294,9 +319,10 @@ class View(pyfuse3.Operations):
             raise FUSEError(errno.EISDIR)
         data = self.content.read_now(entry, off, size)
         if data is None:
-            data = await self.content.read(entry, off, size, _place(inode) if entry.size <= SMALL_BYTES else None)
-        if type(inode) is Inode and (place := self.content.in_place(entry, off)) is not None:
-            self._ready.holds(fh, entry.size, *place)
+            place = _place(inode) if entry.size <= SMALL_BYTES else None
+            data = await self.content.read(entry, off, size, place, functools.partial(self._offer_beside, inode))
+        if type(inode) is Inode and (held := self.content.in_place(entry, off)) is not None:
+            self._ready.holds(fh, entry.size, *held)
         return data  # type: ignore[return-value]  # pyfuse3 takes any buffer
 
     # --- the rest ----------------------------------------------------------------------------------------
@@ -387,7 +413,7 @@ def _place(inode: Inode) -> Place | None:
     if parent is None or isinstance(parent, ChangingDir) or isinstance(inode, ChangingDir):
         return None
     directory = parent.entry
-    return Place(directory.root, inode.name) if isinstance(directory, DirEntry) else None
+    return Place(directory.root, inode.name, _place(parent)) if isinstance(directory, DirEntry) else None
 
 
 def _text(name: bytes) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pyfuse3
 from pyfuse3 import EntryAttributes, FUSEError
 
-from pfsfuse.content.content import SMALL_BYTES, Place
+from pfsfuse.content.beside import SMALL_BYTES, Place
 from pfsfuse.kernel import kernelcache
 from pfsfuse.kernel.errnos import answers
 from pfsfuse.kernel.inodes import ChangingDir, Inode

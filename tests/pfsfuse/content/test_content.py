@@ -20,8 +20,9 @@ from pfsd.trees import entries, tree, writing
 from pfsd.trees.entries import Chunk, FileEntry
 from pfsd.trees.tree import Node
 from pfsfuse.content import content as content_module
+from pfsfuse.content.beside import Place
 from pfsfuse.content.chunks import Location, PackFiles
-from pfsfuse.content.content import Content, Place, open_content
+from pfsfuse.content.content import Content, open_content
 from pfsfuse.content.nodes import NodeCache, verified
 from pfsfuse.content.remotepacks import RemotePacks
 from pfsfuse.kernel.inodes import ROOT, Inode, InodeTable
@@ -403,3 +404,29 @@ def test_inodes_whose_numbers_collide_are_kept_apart() -> None:
     assert second.ino != wanted
     table.remember(second)
     assert (table[wanted].name, table[second.ino].name) == (b"a", b"b")
+
+
+def test_small_files_come_together_over_many_small_directories(store: MemoryStore) -> None:
+    data = {f"{number:04}": b"%d" % number for number in range(600)}
+    pairs: list[tuple[bytes, bytes]] = []
+    for at in range(0, 600, 3):
+        inner = {name: store.file(data[name]) for name in list(data)[at : at + 3]}
+        pairs.append((b"d%04d" % at, entries.encode(entries.DirEntry(store.directory_of(inner)))))
+    top = writing.build(store, pairs, entries.measure_entry)
+    store.write_pack()
+
+    async def test(content: Content) -> None:
+        directories = await content.page(top, b"", 1000)
+        await content.fetch_nodes(value[1:33] for _, value in directories)
+        for directory, encoded in directories:
+            root = encoded[1:33]
+            for name, value in await content.page(root, b"", 1000):
+                entry = entries.decode(value)
+                assert isinstance(entry, FileEntry)
+                found = content.read_now(entry, 0, 100)
+                if found is None:
+                    found = await content.read(entry, 0, 100, Place(root, name, Place(top, directory)))
+                assert found == data[name.decode()]
+        assert store.count("locate") < 10
+
+    using(store, test)

@@ -208,6 +208,25 @@ def test_files_and_directories_are_opened_again_and_again(daemon: Daemon, mounte
     assert os.listdir(top / "001") == ["g"]
 
 
+def test_many_small_files_are_opened_at_the_same_time_by_several(daemon: Daemon, mounted: Mounted) -> None:
+    daemon.create_repo("r")
+    files = {f"/{number % 7}/{number:04}": b"%d" % number * (number % 50) for number in range(1, 700)}
+    daemon.commit_files("r", files)
+    master = mounted.path / "r" / "master"
+
+    def read() -> None:
+        listed = sorted(path for directory in master.iterdir() for path in directory.iterdir())
+        found.append({f"/{path.relative_to(master)}": path.read_bytes() for path in listed})
+
+    found: list[dict[str, bytes]] = []
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT_SECONDS)
+    assert found == [files] * 4
+
+
 def test_one_file_is_read_at_random_by_many(daemon: Daemon, mounted: Mounted) -> None:
     daemon.create_repo("r")
     data = random.Random(4).randbytes(24 << 20)
