@@ -30,6 +30,8 @@ class MakeDirectory:
     """A new directory; its parent is one and nothing is at the path."""
 
     path: Path
+    parents: bool = False
+    """Whether those above it are made too, and it may be there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +108,10 @@ class Edits:
     def _take(self, commit: Commit, staging: Staging, step: Step) -> None:
         """Check and stage one step. Only what needs a directory's content folds what is staged."""
         if isinstance(step, MakeDirectory):
-            self._need_parent(staging, step.path)
-            if staging.kind(step.path) is not Kind.NOTHING:
-                raise AlreadyExistsError(f"{join(step.path)} already exists")
+            if not step.parents:
+                self._need_parent(staging, step.path)
+                if staging.kind(step.path) is not Kind.NOTHING:
+                    raise AlreadyExistsError(f"{join(step.path)} already exists")
             staging.apply([Write(step.path, directory=entries.EMPTY_DIR)])
         elif isinstance(step, Remove):
             self._check_removal(commit, staging, step)
