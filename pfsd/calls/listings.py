@@ -15,6 +15,7 @@ from pfsd.filesystem.files import Difference
 from pfsd.filesystem.store import Store
 from pfsd.model.records import Commit
 from pfsd.names import paths
+from pfsd.names.paths import Path
 from pfsd.trees import dirs
 from pfsd.trees.entries import DirEntry, Entry, FileEntry
 
@@ -104,19 +105,30 @@ class Comparison:
 
     def new_files(self) -> Iterator[pfs_pb2.FileInfo]:
         """What the new side has and the old one has not, or has differently."""
-        name = convert.commit_name(self._new.repo, self._new.id)
+        tell = self._teller(self._new, self._new_path)
         for item in self._differences():
             if item.new is not None:
-                yield convert.file_info(name, convert.below(self._new_path, "/".join(item.path)), item.new)
+                yield tell(item.path, item.new)
 
     def old_files(self) -> Iterator[pfs_pb2.FileInfo]:
         """What the old side has and the new one has not, or has differently."""
         if self._old is None:
             return
-        name = convert.commit_name(self._old.repo, self._old.id)
+        tell = self._teller(self._old, self._old_path)
         for item in self._differences():
             if item.old is not None:
-                yield convert.file_info(name, convert.below(self._old_path, "/".join(item.path)), item.old)
+                yield tell(item.path, item.old)
+
+    def _teller(self, commit: Commit, asked: str) -> Callable[[Path, Entry], pfs_pb2.FileInfo]:
+        """A function that tells of what stands at a path relative to what was asked for."""
+        name = convert.commit_name(commit.repo, commit.id)
+        describe, above = self._store.files.describer(commit), paths.parse(asked)
+
+        def tell(path: Path, entry: Entry) -> pfs_pb2.FileInfo:
+            target = describe((*above, *path), entry).target
+            return convert.file_info(name, convert.below(asked, "/".join(path)), entry, target)
+
+        return tell
 
     def _differences(self) -> Iterator[Difference]:
         files = self._store.files

@@ -30,6 +30,8 @@ class MakeDirectory:
     """A new directory; its parent is one and nothing is at the path."""
 
     path: Path
+    parents: bool = False
+    """Whether those above it are made too, and it may be there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +121,10 @@ class _Edit:
     def take(self, step: Step) -> None:
         """Check a step, and stage it or have it staged later."""
         if isinstance(step, MakeDirectory):
-            self._need_parent(step.path)
-            if self._writes.kind(step.path) is not Kind.NOTHING:
-                raise AlreadyExistsError(f"{join(step.path)} already exists")
+            if not step.parents:
+                self._need_parent(step.path)
+                if self._writes.kind(step.path) is not Kind.NOTHING:
+                    raise AlreadyExistsError(f"{join(step.path)} already exists")
             self._writes.add(Write(step.path, directory=entries.EMPTY_DIR))
         elif isinstance(step, Remove):
             self._check_removal(step)

@@ -74,6 +74,8 @@ class Files:
         """What stands at a path, with what it leads to where that is a symbolic link; raises NotFoundError."""
         parts = paths.parse(path)
         top = self._commits.tree(commit)
+        if not parts:
+            return Described(entries.with_attributes(top, bytes.fromhex(commit.attributes)))
         entry = dirs.lookup(self._root.nodes, top, parts)
         if isinstance(entry, SymlinkEntry):
             return Described(entry, symlinks.target_of(self._root.nodes, top, parts, entry))
@@ -199,8 +201,8 @@ def _is_same(one: Entry | None, other: Entry | None) -> bool:
 
 
 def _replaced(path: Path, new: Entry | None, old: Entry | None) -> Iterator[Difference]:
-    """The file that a directory replaces at a path, or that replaces one."""
-    if isinstance(new, FileEntry):
+    """The file or link that a directory replaces at a path, or that replaces one."""
+    if new is not None and not isinstance(new, DirEntry):
         yield Difference(path, new, None)
-    if isinstance(old, FileEntry):
+    if old is not None and not isinstance(old, DirEntry):
         yield Difference(path, None, old)

@@ -247,8 +247,8 @@ class Staging:
         if kind is Kind.NOTHING:
             return
         row = overlay.row(path)
-        if kind is Kind.FILE and row is not None:
-            overlay.clear(path, self._next_number(overlay, path))
+        if kind in (Kind.FILE, Kind.OTHER) and row is not None:
+            overlay.clear(path, self._next_number(overlay, path) if kind is Kind.FILE else 0)
         elif row is not None or not path:  # without a row, nothing is staged below either
             overlay.wipe(path)
             self._forget()

@@ -46,6 +46,8 @@ def _step(message: edits_pb2.EditStep) -> Step:
         if isinstance(entry, DirEntry):
             raise InvalidError(f"{what} is a directory's entry")
         return Replace(paths.parse_file(message.replace.path), entry)
+    if kind == "make_directories":
+        return MakeDirectory(paths.parse_file(message.make_directories), parents=True)
     if kind == "set_attributes":
         return SetAttributes(paths.parse(message.set_attributes.path), message.set_attributes.attributes)
     raise InvalidError("an edit has a step without content")

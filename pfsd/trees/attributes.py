@@ -177,6 +177,8 @@ def checked(data: bytes, default_mode: int, what: str) -> bytes:
     except CorruptError:
         raise InvalidError(f"the attributes given for {what} can't be read") from None
     wrong = next(_problems(attributes), None)
+    if attributes.link and default_mode == DIRECTORY_MODE:
+        wrong = "there are hard links only of files"
     if wrong is not None:
         raise InvalidError(f"the attributes given for {what} can't be kept: {wrong}")
     if attributes.mode == default_mode:

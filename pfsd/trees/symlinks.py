@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import NamedTuple
 
 from pfsd.errors import InvalidError, NotFoundError
+from pfsd.names.bytenames import stored_name
 from pfsd.names.paths import MAX_PATH_BYTES, Path, join
 from pfsd.trees import dirs
 from pfsd.trees.entries import DirEntry, Entry, SymlinkEntry
@@ -21,36 +23,47 @@ def resolve(nodes: NodeReader, top: DirEntry, path: Path) -> tuple[Path, Entry] 
     one that leads out of the commit, or in a circle.
     """
     found: list[tuple[str, Entry]] = []
-    waiting = deque(path)
-    followed: SymlinkEntry | None = None
+    waiting: deque[str | None] = deque(path)
+    followed: list[_Followed] = []
     count = size = 0
-    here: Path = ()
     while waiting:
         name = waiting.popleft()
+        if name is None:
+            followed.pop()
+            continue
         if name in ("", "."):
             continue
         if name == "..":
             if not found:
-                raise _wrong(here, followed, "leads out of the commit")
+                raise _wrong(followed[-1], "leads out of the commit")
             found.pop()
             continue
         above = found[-1][1] if found else top
         entry = dirs.child(nodes, above, name) if isinstance(above, DirEntry) else None
         if entry is None:
-            if followed is None:
+            if not followed:
                 return None
-            raise NotFoundError(_told(here, followed, "leads to nothing"))
+            raise NotFoundError(_told(followed[-1], "leads to nothing"))
         if not isinstance(entry, SymlinkEntry):
             found.append((name, entry))
             continue
-        here, followed = (*(each for each, _ in found), name), entry
+        link = _Followed((*(each for each, _ in found), name), entry.target)
         count, size = count + 1, size + len(entry.target)
         if count > MOST_FOLLOWED or size > MAX_PATH_BYTES:
-            raise _wrong(here, entry, "leads through too many links: it may lead in a circle")
+            raise _wrong(link, "leads through too many links: it may lead in a circle")
         if entry.target.startswith(b"/"):
-            raise _wrong(here, entry, "leads out of the commit")
-        waiting.extendleft(reversed(entry.target.decode(errors="replace").split("/")))
+            raise _wrong(link, "leads out of the commit")
+        followed.append(link)
+        waiting.appendleft(None)
+        waiting.extendleft(reversed(stored_name(entry.target).split("/")))
     return tuple(name for name, _ in found), found[-1][1] if found else top
+
+
+class _Followed(NamedTuple):
+    """A link whose target is being looked up."""
+
+    path: Path
+    target: bytes
 
 
 def target_of(nodes: NodeReader, top: DirEntry, path: Path, link: SymlinkEntry) -> Entry | None:
@@ -62,10 +75,9 @@ def target_of(nodes: NodeReader, top: DirEntry, path: Path, link: SymlinkEntry) 
     return None if found is None or found[1] is link else found[1]
 
 
-def _told(path: Path, link: SymlinkEntry | None, what: str) -> str:
-    target = "" if link is None else link.target.decode(errors="replace")
-    return f"{join(path)} is a symbolic link to {target} and {what}"
+def _told(link: _Followed, what: str) -> str:
+    return f"{join(link.path)} is a symbolic link to {stored_name(link.target)} and {what}"
 
 
-def _wrong(path: Path, link: SymlinkEntry | None, what: str) -> InvalidError:
-    return InvalidError(_told(path, link, what))
+def _wrong(link: _Followed, what: str) -> InvalidError:
+    return InvalidError(_told(link, what))

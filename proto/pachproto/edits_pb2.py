@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from pachproto import pfs_pb2 as pachproto_dot_pfs__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15pachproto/edits.proto\x12\x04pfsd\x1a\x13pachproto/pfs.proto\"A\n\nRemoveStep\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x17\n\x0f\x65mpty_directory\x18\x02 \x01(\x08\x12\x0c\n\x04\x66ile\x18\x03 \x01(\x08\":\n\nRenameStep\x12\x0c\n\x04\x66rom\x18\x01 \x01(\t\x12\n\n\x02to\x18\x02 \x01(\t\x12\x12\n\nno_replace\x18\x03 \x01(\x08\"*\n\x0bReplaceStep\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05\x65ntry\x18\x02 \x01(\x0c\"5\n\x11SetAttributesStep\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nattributes\x18\x02 \x01(\x0c\"\xcd\x01\n\x08\x45\x64itStep\x12\x18\n\x0emake_directory\x18\x01 \x01(\tH\x00\x12\"\n\x06remove\x18\x02 \x01(\x0b\x32\x10.pfsd.RemoveStepH\x00\x12\"\n\x06rename\x18\x03 \x01(\x0b\x32\x10.pfsd.RenameStepH\x00\x12$\n\x07replace\x18\x04 \x01(\x0b\x32\x11.pfsd.ReplaceStepH\x00\x12\x31\n\x0eset_attributes\x18\x05 \x01(\x0b\x32\x17.pfsd.SetAttributesStepH\x00\x42\x06\n\x04step\"Y\n\x0b\x45\x64itRequest\x12\x1b\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x0b.pfs.Commit\x12\x1d\n\x05steps\x18\x02 \x03(\x0b\x32\x0e.pfsd.EditStep\x12\x0e\n\x06silent\x18\x03 \x01(\x08\"\x1c\n\x0c\x45\x64itResponse\x12\x0c\n\x04root\x18\x01 \x01(\x0c\x32\x38\n\x05\x45\x64its\x12/\n\x04\x45\x64it\x12\x11.pfsd.EditRequest\x1a\x12.pfsd.EditResponse\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15pachproto/edits.proto\x12\x04pfsd\x1a\x13pachproto/pfs.proto\"A\n\nRemoveStep\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x17\n\x0f\x65mpty_directory\x18\x02 \x01(\x08\x12\x0c\n\x04\x66ile\x18\x03 \x01(\x08\":\n\nRenameStep\x12\x0c\n\x04\x66rom\x18\x01 \x01(\t\x12\n\n\x02to\x18\x02 \x01(\t\x12\x12\n\nno_replace\x18\x03 \x01(\x08\"*\n\x0bReplaceStep\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\r\n\x05\x65ntry\x18\x02 \x01(\x0c\"5\n\x11SetAttributesStep\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x12\n\nattributes\x18\x02 \x01(\x0c\"\xe9\x01\n\x08\x45\x64itStep\x12\x18\n\x0emake_directory\x18\x01 \x01(\tH\x00\x12\"\n\x06remove\x18\x02 \x01(\x0b\x32\x10.pfsd.RemoveStepH\x00\x12\"\n\x06rename\x18\x03 \x01(\x0b\x32\x10.pfsd.RenameStepH\x00\x12$\n\x07replace\x18\x04 \x01(\x0b\x32\x11.pfsd.ReplaceStepH\x00\x12\x31\n\x0eset_attributes\x18\x05 \x01(\x0b\x32\x17.pfsd.SetAttributesStepH\x00\x12\x1a\n\x10make_directories\x18\x06 \x01(\tH\x00\x42\x06\n\x04step\"Y\n\x0b\x45\x64itRequest\x12\x1b\n\x06\x63ommit\x18\x01 \x01(\x0b\x32\x0b.pfs.Commit\x12\x1d\n\x05steps\x18\x02 \x03(\x0b\x32\x0e.pfsd.EditStep\x12\x0e\n\x06silent\x18\x03 \x01(\x08\"\x1c\n\x0c\x45\x64itResponse\x12\x0c\n\x04root\x18\x01 \x01(\x0c\x32\x38\n\x05\x45\x64its\x12/\n\x04\x45\x64it\x12\x11.pfsd.EditRequest\x1a\x12.pfsd.EditResponse\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,11 +41,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SETATTRIBUTESSTEP']._serialized_start=223
   _globals['_SETATTRIBUTESSTEP']._serialized_end=276
   _globals['_EDITSTEP']._serialized_start=279
-  _globals['_EDITSTEP']._serialized_end=484
-  _globals['_EDITREQUEST']._serialized_start=486
-  _globals['_EDITREQUEST']._serialized_end=575
-  _globals['_EDITRESPONSE']._serialized_start=577
-  _globals['_EDITRESPONSE']._serialized_end=605
-  _globals['_EDITS']._serialized_start=607
-  _globals['_EDITS']._serialized_end=663
+  _globals['_EDITSTEP']._serialized_end=512
+  _globals['_EDITREQUEST']._serialized_start=514
+  _globals['_EDITREQUEST']._serialized_end=603
+  _globals['_EDITRESPONSE']._serialized_start=605
+  _globals['_EDITRESPONSE']._serialized_end=633
+  _globals['_EDITS']._serialized_start=635
+  _globals['_EDITS']._serialized_end=691
 # @@protoc_insertion_point(module_scope)

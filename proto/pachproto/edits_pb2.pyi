@@ -43,18 +43,20 @@ class SetAttributesStep(_message.Message):
     def __init__(self, path: _Optional[str] = ..., attributes: _Optional[bytes] = ...) -> None: ...
 
 class EditStep(_message.Message):
-    __slots__ = ("make_directory", "remove", "rename", "replace", "set_attributes")
+    __slots__ = ("make_directory", "remove", "rename", "replace", "set_attributes", "make_directories")
     MAKE_DIRECTORY_FIELD_NUMBER: _ClassVar[int]
     REMOVE_FIELD_NUMBER: _ClassVar[int]
     RENAME_FIELD_NUMBER: _ClassVar[int]
     REPLACE_FIELD_NUMBER: _ClassVar[int]
     SET_ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    MAKE_DIRECTORIES_FIELD_NUMBER: _ClassVar[int]
     make_directory: str
     remove: RemoveStep
     rename: RenameStep
     replace: ReplaceStep
     set_attributes: SetAttributesStep
-    def __init__(self, make_directory: _Optional[str] = ..., remove: _Optional[_Union[RemoveStep, _Mapping]] = ..., rename: _Optional[_Union[RenameStep, _Mapping]] = ..., replace: _Optional[_Union[ReplaceStep, _Mapping]] = ..., set_attributes: _Optional[_Union[SetAttributesStep, _Mapping]] = ...) -> None: ...
+    make_directories: str
+    def __init__(self, make_directory: _Optional[str] = ..., remove: _Optional[_Union[RemoveStep, _Mapping]] = ..., rename: _Optional[_Union[RenameStep, _Mapping]] = ..., replace: _Optional[_Union[ReplaceStep, _Mapping]] = ..., set_attributes: _Optional[_Union[SetAttributesStep, _Mapping]] = ..., make_directories: _Optional[str] = ...) -> None: ...
 
 class EditRequest(_message.Message):
     __slots__ = ("commit", "steps", "silent")

@@ -7,6 +7,7 @@ import http.server
 import os
 import pathlib
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -125,7 +126,7 @@ def test_the_same_path_given_twice_is_appended_in_order(daemon: Daemon, clidir: 
 def test_what_fails_leaves_no_commit(daemon: Daemon, clidir: pathlib.Path) -> None:
     daemon.create_repo("r")
     (clidir / "sub" / "gone").symlink_to("nowhere")
-    assert error(daemon, "put-file", "r", "master", "-c", "-r", "-f", "clidir") == (
+    assert error(daemon, "put-file", "r", "master", "-c", "-r", "--no-attributes", "-f", "clidir") == (
         "open clidir/sub/gone: no such file or directory\n"
     )
     assert "JSON" in error(daemon, "put-file", "r", "master", "x", "-c", "--split", "json", stdin=b"{")
@@ -134,11 +135,16 @@ def test_what_fails_leaves_no_commit(daemon: Daemon, clidir: pathlib.Path) -> No
     assert out(daemon, "list-branch", "r") == "BRANCH              HEAD\n"
 
 
-def test_a_named_pipe_in_a_directory_is_left_out_and_told(daemon: Daemon, clidir: pathlib.Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "named", "option"), [("socket", "a socket", "-c"), ("pipe", "a named pipe", "--no-attributes")]
+)
+def test_what_is_no_file_in_a_directory_is_left_out_and_told(
+    daemon: Daemon, clidir: pathlib.Path, kind: str, named: str, option: str
+) -> None:
     daemon.create_repo("r")
-    os.mkfifo(clidir / "pipe")
-    assert error(daemon, "put-file", "r", "master", "-c", "-r", "-f", "clidir") == (
-        "clidir/pipe is left out: it is a named pipe\n"
+    os.mknod(clidir / "other", stat.S_IFSOCK if kind == "socket" else stat.S_IFIFO)
+    assert error(daemon, "put-file", "r", "master", "-c", option, "-r", "-f", "clidir") == (
+        f"clidir/other is left out: it is {named}\n"
     )
     assert set(found(daemon, "r")) == {"/clidir/a.txt", "/clidir/sub/b.txt"}
 
@@ -266,5 +272,6 @@ def test_a_file_that_goes_bad_is_named(daemon: Daemon, clidir: pathlib.Path) -> 
     out(daemon, "put-file", "r", "other", "-c", "-f", "clidir/a.txt")
     (clidir / "a.txt").unlink()
     (clidir / "a.txt").symlink_to("/proc/self/mem")
-    assert error(daemon, "put-file", "r", "other", "-c", "-r", "-f", "clidir").startswith("open clidir/a.txt: ")
+    put = ("put-file", "r", "other", "-c", "-r", "--no-attributes", "-f", "clidir")
+    assert error(daemon, *put).startswith("open clidir/a.txt: ")
     assert commit_count(daemon, "r") == 2

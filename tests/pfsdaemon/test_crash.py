@@ -15,13 +15,15 @@ from typing import Any
 import grpc
 from google.protobuf.empty_pb2 import Empty
 
-from pachproto import pfs_pb2, pfsd_pb2
+from pachproto import edits_pb2, pfs_pb2, pfsd_pb2
 from pfsd import rpc
 from pfsd.filesystem.store import Store
 from pfsd.upkeep import fsck
 from pfsd.upkeep.checks.findings import Problem
 from pfsd.upkeep.collect import collect_garbage
+from tests.support.attributes import encoded, symlink
 from tests.support.daemons import START_SECONDS, Daemon, commit, running
+from tests.support.putfiles import request
 
 KILLS = int(os.environ.get("PFSD_CRASHES", "15"))
 CLIENTS = 4
@@ -29,13 +31,27 @@ OLDER = 4
 """Commits of before that each client reads again after a kill."""
 
 Content = tuple[tuple[int, int], ...]
-"""A file as the seeds and sizes of the random bytes that it was put together from."""
+"""A file as the seeds and sizes of the random bytes that it was put together from; at the end also what it keeps: see
+`MODE` and `LINK`."""
 Files = dict[str, Content]
+MODES = (0o600, 0o755, 0o4711)
 SIZES = (0, 10, 300, 5_000, 20_000, 90_000, 700_000)
+MODE = -1
+"""Instead of a seed: what follows are a file's permission bits."""
+LINK = -2
+"""Instead of a seed: it is a symbolic link with the number that follows for a target."""
+
+Shown = tuple[bytes, int, bytes]
+"""A file's bytes, its permission bits, and the target of a link."""
 
 
 def data(content: Content) -> bytes:
-    return b"".join(random.Random(seed).randbytes(size) for seed, size in content)
+    return b"".join(random.Random(seed).randbytes(size) for seed, size in content if seed >= 0)
+
+
+def shown(content: Content) -> Shown:
+    kept = dict(content[-1:])
+    return data(content), kept.get(MODE, 0), b"%d" % kept[LINK] if LINK in kept else b""
 
 
 @dataclass
@@ -76,8 +92,17 @@ class Client:
         if self.open is None:
             self._start(daemon)
         else:
-            weights = (10, 3, 2, 2, 4, 1)
-            steps = (self._put, self._append_many, self._merge, self._remove, self._finish, self._drop)
+            weights = (10, 3, 3, 3, 2, 2, 4, 1)
+            steps = (
+                self._put,
+                self._append_many,
+                self._keep,
+                self._edit,
+                self._merge,
+                self._remove,
+                self._finish,
+                self._drop,
+            )
             self.chosen.choices(steps, weights)[0](daemon, self.open)
 
     def _start(self, daemon: Daemon) -> None:
@@ -105,7 +130,9 @@ class Client:
         path, piece, overwrite = f"d{self.chosen.randrange(3)}/f{self.chosen.randrange(4)}", self._new(), False
         if self.chosen.random() < 0.7:
             overwrite = True
-        after = [{**files, path: (piece,) if overwrite else (*files.get(path, ()), piece)} for files in at.candidates]
+        after = [
+            {**files, path: (piece,) if overwrite else appended(files.get(path, ()), piece)} for files in at.candidates
+        ]
         self._change(at, after, daemon.put, commit(self.repo, at.id), path, data((piece,)), overwrite=overwrite)
 
     def _append_many(self, daemon: Daemon, at: Open) -> None:
@@ -119,6 +146,34 @@ class Client:
         ]
         after = [{**files, **{path: (piece,) for path, piece in pieces.items()}} for files in at.candidates]
         self._change(at, after, daemon.pfs.PutFile, iter(requests))
+
+    def _keep(self, daemon: Daemon, at: Open) -> None:
+        """A file with attributes and a symbolic link in one message: both or none."""
+        path, link = f"d{self.chosen.randrange(3)}/f{self.chosen.randrange(4)}", f"links/{self.chosen.randrange(4)}"
+        piece, mode, number = self._new(), self.chosen.choice(MODES), self.chosen.randrange(100)
+        after = [{**files, path: (piece, (MODE, mode)), link: ((LINK, number),)} for files in at.candidates]
+        file = pfsd_pb2.FilePut(path=path, data=data((piece,)), overwrite=True, attributes=encoded(mode=mode))
+        message = request(commit(self.repo, at.id), file, symlink(link, str(number)))
+        self._change(at, after, daemon.store.PutFiles, iter([message]))
+
+    def _edit(self, daemon: Daemon, at: Open) -> None:
+        """Attributes of a file, of directories and of the root, and a link, in one edit: all or none."""
+        (files,) = at.candidates
+        path = self.chosen.choice(sorted(path for path in files if not path.startswith("links/")) or [""])
+        link, number, mode = f"links/{self.chosen.randrange(4)}", self.chosen.randrange(100), self.chosen.choice(MODES)
+        given = encoded(mode=mode, time_ns=self.chosen.randrange(1 << 60))
+        targets = [path, path.rpartition("/")[0], "links"]
+        steps = [
+            edits_pb2.EditStep(make_directories="links"),
+            *(edits_pb2.EditStep(set_attributes={"path": each, "attributes": given}) for each in targets),
+            edits_pb2.EditStep(replace={"path": link, "entry": symlink(link, str(number)).other}),
+        ]
+        after = {**files, link: ((LINK, number),)}
+        if path:
+            after[path] = (*(piece for piece in files[path] if piece[0] >= 0), (MODE, mode))
+        edits = rpc.Stub(daemon.channel, edits_pb2.DESCRIPTOR.services_by_name["Edits"])
+        message = edits_pb2.EditRequest(commit=commit(self.repo, at.id), steps=steps)
+        self._change(at, [after], edits.Edit, message)
 
     def _merge(self, daemon: Daemon, at: Open) -> None:
         """Trees put beforehand become the commit's whole content."""
@@ -135,7 +190,7 @@ class Client:
         self._change(at, [merged], daemon.store.MergeTrees, iter([request]))
 
     def _remove(self, daemon: Daemon, at: Open) -> None:
-        top = self.chosen.choice(("d0", "d1", "many", "tree0"))
+        top = self.chosen.choice(("d0", "d1", "many", "tree0", "links"))
         after = [
             {path: content for path, content in files.items() if not path.startswith(top + "/")}
             for files in at.candidates
@@ -164,7 +219,7 @@ class Client:
         """Find out what became of the call that the kill cut off."""
         if self.open is not None and self.open.id in infos:
             present = self._contents(daemon, self.open.id)
-            matching = [files for files in self.open.candidates if _bytes(files) == present]
+            matching = [files for files in self.open.candidates if _shown(files) == present]
             assert matching, f"{self.open.id} holds what was never put, or lacks what was"
             self.open.candidates = matching[:1]
             if infos[self.open.id].HasField("finished"):
@@ -181,17 +236,28 @@ class Client:
         """Read what was finished since the last time, and some of what was finished before."""
         older = [commit_id for commit_id in self.finished if commit_id not in self.fresh]
         for commit_id in self.fresh + self.chosen.sample(older, min(OLDER, len(older))):
-            assert self._contents(daemon, commit_id) == _bytes(self.finished[commit_id]), commit_id
+            assert self._contents(daemon, commit_id) == _shown(self.finished[commit_id]), commit_id
         self.fresh = []
 
-    def _contents(self, daemon: Daemon, commit_id: str) -> dict[str, bytes]:
+    def _contents(self, daemon: Daemon, commit_id: str) -> dict[str, Shown]:
         at = commit(self.repo, commit_id)
         infos = daemon.pfs.GlobFile(pfs_pb2.GlobFileRequest(commit=at, pattern="*/*")).file_info
-        return {info.file.path.lstrip("/"): daemon.get(at, info.file.path) for info in infos}
+        found = {}
+        for info in infos:
+            kept = info.attributes
+            content = b"" if kept.symlink else daemon.get(at, info.file.path)
+            found[info.file.path.lstrip("/")] = content, kept.mode, kept.symlink
+        return found
 
 
-def _bytes(files: Files) -> dict[str, bytes]:
-    return {path: data(content) for path, content in files.items()}
+def appended(content: Content, piece: tuple[int, int]) -> Content:
+    """A file that keeps its mode when something is appended."""
+    kept = content[-1:] if content and content[-1][0] < 0 else ()
+    return (*content[: len(content) - len(kept)], piece, *kept)
+
+
+def _shown(files: Files) -> dict[str, Shown]:
+    return {path: shown(content) for path, content in files.items()}
 
 
 class Load:

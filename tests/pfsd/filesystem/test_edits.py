@@ -103,3 +103,12 @@ def test_existing_content_takes_the_place_of_a_file(edit: Editor) -> None:
 def test_a_finished_commit_is_not_edited(edit: Editor) -> None:
     edit.daemon.finish_commit(edit.at)
     assert "is finished" in edit.refused({"make_directory": "new"})
+
+
+def test_directories_are_made_with_those_above_them_as_mkdir_p_does(edit: Editor) -> None:
+    edit({"make_directories": "new/one/two"}, {"make_directories": "new/one"}, {"make_directories": "d"})
+    assert edit.list("new") == ["new/one"]
+    assert edit.list("d") == ["d/a", "d/b"]
+    assert "is a file" in edit.refused({"make_directories": "top"})
+    assert "is a file" in edit.refused({"make_directories": "d/a/b"})
+    assert "names no file" in edit.refused({"make_directories": "/"})

@@ -65,7 +65,23 @@ ENTRIES = [
     b"\2" + RAW[2] + b"\0\0\0",
     b"\2" + ROOT,
     b"\3",
+    b"\3\1a",  # a link, to a file, and in a circle
+    b"\3\1a\5LINKLINK",
+    b"\4\1\0",  # a named pipe
+    b"\1\0\0\0\1\xed\3",  # an executable file
+    b"\2" + ROOT + b"\xd2\x0f\2\1\6\1\7" + ROOT,  # a directory with links, as it is not
     b"",
+]
+ATTRIBUTES = [
+    b"",
+    b"\1\xed\3",
+    b"\2\1\2\3\4",
+    b"\4\1\1a\1b\5LINKLINK",
+    b"\6\1",
+    b"\7" + ROOT,
+    b"\1",
+    b"\xff",
+    b"\1\xff\xff\3",
 ]
 REPOS = [*["in"] * 9, "kept", "kept", "other", "__spec__"]
 BRANCHES = ["master", "open", "new", DONE, ""]
@@ -101,6 +117,10 @@ MESSAGES = Messages(
         "from": PATHS,
         "to": PATHS,
         "make_directory": PATHS,
+        "make_directories": PATHS,
+        "also": PATHS,
+        "attributes": ATTRIBUTES,
+        "other": [b"", b"", *ENTRIES],
         "pattern": ["*", "/*", "**", "d/*", "{a,b}", "[a", "/"],
         "ChunkReference.hash": RAW,
         "Object.hash": [HASH, HASH[:-1], "00" * 32, "zz"],

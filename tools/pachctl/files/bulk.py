@@ -60,6 +60,14 @@ class File(Protocol):
     def target(self) -> str:
         """Path in the repo."""
 
+    @property
+    def attributes(self) -> bytes | None:
+        """What is kept of it beside its bytes, as entries have it; None where that is nothing. Raises OSError."""
+
+    @property
+    def other(self) -> bytes:
+        """Its entry where it is a link or a named pipe, which has no bytes."""
+
     def blocks(self) -> Iterator[bytes]:
         """Its bytes, each time anew; raises OSError, PfsError, or grpc.RpcError."""
 
@@ -73,6 +81,8 @@ class RemoteFile:
     """Fetches it."""
     data: bytes | None = None
     """Its content, where that is known; given up once it was used."""
+    attributes: bytes | None = None
+    other: bytes = b""
 
     def blocks(self) -> Iterator[bytes]:
         data, self.data = self.data, None
@@ -93,6 +103,9 @@ class _Piece:
     """The chunk's hash; empty where it is not to be asked for."""
     more: bool
     """Whether the next piece belongs to the same file."""
+    attributes: bytes | None = None
+    other: bytes = b""
+    """Of a file's first piece: see `File`."""
 
 
 @dataclass(slots=True)
@@ -252,27 +265,30 @@ class _Stream:
                 return
 
     def _pieces(self, file: File) -> Iterator[_Piece | None]:
-        blocks = file.blocks()
+        if file.other:
+            yield _Piece(file.target, b"", b"", False, other=file.other)
+            return
+        attributes, blocks = file.attributes, file.blocks()
         head = next(blocks, b"")
         more = next(blocks, b"")
         if not more and len(head) <= SMALL_BYTES:
-            yield _Piece(file.target, head, b"", False)
+            yield _Piece(file.target, head, b"", False, attributes)
         elif len(more) < BLOCK_BYTES:
-            yield from self._chunks(file.target, chain((head, more), blocks))
+            yield from self._chunks(file.target, attributes, chain((head, more), blocks))
         else:
             yield None
             try:
-                yield from self._chunks(file.target, chain((head, more), blocks))
+                yield from self._chunks(file.target, attributes, chain((head, more), blocks))
             finally:
                 self._uploader.large.release()
 
-    def _chunks(self, target: str, blocks: Iterator[bytes]) -> Iterator[_Piece]:
+    def _chunks(self, target: str, attributes: bytes | None, blocks: Iterator[bytes]) -> Iterator[_Piece]:
         chunks = _cut(blocks)
         last = next(chunks)
         for chunk in chunks:
-            yield _Piece(target, last, self._name(last), True)
-            target, last = "", chunk
-        yield _Piece(target, last, self._name(last), False)
+            yield _Piece(target, last, self._name(last), True, attributes)
+            target, attributes, last = "", None, chunk
+        yield _Piece(target, last, self._name(last), False, attributes)
 
     def _name(self, data: bytes) -> bytes:
         return blake3(data).digest() if self._refer else b""
@@ -294,14 +310,27 @@ class _Message:
 
     def add(self, piece: _Piece) -> None:
         """Send the piece's bytes."""
-        self._add(path=piece.target, overwrite=self._overwrite, data=piece.data, more=piece.more)
+        self._add(
+            path=piece.target,
+            overwrite=self._overwrite,
+            data=piece.data,
+            more=piece.more,
+            attributes=piece.attributes,
+            other=piece.other,
+        )
         self._left -= 1
         self._bytes_left -= len(piece.data)
 
     def refer(self, piece: _Piece) -> None:
         """Send the chunk's name alone."""
         chunk = pfsd_pb2.ChunkReference(hash=piece.name, size=len(piece.data))
-        self._add(path=piece.target, overwrite=self._overwrite, chunks=(chunk,), more=piece.more)
+        self._add(
+            path=piece.target,
+            overwrite=self._overwrite,
+            chunks=(chunk,),
+            more=piece.more,
+            attributes=piece.attributes,
+        )
         self._left -= 1
 
 
@@ -310,11 +339,11 @@ def _parts(piece: _Piece) -> Iterator[_Piece]:
     if len(piece.data) <= MESSAGE_BYTES:
         yield piece
         return
-    target = piece.target
+    target, attributes = piece.target, piece.attributes
     for at in range(0, len(piece.data), MESSAGE_BYTES):
         end = at + MESSAGE_BYTES
-        yield _Piece(target, piece.data[at:end], b"", piece.more or end < len(piece.data))
-        target = ""
+        yield _Piece(target, piece.data[at:end], b"", piece.more or end < len(piece.data), attributes)
+        target, attributes = "", None
 
 
 def _fill(pieces: Iterator[_Piece | None]) -> _Window:

@@ -20,9 +20,14 @@ class Entry:
     file: pfs_pb2.File
     names: tuple[str, ...]
     """Its path, relative to where the walk began; each is safe as a local name."""
-    is_directory: bool
+    info: pfs_pb2.FileInfo
     data: bytes | None = None
     """The file's content, where it came along."""
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether it is one; a link to one is not."""
+        return bool(self.info.file_type == pfs_pb2.DIR)
 
 
 def entry_contents(daemon: Daemon, entry: Entry, calls: Calls) -> Iterator[bytes]:
@@ -45,6 +50,13 @@ def contents(daemon: Daemon, file: pfs_pb2.File, calls: Calls) -> Iterator[bytes
             calls.discard(call)
 
 
+def inspect(daemon: Daemon, file: pfs_pb2.File) -> pfs_pb2.FileInfo:
+    """What the daemon tells of a file or directory; raises PfsError."""
+    with daemon.errors():
+        info: pfs_pb2.FileInfo = daemon.pfs.InspectFile(pfs_pb2.InspectFileRequest(file=file))
+        return info
+
+
 def walk(daemon: Daemon, commit: pfs_pb2.Commit, path: str) -> Iterator[Entry]:
     """All that is below a directory, each directory before what it holds; raises PfsError.
 
@@ -56,7 +68,7 @@ def walk(daemon: Daemon, commit: pfs_pb2.Commit, path: str) -> Iterator[Entry]:
         for info, data in listing.walked(daemon, pfs_pb2.File(commit=commit, path=path)):
             names = tuple(_safe(name, path) for name in info.file.path.strip("/").split("/")[depth:])
             file = pfs_pb2.File(commit=commit, path=info.file.path)
-            yield Entry(file, names, info.file_type == pfs_pb2.DIR, data)
+            yield Entry(file, names, info, data)
 
 
 def _safe(name: str, directory: str) -> str:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import chain, groupby
 
-from pachctl.files import listing
+from pachctl.files import keeping, listing
+from pachctl.files.sources import typed_path
 from pachctl.terminal import format
 from pachctl.terminal.command import Arguments, Command, UsageError, add_raw_option
 from pachctl.terminal.connection import connect
 from pachctl.terminal.output import print_long_table, print_raw
 from pachproto import pfs_pb2
+from pfsd.trees.entries import SpecialEntry, SymlinkEntry
+
+_SPECIAL = {1: "named pipe", 2: "character device", 6: "block device", 12: "socket"}
 
 HEADER = ("NAME", "TYPE", "SIZE")
 
 
 def file(repo: str, reference: str, path: str) -> pfs_pb2.File:
     """The file at `path` in the commit that `reference`, an id or a branch, names."""
-    return pfs_pb2.File(commit=pfs_pb2.Commit(repo=pfs_pb2.Repo(name=repo), id=reference), path=path)
+    return pfs_pb2.File(commit=pfs_pb2.Commit(repo=pfs_pb2.Repo(name=repo), id=reference), path=typed_path(path))
 
 
 def row(info: pfs_pb2.FileInfo) -> tuple[str, ...]:
@@ -27,13 +31,35 @@ def row(info: pfs_pb2.FileInfo) -> tuple[str, ...]:
 
 
 def block(info: pfs_pb2.FileInfo) -> list[str]:
-    """A file's or directory's lines when it is inspected."""
+    """A file's or directory's lines when it is inspected: those of 1.5, then what is kept beside its content."""
     return [
         f"Path: {format.printable(info.file.path)}",
         f"Type: {_type(info)}",
         f"Size: {format.size(info.size_bytes)}",
         "Children:" + "".join(f"  {format.printable(name)}" for name in info.children),
+        *_attributes(info),
     ]
+
+
+def _attributes(info: pfs_pb2.FileInfo) -> Iterator[str]:
+    kept, other = keeping.of_info(info), keeping.other_of(info)
+    if kept is None:
+        return
+    if isinstance(other, SymlinkEntry):
+        yield f"Link to: {format.printable(other.target.decode(errors='backslashreplace'))}"
+    if isinstance(other, SpecialEntry):
+        yield f"Special: {_SPECIAL.get(other.kind, 'unknown')}"
+    if kept.mode is not None:
+        yield f"Mode: {kept.mode:04o}"
+    if kept.owner is not None:
+        yield "Owner: {}:{}".format(*kept.owner)
+    if kept.time_ns is not None:
+        yield f"Modified: {format.moment(kept.time_ns)}"
+    if kept.link:
+        yield f"Hard link: {kept.link.hex()}"
+    for name, value in kept.xattrs:
+        shown = (format.printable(each.decode(errors="backslashreplace")) for each in (name, value))
+        yield "Attribute: {}={}".format(*shown)
 
 
 def inspect_file(arguments: Arguments) -> None:

@@ -7,15 +7,18 @@ import logging
 import os
 import posixpath
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import grpc
 
 from pachctl.commits.commits import commit as commit_of
-from pachctl.files import download, sources
+from pachctl.files import download, keeping, sources
 from pachctl.files.bulk import BulkUploader, File, RemoteFile
+from pachctl.files.directories import Directories
+from pachctl.files.keeping import HardLinks
+from pachctl.files.localtrees import Walk
 from pachctl.files.sources import Kind, LocalFile, Source
 from pachctl.files.upload import CHUNK_BYTES, Options, Uploader
 from pachctl.terminal.command import Arguments, Command, UsageError, not_negative, positive
@@ -27,6 +30,7 @@ from pachproto import pfs_pb2
 from pfsd.clouds import is_object
 from pfsd.errors import InvalidError, NotFoundError
 from pfsd.names import pfsurls
+from pfsd.trees import attributes, entries
 
 UNDO_SECONDS = 3.0
 """How long deleting a commit is waited for that goes with the call that holds it, also without that."""
@@ -155,8 +159,11 @@ class _Transfer:
             target_file_datums=arguments.target_file_datums,
             target_file_bytes=arguments.target_file_bytes,
         )
+        self._keeps = not arguments.no_attributes and not self._split
+        self._links = HardLinks()
         self._uploader = Uploader(daemon.pfs.PutFile, options, self._calls)
         self._bulk = BulkUploader(daemon.store, commit, arguments.overwrite, arguments.parallelism, self._calls)
+        self._directories = Directories(daemon.edits, commit, self._calls)
 
     def run(self, part: list[Source]) -> None:
         """Puts what the sources name, side by side."""
@@ -165,16 +172,19 @@ class _Transfer:
             for_each(single, self._put, self._threads, self._calls)
         files = [source for source in part if source.kind in (Kind.LOCAL, Kind.PFS)]
         if files:
-            found = (file for source in files for file in self._files(source))
-            if self._can_go_in_bulk(files):
+            in_bulk = self._can_go_in_bulk(files)
+            keeps = self._keeps and in_bulk  # PutFile of 1.5 has no room for more than bytes
+            found = (file for source in files for file in self._noted(source, keeps))
+            if in_bulk:
                 self._bulk.put(found)
+                self._directories.flush()
             else:
                 for_each(found, self._put_file, self._threads, self._calls)
 
     def _can_go_in_bulk(self, files: list[Source]) -> bool:
         if self._split:
             return False
-        if len(files) == 1 and not self._recursive and files[0].kind is Kind.LOCAL:
+        if len(files) == 1 and not self._recursive and not self._keeps and files[0].kind is Kind.LOCAL:
             # One small file is in the commit sooner than it is said how it could be.
             return os.path.getsize(files[0].text) > CHUNK_BYTES and self._daemon.offers_bulk
         return self._daemon.offers_bulk
@@ -189,15 +199,26 @@ class _Transfer:
     def _put_file(self, file: File) -> None:
         self._uploader.put_parts(file.blocks(), file.target)
 
-    def _files(self, source: Source) -> Iterator[File]:
+    def _noted(self, source: Source, keeps: bool) -> Iterator[File]:
+        """The files of a source, for which the directories above them are made as they are kept."""
+        for file in self._files(source, keeps):
+            self._directories.hold(file.target)
+            yield file
+
+    def _files(self, source: Source, keeps: bool) -> Iterator[File]:
         if source.kind is Kind.PFS:
-            yield from self._copies(source)
+            yield from self._copies(source, keeps)
+        elif self._recursive and keeps:
+            yield from Walk(self._links, self._leave_out, self._directories.add).files(source)
         elif self._recursive:
             yield from sources.walk(source, self._leave_out)
+        elif keeps:
+            status = os.stat(source.text)
+            yield LocalFile(source.text, source.target, status, self._links.link(status, source.target))
         else:
             yield LocalFile(source.text, source.target)
 
-    def _copies(self, source: Source) -> Iterator[File]:
+    def _copies(self, source: Source, keeps: bool) -> Iterator[File]:
         """The files that a pfs:// URL names."""
         place = pfsurls.parse(source.text)
         daemon = self._daemon
@@ -206,17 +227,40 @@ class _Transfer:
         commit = commit_of(place.repo, place.commit)
         if not self._recursive:
             file = pfs_pb2.File(commit=commit, path=place.path)
-            yield RemoteFile(source.target, partial(download.contents, daemon, file, self._calls))
+            read = partial(download.contents, daemon, file, self._calls)
+            if keeps:
+                yield _copy(download.inspect(daemon, file), source.target, read, None, keeps, follows=True)
+            else:
+                yield RemoteFile(source.target, read)
             return
         for entry in download.walk(daemon, commit, place.path):
+            target = posixpath.join(source.target, *entry.names)
             if not entry.is_directory:
-                target = posixpath.join(source.target, *entry.names)
                 read = partial(download.contents, daemon, entry.file, self._calls)
-                yield RemoteFile(target, read, entry.data)
+                yield _copy(entry.info, target, read, entry.data, keeps)
+            elif keeps:
+                self._directories.add(target, attributes.encode(keeping.of_info(entry.info) or attributes.NONE))
 
     def _leave_out(self, sentence: str) -> None:
         self.left_out = True
         remark(sentence)
+
+
+def _copy(
+    info: pfs_pb2.FileInfo,
+    target: str,
+    read: Callable[[], Iterator[bytes]],
+    data: bytes | None,
+    keeps: bool,
+    *,
+    follows: bool = False,
+) -> RemoteFile:
+    """A copy of a file of a daemon; `follows` says whether a link becomes what it leads to."""
+    other = keeping.other_of(info) if keeps else None
+    if follows or other is None:
+        kept = keeping.of_info(info) if keeps and other is None else None
+        return RemoteFile(target, read, data, None if kept is None else attributes.encode(kept))
+    return RemoteFile(target, read, other=entries.encode(other))
 
 
 def _options(parser: argparse.ArgumentParser) -> None:
@@ -234,6 +278,11 @@ def _options(parser: argparse.ArgumentParser) -> None:
     add("-c", "--commit", action="store_true", help="put in a new commit: start it, put, finish it")
     add("-r", "--recursive", action="store_true", help="put what is in the directories that -f and -i name")
     add("-o", "--overwrite", action="store_true", help="replace what is at a path instead of appending to it")
+    add(
+        "--no-attributes",
+        action="store_true",
+        help="keep names and bytes alone, as Pachyderm 1.5 does: symbolic links are followed",
+    )
     add(
         "-p",
         "--parallelism",
@@ -274,8 +323,14 @@ lands under its own path: a local one as it was typed (only its last name where 
 upward), a URL under the URL's path. Several sources, and those listed with -i, keep these names below PATH.
 
 Content is appended to what is at the path already, unless -o is given. With -c, all is put or nothing: on a
-failure the commit is deleted again. Named pipes, sockets and devices in a directory are left out; the exit
-status is then 1.""",
+failure the commit is deleted again.
+
+Of local files and directories the permission bits, the time of the last change and the extended attributes
+user.* are kept, put by root also the owner, where that is another. In a directory that -r puts, symbolic links
+are kept as links, also those that lead out of it, and so are hard links and named pipes. Directories that hold
+none of this are left out; so are sockets and devices, which are named:
+the exit status is then 1. With --no-attributes, and with --split, names and
+bytes alone are kept: symbolic links are followed, and named pipes are left out too.""",
         examples=(
             "# standard input, in a new commit",
             "echo data | pachctl put-file -c images master notes/today",

@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import unquote, urlsplit
 
+from pachctl.files import keeping
 from pachctl.terminal.fetch import STDIN
 from pfsd.errors import InvalidError
 from pfsd.names import paths, pfsurls
+from pfsd.names.bytenames import stored_name
 
 SHORT_BYTES = 1 << 14
 """Read first of a local file: most end within."""
@@ -55,6 +57,15 @@ class LocalFile:
 
     path: str
     target: str
+    status: os.stat_result | None = None
+    """Where what it has beside its bytes is kept."""
+    link: bytes = b""
+    other: bytes = b""
+
+    @property
+    def attributes(self) -> bytes | None:
+        """What is kept of it, as entries have it; raises OSError."""
+        return None if self.status is None else keeping.of_local(self.path, self.status, self.link)
 
     def blocks(self) -> Iterator[bytes]:
         """Its bytes, a short block first; raises OSError with the file's name."""
@@ -97,16 +108,24 @@ def plan(texts: Sequence[str], path: str, *, keep_names: bool = False) -> list[S
     alone = len(texts) == 1 and not keep_names
     sources = []
     for text in texts:
-        _check_utf8(text)
         kind = _kind(text)
         if alone and path:
-            target = path
+            target = typed_path(path)
         elif kind is Kind.STDIN:
             raise InvalidError("standard input has no name of its own: put it alone, and give the path of a file")
         else:
-            target = posixpath.join(path, _own_name(text, kind))
+            target = posixpath.join(typed_path(path), _own_name(text, kind))
         sources.append(Source(text, kind, target))
     return sources
+
+
+def typed_path(path: str) -> str:
+    """A path in a repo as it was typed, where the bytes that were are no UTF-8 as names are stored that have them."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return stored_name(os.fsencode(path))
+    return path
 
 
 def rounds(sources: Iterable[Source]) -> Iterator[list[Source]]:
@@ -139,14 +158,14 @@ def check_local(source: Source, recursive: bool) -> None:
     elif recursive:
         raise InvalidError(f"{source.text} is not a directory: put it without -r")
     elif not stat.S_ISREG(mode):
-        raise InvalidError(f"{source.text} can't be put: it is {_special(mode)}")
+        raise InvalidError(f"{source.text} can't be put: it is {special(mode)}")
 
 
 def walk(source: Source, skipped: Callable[[str], None]) -> Iterator[LocalFile]:
-    """The regular files below a local directory; symlinks are followed.
+    """The regular files below a local directory, of which nothing but names and bytes is kept; symlinks are followed.
 
-    `skipped` gets a sentence for each named pipe, socket or device. Raises OSError, and InvalidError for a
-    name that is not UTF-8 and for a symlink that leads back to a directory above it.
+    `skipped` gets a sentence for each named pipe, socket or device. Raises OSError, and InvalidError for a symlink
+    that leads back to a directory above it.
     """
     pending: list[tuple[str, str, dict[tuple[int, int], str]]] = [(source.text, source.target, {})]
     while pending:
@@ -158,15 +177,14 @@ def walk(source: Source, skipped: Callable[[str], None]) -> Iterator[LocalFile]:
         within = {**above, identity: directory}
         with os.scandir(directory) as entries:
             for entry in entries:
-                _check_utf8(entry.path)
-                place = posixpath.join(target, entry.name)
+                place = posixpath.join(target, stored_name(os.fsencode(entry.name)))
                 if entry.is_file():
                     yield LocalFile(entry.path, place)
                 elif entry.is_dir():
                     pending.append((entry.path, place, within))
                 else:
                     # Raises OSError for a symlink that leads nowhere.
-                    skipped(f"{entry.path} is left out: it is {_special(entry.stat().st_mode)}")
+                    skipped(f"{entry.path} is left out: it is {special(entry.stat().st_mode)}")
 
 
 def _kind(text: str) -> Kind:
@@ -192,18 +210,11 @@ def _own_name(text: str, kind: Kind) -> str:
     path = posixpath.normpath(text)
     if path.startswith("/") or path.split("/")[0] == "..":
         path = posixpath.basename(os.path.abspath(path))
-    return "" if path == "." else path
+    return "" if path == "." else stored_name(os.fsencode(path))
 
 
-def _check_utf8(name: str) -> None:
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        shown = os.fsencode(name)
-        raise InvalidError(f"the name {shown!r} is not UTF-8: rename it to put it") from error
-
-
-def _special(mode: int) -> str:
+def special(mode: int) -> str:
+    """What a file of that mode is, which is neither a regular one nor a directory or link."""
     if stat.S_ISFIFO(mode):
         return "a named pipe"
     if stat.S_ISSOCK(mode):

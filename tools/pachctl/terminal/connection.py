@@ -57,6 +57,13 @@ class Daemon:
         return Stub(self._channel, pfsd_pb2.DESCRIPTOR.services_by_name["Store"])
 
     @cached_property
+    def edits(self) -> Any:
+        """Changes of open commits beyond those of Pachyderm 1.5."""
+        from pachproto import edits_pb2
+
+        return Stub(self._channel, edits_pb2.DESCRIPTOR.services_by_name["Edits"])
+
+    @cached_property
     def offers_bulk(self) -> bool:
         """Whether it takes files in bulk; raises grpc.RpcError."""
         from pachproto import pfsd_pb2

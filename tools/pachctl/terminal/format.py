@@ -6,6 +6,7 @@ docker/go-units and Go's text/tabwriter.
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 
 MIN_WIDTH = 20
@@ -50,6 +51,16 @@ def duration(nanoseconds: int) -> str:
 def ago(nanoseconds: int) -> str:
     """How long ago something was, in words."""
     return f"{duration(nanoseconds)} ago"
+
+
+def moment(nanoseconds: int) -> str:
+    """A time since 1970 to the nanosecond, in UTC; as seconds where no calendar has it."""
+    seconds, rest = divmod(nanoseconds, _NS)
+    try:
+        shown = datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return f"{seconds}.{rest:09d}"
+    return f"{shown}.{rest:09d}Z"
 
 
 def size(count: int) -> str:
