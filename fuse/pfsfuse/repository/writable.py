@@ -60,10 +60,9 @@ class WritableView(View):
     def _attributes(self, inode: Inode, timeout: float) -> EntryAttributes:
         if not isinstance(inode, OpenFile | OpenDir):
             return super()._attributes(inode, timeout)
-        attributes = self._attributes_of(inode.ino, inode.is_dir, inode.size, inode.time_ns, timeout)
+        mode = _DIR_MODE if inode.is_dir else _FILE_MODE
+        attributes = self._attributes_of(inode.ino, mode, inode.size, inode.time_ns, timeout)
         attributes.attr_timeout = inode.commit.timeout
-        if not commit_of(inode).is_closed:
-            attributes.st_mode = _DIR_MODE if inode.is_dir else _FILE_MODE
         if not inode.is_linked:
             attributes.st_nlink = 0
         return attributes
@@ -97,10 +96,6 @@ class WritableView(View):
         if mode & os.W_OK and not isinstance(node, ChangingDir):
             self._writable(node)
         return True
-
-    @answers
-    async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
-        raise FUSEError(errno.EINVAL)
 
     def _writable(self, inode: Inode) -> OpenFile | OpenDir:
         """The inode as one of an open commit; EROFS for what is not, EPERM for repos and the root."""
