@@ -23,6 +23,7 @@ from pyfuse3 import EntryAttributes, FUSEError
 
 from pfsd.errors import UnavailableError
 from pfsd.names import paths
+from pfsd.names.bytenames import shown_name
 from pfsd.names.paths import Path
 from pfsd.trees import dirs, entries
 from pfsd.trees.entries import DirEntry, Entry
@@ -39,6 +40,8 @@ OUT = "out"
 
 MOUNT_OPTIONS = frozenset({"ro", "default_permissions"})
 
+_FILE = 1
+"""How the entry of a file begins."""
 _PIPE_MODE = stat.S_IFIFO | 0o444
 _PAGE = 1024
 """Entries of a directory that are read at a time."""
@@ -132,7 +135,7 @@ class JobView(View):
                 same = present if isinstance(present, _Branching) else None
                 yield from self._stale(inode, child, same)
             if same is None or same.time_ns != child.time_ns:
-                yield parent.ino, name.encode()
+                yield parent.ino, shown_name(name.encode())
 
     async def lookup_path(self, path: str) -> Entry | None:
         """The entry that /pfs/NAME/... stands for in the present datum.
@@ -174,9 +177,9 @@ class JobView(View):
         if ctx.pid in self.pipes.threads:
             return await self._lookup_hidden(parent_inode, name)
         attributes = await super().lookup(parent_inode, name, ctx)
-        if not stat.S_ISFIFO(attributes.st_mode) or intent_of(ctx.pid) is Intent.LOOK:
+        looked_at = self.inodes.find(attributes.st_ino)
+        if looked_at is None or not _is_pipe(looked_at) or intent_of(ctx.pid) is Intent.LOOK:
             return attributes
-        looked_at = self.inodes[attributes.st_ino]
         # The key's end tells this node from all others of the name.
         key = looked_at.key + b"/%d" % next(self._numbers)
         own = self.inodes.settle(_OwnNode(looked_at, key))
@@ -220,6 +223,11 @@ class JobView(View):
         except KeyError:
             return False
 
+    async def _node(self, parent: Inode, key: bytes, value: bytes) -> Inode:
+        if isinstance(parent.snapshot, _LazySnapshot):  # each name is a pipe of its own
+            return Inode(parent, key, parent.snapshot, value)
+        return await super()._node(parent, key, value)
+
     def _attributes(self, inode: Inode, timeout: float) -> EntryAttributes:
         attributes = super()._attributes(inode, timeout)
         if _is_pipe(inode):
@@ -254,9 +262,10 @@ class JobView(View):
             return
         parent, at = listing.inode, start_id
         while await self._turn_lazy(listing, at):
-            for name, value in listing.page[at - listing.first :]:
-                inode = self.inodes.settle(Inode(parent, name, parent.snapshot, value))
+            for key, value in listing.page[at - listing.first :]:
+                inode = self.inodes.settle(Inode(parent, key, parent.snapshot, value))
                 at += 1
+                name = shown_name(key)
                 if len(name) > SHOWN_NAME_BYTES:
                     continue
                 if not pyfuse3.readdir_reply(token, name, self._attributes(inode, FOREVER), at):
@@ -397,4 +406,4 @@ def _items(here: _Branching) -> list[JobInput]:
 
 
 def _is_pipe(inode: Inode) -> bool:
-    return isinstance(inode.snapshot, _LazySnapshot) and not inode.is_dir
+    return isinstance(inode.snapshot, _LazySnapshot) and inode.value[0] == _FILE

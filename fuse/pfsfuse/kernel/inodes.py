@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import islice
 
-from pfsd.errors import NotADirectoryPfsError, StateError
+from pfsd import _core
+from pfsd.errors import CorruptError, NotADirectoryPfsError, StateError
+from pfsd.names.bytenames import shown_name
 from pfsd.trees import entries, varint
+from pfsd.trees.attributes import NONE, Attributes
 from pfsd.trees.entries import DirEntry, Entry
 
 ROOT = 1
@@ -27,6 +30,24 @@ SHOWN_NAME_BYTES = 1024
 because the kernel would refuse a whole list that holds one."""
 
 _SEPARATOR = b"/"
+
+_CHANGING = b"\x02"
+"""Stands for the entry of a directory that can change."""
+
+EntryStat = tuple[int, int, int | None, int | None, int | None, int | None, bytes | None]
+"""Kind, size, mode, user, group, time in nanoseconds and link of an entry; None for what it does not keep."""
+
+_CHANGING_STAT: EntryStat = (2, 0, None, None, None, None, None)
+
+
+def stat_of(value: bytes) -> EntryStat:
+    """What an encoded entry keeps of itself; raises CorruptError."""
+    try:
+        return _core.stat_entry(value)
+    except ValueError as error:
+        if value == _CHANGING:
+            return _CHANGING_STAT
+        raise CorruptError(str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +104,16 @@ class Inode:
         return self.value[0] == 2
 
     @property
+    def kept_attributes(self) -> Attributes:
+        """What the entry keeps beside its content."""
+        return NONE if self.value == _CHANGING else entries.attributes_of(self.entry)
+
+    @property
+    def links(self) -> int:
+        """How many names it has; 1 for a directory."""
+        return 1
+
+    @property
     def size(self) -> int:
         """Bytes of a file, or of the target of a symbolic link; of others, 0."""
         return varint.decode(self.value, 1)[0] if self.value[0] in (entries.FILE, entries.SYMLINK) else 0
@@ -114,6 +145,20 @@ class Inode:
         return entry
 
 
+class LinkedFile(Inode):
+    """A file of several names in a tree. Its parent is the tree's root, and no name is its own."""
+
+    __slots__ = ("_links",)
+
+    def __init__(self, top: Inode, key: bytes, value: bytes, links: int) -> None:
+        super().__init__(top, key, top.snapshot, value)
+        self._links = links
+
+    @property
+    def links(self) -> int:
+        return self._links
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """An entry of a directory that can change."""
@@ -132,7 +177,7 @@ class ChangingDir(Inode, ABC):
     __slots__ = ("_time_ns",)
 
     def __init__(self, parent: Inode | None, key: bytes, time_ns: int, ino: int = 0) -> None:
-        super().__init__(parent, key, None, b"\x02", ino)
+        super().__init__(parent, key, None, _CHANGING, ino)
         self._time_ns = time_ns
 
     @property
@@ -213,11 +258,11 @@ class InodeTable:
         self._inodes[inode.ino] = inode
 
     def oldest_files(self, count: int) -> list[tuple[int, bytes]]:
-        """Names of files in immutable trees, each with the number of its directory, among the `count` inodes that the
-        kernel has known for longest.
+        """Names of files in immutable trees, as the kernel has them, each with the number of its directory, among the
+        `count` inodes that the kernel has known for longest.
         """
         return [
-            (inode.parent.ino, inode.key)
+            (inode.parent.ino, shown_name(inode.key))
             for inode in islice(self._inodes.values(), count)
             if type(inode) is Inode and not inode.is_dir and inode.parent and not isinstance(inode.parent, ChangingDir)
         ]

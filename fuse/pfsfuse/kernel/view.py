@@ -18,14 +18,29 @@ import pyfuse3
 import trio
 from pyfuse3 import EntryAttributes, FUSEError
 
-from pfsd.trees import entries, varint
-from pfsd.trees.entries import DirEntry, FileEntry
+from pfsd.names.bytenames import shown_name, stored_name
+from pfsd.trees import entries
+from pfsd.trees.attributes import DIRECTORY_MODE, FILE_MODE
+from pfsd.trees.entries import KIND_SHIFT, DirEntry, FileEntry, SpecialEntry, SymlinkEntry
 from pfsd.trees.tree import Pair
 from pfsfuse.content.beside import SMALL_BYTES, Place
 from pfsfuse.content.content import Content
 from pfsfuse.kernel import kernelcache
 from pfsfuse.kernel.errnos import answers, answers_nothing
-from pfsfuse.kernel.inodes import FOREVER, ROOT, SHOWN_NAME_BYTES, ChangingDir, Found, Inode, InodeTable
+from pfsfuse.kernel.hardlinks import HardLinks, linked_file
+from pfsfuse.kernel.inodes import (
+    FOREVER,
+    ROOT,
+    SHOWN_NAME_BYTES,
+    ChangingDir,
+    EntryStat,
+    Found,
+    Inode,
+    InodeTable,
+    LinkedFile,
+    Snapshot,
+    stat_of,
+)
 from pfsfuse.kernel.mounts import CALLS, KEPT
 from pfsfuse.kernel.ready import TREE_LISTING, Ready
 
@@ -33,13 +48,16 @@ log = logging.getLogger(__name__)
 
 _PAGE = 1024
 """Entries of a directory that are read at a time."""
-_DIR_MODE = stat.S_IFDIR | 0o555
-_FILE_MODE = stat.S_IFREG | 0o444
+_FILE, _DIRECTORY, _SYMLINK = 1, 2, 3
+_SYMLINK_MODE = stat.S_IFLNK | 0o777
+_DEVICES = (2, 6)
 _BLOCK = 4096
 MOST_INODES = 500_000
 """About 300 bytes each here, and more in the kernel."""
 _FORGETTING_SECONDS = 0.1
 """After which the kernel has said what it has forgotten."""
+OWN_XATTRS = b"user.pfs."
+"""How the extended attributes begin that say what is shown, not what was kept."""
 _HASH = b"user.pfs.hash"
 _COMMIT = b"user.pfs.commit"
 _PROVENANCE = b"user.pfs.provenance"
@@ -68,7 +86,10 @@ class ChangingListing:
 
 
 class View(pyfuse3.Operations):
-    """A read-only file system below `root`, owned by the user of this process."""
+    """A read-only file system below `root`.
+
+    All of it shows as owned by the user of this process; with the `owners` "stored", what has an owner shows it.
+    """
 
     supports_dot_lookup = False  # a forgotten number can't be looked up again, as NFS exports would
 
@@ -77,6 +98,7 @@ class View(pyfuse3.Operations):
         self.shows_stored_owners = stored_owners
         """Whether files show the owners that are kept, where there are some, and not all the mount's user."""
         self.content = content
+        self._hard_links = HardLinks(content)
         self.inodes = InodeTable(root)
         self.most_inodes = MOST_INODES
         """How many the kernel may refer to before it is asked to forget files; it may refer to more in use."""
@@ -87,6 +109,10 @@ class View(pyfuse3.Operations):
         self._next_listing = 1
         self._uid = os.getuid()
         self._gid = os.getgid()
+
+    def show_as(self, uid: int, gid: int) -> None:
+        """Show what has no owner as this user's; to be called before it is mounted."""
+        self._uid, self._gid = uid, gid
 
     # --- names and attributes ----------------------------------------------------------------------------
 
@@ -101,16 +127,31 @@ class View(pyfuse3.Operations):
                 raise FUSEError(errno.ENOENT)
             inode, timeout = self.inodes.settle(found.inode), found.timeout
         else:
-            directory = await parent.directory()
-            value = await self.content.child(directory, name)
+            key, value = await self._child(await parent.directory(), name)
             if value is None:
                 absent = EntryAttributes()
                 absent.entry_timeout = FOREVER
                 return absent
-            inode, timeout = self.inodes.settle(Inode(parent, name, parent.snapshot, value)), FOREVER
+            inode, timeout = self.inodes.settle(await self._node(parent, key, value)), FOREVER
         self.inodes.remember(inode)
         self._limit_inodes()
         return self._attributes(inode, timeout)
+
+    async def _child(self, directory: DirEntry, name: bytes) -> tuple[bytes, bytes | None]:
+        """The key and the entry of what is shown under a name, if there is something."""
+        if name.isascii():
+            return name, await self.content.child(directory, name)
+        key = stored_name(name).encode()
+        value = await self.content.child(directory, key)
+        if value is None and key != name:  # it may be one that no file's name leads to
+            return name, await self.content.child(directory, name)
+        return key, value
+
+    async def _node(self, parent: Inode, key: bytes, value: bytes) -> Inode:
+        """The inode, not settled yet, of an entry in a directory of a tree."""
+        table = await self._hard_links.table(parent)
+        linked = linked_file(table, parent, value) if table is not None and stat_of(value)[6] else None
+        return linked or Inode(parent, key, parent.snapshot, value)
 
     @answers_nothing
     async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
@@ -125,14 +166,47 @@ class View(pyfuse3.Operations):
     async def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> EntryAttributes:
         return self._attributes(self.inodes[inode], 0)
 
-    def _attributes(self, inode: Inode, timeout: float) -> EntryAttributes:
-        return self._attributes_of(inode.ino, inode.is_dir, inode.size, inode.time_ns, timeout)
+    @answers
+    async def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
+        found = self.inodes[inode]
+        if found.value[0] != _SYMLINK:
+            raise FUSEError(errno.EINVAL)
+        assert isinstance(found.entry, SymlinkEntry)
+        return found.entry.target
 
-    def _attributes_of(self, ino: int, is_dir: bool, size: int, time_ns: int, timeout: float) -> EntryAttributes:
+    def _attributes(self, inode: Inode, timeout: float) -> EntryAttributes:
+        return self.entry_attributes(inode.ino, inode.value, inode.time_ns, timeout, inode.links)
+
+    def entry_attributes(self, ino: int, value: bytes, time_ns: int, timeout: float, links: int = 1) -> EntryAttributes:
+        """What the kernel is told of an encoded entry: what it keeps, and where it does not, the time `time_ns`, the
+        usual mode, and the user of this process.
+        """
+        return self._attributes_from(stat_of(value), ino, value, time_ns, timeout, links)
+
+    def _attributes_from(
+        self, kept: EntryStat, ino: int, value: bytes, time_ns: int, timeout: float, links: int
+    ) -> EntryAttributes:
+        kind, size, mode, uid, gid, changed_ns, _ = kept
+        if kind == _FILE:
+            mode = stat.S_IFREG | (FILE_MODE if mode is None else mode)
+        elif kind == _DIRECTORY:
+            mode = stat.S_IFDIR | (DIRECTORY_MODE if mode is None else mode)
+        else:
+            mode = _SYMLINK_MODE if kind == _SYMLINK else 0
+        attributes = self._attributes_of(ino, mode, size, time_ns if changed_ns is None else changed_ns, timeout)
+        if not mode:
+            _show_special(attributes, value)
+        # One link for a directory says "not counted": find then looks at every entry.
+        if links != 1:
+            attributes.st_nlink = links
+        if self.shows_stored_owners and uid is not None and gid is not None:
+            attributes.st_uid, attributes.st_gid = uid, gid
+        return attributes
+
+    def _attributes_of(self, ino: int, mode: int, size: int, time_ns: int, timeout: float) -> EntryAttributes:
         attributes = EntryAttributes()
         attributes.st_ino = ino
-        # One link for a directory says "not counted": find then looks at every entry.
-        attributes.st_mode = _DIR_MODE if is_dir else _FILE_MODE
+        attributes.st_mode = mode
         attributes.st_uid = self._uid
         attributes.st_gid = self._gid
         attributes.st_size = size
@@ -196,7 +270,7 @@ class View(pyfuse3.Operations):
             found = listing.found[at]
             inode = self.inodes.settle(found.inode)
             if not pyfuse3.readdir_reply(
-                token, found.name or inode.name, self._attributes(inode, found.timeout), at + 1
+                token, shown_name(found.name or inode.name), self._attributes(inode, found.timeout), at + 1
             ):
                 return
             self.inodes.remember(inode)
@@ -206,18 +280,24 @@ class View(pyfuse3.Operations):
         at = start
         time_ns = parent.time_ns
         at_hand = self.content.chunks.held > 0
+        table = await self._hard_links.table(parent)
         while await self.turn_to(listing, at):
-            for name, value in listing.page[at - listing.first :]:
-                ino, inode = inodes.number(parent.ino, name)
-                is_dir = value[0] == 2
-                size = 0 if is_dir else varint.decode(value, 1)[0]
-                attributes = self._attributes_of(ino, is_dir, size, time_ns, FOREVER)
+            for key, value in listing.page[at - listing.first :]:
+                kept = stat_of(value)
+                linked = linked_file(table, parent, value) if kept[6] and table else None
+                if linked is None:
+                    ino, inode = inodes.number(parent.ino, key)
+                    attributes = self._attributes_from(kept, ino, value, time_ns, FOREVER, 1)
+                else:
+                    inode = inodes.settle(linked)
+                    attributes = self._attributes_from(kept, inode.ino, value, time_ns, FOREVER, inode.links)
                 at += 1
+                name = shown_name(key) if b"\xef" in key else key
                 if len(name) > SHOWN_NAME_BYTES:
                     continue
                 if not pyfuse3.readdir_reply(token, name, attributes, at):
                     return
-                inode = inode or Inode(parent, name, snapshot, value, ino)
+                inode = inode or Inode(parent, key, snapshot, value, ino)
                 inodes.remember(inode)
                 if at_hand:
                     self._offer(inode)
@@ -367,7 +447,7 @@ class View(pyfuse3.Operations):
             names.insert(2, _PROVENANCE)
         if self.branch_of(found):
             names.append(_BRANCH)
-        return names
+        return names + [name for name, _ in found.kept_attributes.xattrs if not name.startswith(OWN_XATTRS)]
 
     def branch_of(self, inode: Inode) -> str:
         """The branch under which the inode's commit was found, or nothing."""
@@ -394,31 +474,46 @@ class View(pyfuse3.Operations):
             return b"%d" % self.calls_made()
         if snapshot is None:
             raise FUSEError(pyfuse3.ENOATTR)
-        if name == _HASH:
-            return (await self.hash_of(found)).hex().encode()
-        if name == _COMMIT:
-            return f"{snapshot.repo}/{snapshot.commit}".encode()
-        if name == _PROVENANCE and snapshot.provenance:
-            return " ".join(snapshot.provenance).encode()
-        if name == _STATE:
-            return self.state_of(found).encode()
-        if name == _BRANCH and self.branch_of(found):
-            return self.branch_of(found).encode()
-        raise FUSEError(pyfuse3.ENOATTR)
+        if not name.startswith(OWN_XATTRS):
+            value = dict(found.kept_attributes.xattrs).get(name)
+        elif name == _HASH:
+            value = (await self.hash_of(found)).hex().encode()
+        else:
+            value = self._described(found, snapshot).get(name)
+        if value is None:
+            raise FUSEError(pyfuse3.ENOATTR)
+        return value
+
+    def _described(self, inode: Inode, snapshot: Snapshot) -> dict[bytes, bytes]:
+        """The extended attributes that say where something comes from."""
+        values = {
+            _COMMIT: f"{snapshot.repo}/{snapshot.commit}",
+            _PROVENANCE: " ".join(snapshot.provenance),
+            _STATE: self.state_of(inode),
+            _BRANCH: self.branch_of(inode),
+        }
+        return {name: text.encode() for name, text in values.items() if text}
+
+
+def _show_special(attributes: EntryAttributes, value: bytes) -> None:
+    """Add the kind and the mode of a special file."""
+    entry = entries.decode(value)
+    assert isinstance(entry, SpecialEntry)
+    mode = entries.attributes_of(entry).mode
+    attributes.st_mode = entry.kind << KIND_SHIFT | (FILE_MODE if mode is None else mode)
+    if entry.kind in _DEVICES:
+        attributes.st_rdev = entry.device
 
 
 def _place(inode: Inode) -> Place | None:
     """Where a file or directory of a tree stands, so that what follows it can be fetched along."""
     parent = inode.parent
-    if parent is None or isinstance(parent, ChangingDir) or isinstance(inode, ChangingDir):
+    if parent is None or isinstance(parent, ChangingDir) or isinstance(inode, ChangingDir | LinkedFile):
         return None
     directory = parent.entry
     return Place(directory.root, inode.name, _place(parent)) if isinstance(directory, DirEntry) else None
 
 
 def _text(name: bytes) -> str:
-    """A name as the API spells it; ENOENT for what can't be one."""
-    try:
-        return name.decode()
-    except UnicodeDecodeError:
-        raise FUSEError(errno.ENOENT) from None
+    """A name as the API spells it."""
+    return name.decode() if name.isascii() else stored_name(name)

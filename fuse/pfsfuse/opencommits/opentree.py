@@ -5,6 +5,7 @@ See `Attach` in `pfsd.proto` for the leases by which it holds.
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from typing import Protocol
@@ -12,9 +13,8 @@ from typing import Protocol
 import trio
 
 from pfsd.errors import NotFoundError, PfsError
-from pfsd.names.paths import Path
 from pfsd.trees import attributes, entries
-from pfsd.trees import links as linked_names
+from pfsd.trees.links import LinkWalk
 from pfsfuse.client.commits import CommitRecord
 from pfsfuse.content.content import Content
 from pfsfuse.kernel.inodes import FOREVER, Inode, InodeTable, Snapshot
@@ -162,16 +162,17 @@ class OpenTree:
     async def flush(self) -> None:
         """Send everything that waits."""
 
-    def _linked(self) -> list[tuple[Path, bytes]]:
-        nodes = self.content.nodes
-        return list(linked_names.linked(nodes, entries.dir_entry(nodes, self.root)))
-
     async def read_links(self) -> None:
         """Have `links` be as the commit's tree is, with all that was done here."""
         while not self.links.is_current(self.epoch):
             await self.flush()
             epoch, root = self.epoch, self.root
-            found = await self.content.run(self._linked)
+            nodes = self.content.nodes
+            top = await self.content.run(functools.partial(entries.dir_entry, nodes, root))
+            found = [
+                (tuple(key.decode() for key in path), value)
+                for path, value in await self.content.run(LinkWalk(nodes, top).run)
+            ]
             if epoch == self.epoch and root == self.root:
                 self.links.read(epoch, found)
 

@@ -8,6 +8,7 @@ from itertools import islice
 
 import pyfuse3
 
+from pfsd.names.bytenames import shown_name
 from pfsd.trees import entries, tree
 from pfsd.trees.entries import DirEntry
 from pfsfuse.content.content import Content
@@ -81,4 +82,4 @@ async def forget(changed: Changed, inodes: InodeTable) -> None:
             pyfuse3.invalidate_inode(ino, attr_only=True)
         except OSError:  # it does not know it
             continue
-    await expire(changed.names)
+    await expire([(directory, shown_name(name)) for directory, name in changed.names])

@@ -13,6 +13,7 @@ import pyfuse3
 from pyfuse3 import EntryAttributes, FUSEError
 
 from pfsd.names import paths
+from pfsd.names.bytenames import shown_name, stored_name
 from pfsd.trees import attributes, entries
 from pfsd.trees.entries import SpecialEntry, SymlinkEntry
 from pfsfuse.kernel.errnos import answers
@@ -35,9 +36,7 @@ class NamesView(View):
         parent = self.inodes[parent_inode]
         if not isinstance(parent, OpenDir):
             return await super().lookup(parent_inode, name, ctx)
-        if len(name) > SHOWN_NAME_BYTES:
-            raise FUSEError(errno.ENAMETOOLONG)
-        node = await parent.node(name)
+        node = await parent.node(key_of(name))
         timeout = parent.commit.timeout
         if node is None:
             if not timeout:
@@ -130,12 +129,13 @@ class NamesView(View):
         self, token: pyfuse3.ReaddirToken, name: bytes, node: OpenFile | OpenDir, offset: int, timeout: float
     ) -> bool:
         """Add a node to what readdir answers; False where there is no more room."""
-        if len(name) > SHOWN_NAME_BYTES:
+        shown_as = shown_name(name)
+        if len(shown_as) > SHOWN_NAME_BYTES:
             return True
         settled = self.inodes.settle(node)
         shown = self._attributes(node, timeout)
         shown.attr_timeout = timeout
-        if not pyfuse3.readdir_reply(token, name, shown, offset):
+        if not pyfuse3.readdir_reply(token, shown_as, shown, offset):
             self.inodes.keep(settled)
             self.inodes.recheck(settled)
             return False
@@ -145,9 +145,9 @@ class NamesView(View):
     @answers
     async def mkdir(self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext) -> EntryAttributes:
         parent = self.inodes[parent_inode]
-        text = check_name(name)
+        name = key_of(name)
         if isinstance(parent, ChangingDir) and not isinstance(parent, OpenDir):
-            made = self.inodes.settle((await parent.make(text)).inode)
+            made = self.inodes.settle((await parent.make(name.decode())).inode)
             self.inodes.remember(made)
             return self._attributes(made, 0)
         directory = await self._new_in(parent_inode, name)
@@ -177,8 +177,9 @@ class NamesView(View):
     async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         parent = self.inodes[parent_inode]
         if isinstance(parent, ChangingDir) and not isinstance(parent, OpenDir):
-            await parent.remove(check_name(name))
+            await parent.remove(key_of(name).decode())
             return
+        name = key_of(name)
         directory, node = await self._entry(parent_inode, name)
         if not isinstance(node, OpenDir):
             raise FUSEError(errno.ENOTDIR)
@@ -189,6 +190,7 @@ class NamesView(View):
 
     @answers
     async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        name = key_of(name)
         directory, node = await self._entry(parent_inode, name)
         if isinstance(node, OpenDir):
             raise FUSEError(errno.EISDIR)
@@ -218,13 +220,13 @@ class NamesView(View):
         flags: int,
         ctx: pyfuse3.RequestContext,
     ) -> None:
+        name_old, name_new = key_of(name_old), key_of(name_new)
         old, node = await self._entry(parent_inode_old, name_old)
         new = self._writable_dir(parent_inode_new)
         if old.commit is not new.commit:
             raise FUSEError(errno.EXDEV)
         if flags & ~(pyfuse3.RENAME_NOREPLACE | pyfuse3.RENAME_EXCHANGE):
             raise FUSEError(errno.EINVAL)
-        check_name(name_new)
         target = await new.node(name_new)
         if flags & pyfuse3.RENAME_EXCHANGE:
             _, target = await self._entry(parent_inode_new, name_new)
@@ -258,7 +260,7 @@ class NamesView(View):
     async def mknod(
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
     ) -> EntryAttributes:
-        check_name(name)
+        name = key_of(name)
         self._writable_dir(parent_inode)
         if stat.S_ISREG(mode):
             node = await self._make_file(parent_inode, name, mode, ctx)
@@ -295,7 +297,7 @@ class NamesView(View):
     async def symlink(
         self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> EntryAttributes:
-        check_name(name)
+        name = key_of(name)
         if len(target) > entries.MOST_TARGET_BYTES:
             raise FUSEError(errno.ENAMETOOLONG)
         node = await self._make_other(parent_inode, name, SymlinkEntry(target), attributes.SYMLINK_MODE, ctx)
@@ -305,7 +307,7 @@ class NamesView(View):
     async def link(
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
     ) -> EntryAttributes:
-        check_name(new_name)
+        new_name = key_of(new_name)
         node, directory = self.inodes[inode], await self._new_in(new_parent_inode, new_name)
         if not isinstance(node, OpenFile) or node.commit is not directory.commit:
             raise FUSEError(errno.EXDEV)
@@ -325,11 +327,8 @@ class NamesView(View):
         return node.entry.target
 
 
-def check_name(name: bytes) -> str:
-    """A name for something new, as the API spells it; EILSEQ for what is not UTF-8."""
+def key_of(name: bytes) -> bytes:
+    """The key of a name for something new, as the commit's tree has it; ENAMETOOLONG for one that is too long."""
     if len(name) > SHOWN_NAME_BYTES:
         raise FUSEError(errno.ENAMETOOLONG)
-    try:
-        return name.decode()
-    except UnicodeDecodeError:
-        raise FUSEError(errno.EILSEQ) from None
+    return stored_name(name).encode()

@@ -6,6 +6,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 
 import trio
 
@@ -14,6 +15,7 @@ from pfsd.names.ancestry import parse_ancestor
 from pfsd.names.paths import is_commit_id
 from pfsd.runtime.groups import ungrouped
 from pfsd.trees import attributes, entries, tree
+from pfsd.trees.attributes import Attributes
 from pfsd.trees.entries import DirEntry
 from pfsfuse.client.attachment import Attachment
 from pfsfuse.client.commits import CommitRecord, Commits, nanoseconds
@@ -200,13 +202,18 @@ class Repo(ChangingDir):
 class CommitRoot(Inode):
     """The root directory of a finished commit, whatever names lead to it: the kernel moves it between them."""
 
-    __slots__ = ("_commit", "_state", "branch")
+    __slots__ = ("_commit", "_is_known", "_state", "branch")
 
     def __init__(self, parent: Repo, commit: CommitRecord, branch: str, state: ViewState) -> None:
         snapshot = Snapshot(commit.repo, commit.id, commit.time_ns, commit.provenance)
-        super().__init__(parent, COMMIT_KEY + commit.id.encode(), snapshot, b"\x02")
+        value = entries.encode(
+            replace(entries.EMPTY_DIR, attributes=commit.attributes)
+        )  # until its content is asked for
+        super().__init__(parent, COMMIT_KEY + commit.id.encode(), snapshot, value)
         self._commit = commit
         self._state = state
+        self._is_known = False
+        """Whether `value` tells the content, and not the attributes alone."""
         self.branch = branch
         """The branch that led to it last, unless another name did."""
 
@@ -216,13 +223,18 @@ class CommitRoot(Inode):
             settled.branch = self.branch
         return settled
 
+    @property
+    def kept_attributes(self) -> Attributes:
+        return attributes.decode(self._commit.attributes)
+
     async def directory(self) -> DirEntry:
-        if self._entry is None:
+        if not self._is_known:
             root = self._commit.root
             if root is None:
                 root = (await self._state.commits.get(self._commit.repo, self._commit.id)).root or b""
             content = self._state.content
-            self._entry = await content.run(lambda: entries.dir_entry(content.nodes, root))
-            self.value = entries.encode(self._entry)
+            entry = await content.run(lambda: entries.dir_entry(content.nodes, root))
+            self._entry = replace(entry, attributes=self._commit.attributes)
+            self.value, self._is_known = entries.encode(self._entry), True
         assert isinstance(self._entry, DirEntry)
         return self._entry

@@ -17,7 +17,7 @@ from pfsfuse.kernel.inodes import ChangingDir, Inode
 from pfsfuse.opencommits.opencommit import OpenCommit, commit_of
 from pfsfuse.opencommits.openlisting import OpenListing
 from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
-from pfsfuse.repository.opennames import NamesView, check_name
+from pfsfuse.repository.opennames import NamesView, key_of
 
 _PERMISSIONS = 0o7777
 _USER = b"user."
@@ -81,7 +81,7 @@ class WritableView(NamesView):
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, EntryAttributes]:
-        check_name(name)
+        name = key_of(name)
         directory = self._writable_dir(parent_inode)
         found = await directory.node(name)
         if found is None:

@@ -412,7 +412,7 @@ def test_small_files_come_together_over_many_small_directories(store: MemoryStor
     for at in range(0, 600, 3):
         inner = {name: store.file(data[name]) for name in list(data)[at : at + 3]}
         pairs.append((b"d%04d" % at, entries.encode(entries.DirEntry(store.directory_of(inner)))))
-    top = writing.build(store, pairs, entries.measure_entry)
+    top = writing.build(store, pairs, entries.MEASURE)
     store.write_pack()
 
     async def test(content: Content) -> None:

@@ -82,6 +82,12 @@ def test_another_mount_shows_what_was_made(
         assert described(other) == before
         assert (other / "three").stat().st_ino == (other / "sub/two").stat().st_ino
         assert subprocess.run([other / "script"], check=True, capture_output=True).stdout == b"ran\n"
+    finish(master)
+    with mounting(daemon, tmp_path / "third") as third:
+        other = third.path / "r/master/made"
+        assert described(other) == before
+        assert (other / "three").stat().st_ino == (other / "sub/two").stat().st_ino
+        assert subprocess.run([other / "script"], check=True, capture_output=True).stdout == b"ran\n"
 
 
 def test_a_file_of_several_names_is_one(daemon: Daemon, mounted: Mounted, master: pathlib.Path) -> None:

@@ -276,7 +276,7 @@ def test_attributes_make_sense_and_numbers_last(daemon: Daemon, tmp_path: pathli
             assert file.st_size == 1000
             assert file.st_blocks == 2
             assert file.st_mtime_ns == directory.st_mtime_ns == finished.seconds * 10**9 + finished.nanos
-            assert (file.st_mode & 0o777, directory.st_mode & 0o777) == (0o444, 0o555)
+            assert (file.st_mode & 0o777, directory.st_mode & 0o777) == (0o644, 0o755)
             assert (file.st_uid, file.st_gid) == (os.getuid(), os.getgid())
             entries = {entry.name: entry.inode() for entry in os.scandir(mounted.path / "r/master/d")}
             assert entries == {"f": file.st_ino}

@@ -121,15 +121,21 @@ def test_names_of_all_kinds(daemon: Daemon, master: pathlib.Path) -> None:
         (master / name).write_bytes(name.encode())
     assert set(names) < set(os.listdir(master))
     raw = os.fsencode(master)
-    for call in (lambda: os.mkdir(raw + b"/\xff"), lambda: os.open(raw + b"/\xff", os.O_CREAT | os.O_WRONLY)):
-        fails_with(errno.EILSEQ, call)
-    fails_with(errno.EILSEQ, lambda: os.rename(raw + b"/old", raw + b"/\xff"))
     fails_with(errno.ENOENT, lambda: os.stat(raw + b"/\xff"))
+    os.mkdir(raw + b"/\xff")
+    pathlib.Path(os.fsdecode(raw + b"/\xff/a\x80")).write_bytes(b"any bytes")
+    os.rename(raw + b"/old", raw + b"/\xfe")
+    assert {b"\xff", b"\xfe"} < set(os.listdir(raw))
+    assert os.listdir(raw + b"/\xff") == [b"a\x80"]
     for call in ((master / ("y" * 1025)).mkdir, lambda: (master / ("y" * 1025)).write_bytes(b"")):
         fails_with(errno.ENAMETOOLONG, call)
     fails_with(errno.ENAMETOOLONG, lambda: os.rename(master / "old", master / ("y" * 1025)))
     finish(master)
-    assert {name: stored(daemon)["/" + name] for name in names} == {name: name.encode() for name in names}
+    found = stored(daemon)
+    assert {name: found["/" + name] for name in names} == {name: name.encode() for name in names}
+    assert (found["/\uf7ff/a\uf780"], found["/\uf7fe"]) == (b"any bytes", b"old content")
+    assert {b"\xff", b"\xfe"} < set(os.listdir(raw))
+    assert pathlib.Path(os.fsdecode(raw + b"/\xff/a\x80")).read_bytes() == b"any bytes"
 
 
 def test_more_files_are_open_at_once_than_a_process_may_have_by_default(daemon: Daemon, master: pathlib.Path) -> None:
@@ -198,7 +204,7 @@ def test_renames_replace_refuse_to_replace_and_exchange(daemon: Daemon, master: 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to become another user")
-def test_other_users_read_where_they_are_let_and_never_write(daemon: Daemon, tmp_path: pathlib.Path) -> None:
+def test_other_users_read_and_do_not_write_what_is_not_theirs(daemon: Daemon, tmp_path: pathlib.Path) -> None:
     daemon.create_repo("r")
     daemon.commit_files("r", {"/f": b"f", "/d/g": b"g"}, "finished")
     at = daemon.start_commit("r", "open")
@@ -220,7 +226,7 @@ def test_other_users_read_where_they_are_let_and_never_write(daemon: Daemon, tmp
 
     with mounting(daemon, tmp_path / "shared", "--allow-other") as shared:
         found = as_nobody('cat "$M"/r/*/f "$M"/r/finished/d/g; stat -c %u:%g:%a "$M"/r/*/f; ls "$M"', shared.path)
-        assert found == (0, b"fopen fg0:0:444\n0:0:644\nr\n")
+        assert found == (0, b"fopen fg0:0:644\n0:0:644\nr\n")
         for attempt in (
             'echo > "$M/r/open/f"', 'echo > "$M/r/open/new"', 'rm -f "$M/r/open/f"', 'mkdir "$M/r/new"',
             'mv "$M/r/open/f" "$M/r/open/g"', 'setfattr -n user.pfs.finish "$M/r/open"', 'truncate -s 0 "$M/r/open/f"',
