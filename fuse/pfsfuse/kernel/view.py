@@ -21,10 +21,10 @@ from pfsd.trees import entries, varint
 from pfsd.trees.entries import DirEntry, FileEntry
 from pfsd.trees.tree import Pair
 from pfsfuse.content.content import SMALL_BYTES, Content, Place
-from pfsfuse.kernel import kernelcache
+from pfsfuse.kernel import kernelcache, requests
 from pfsfuse.kernel.errnos import answers, answers_nothing
 from pfsfuse.kernel.inodes import FOREVER, ROOT, SHOWN_NAME_BYTES, ChangingDir, Found, Inode, InodeTable
-from pfsfuse.kernel.mounts import CALLS, KEPT
+from pfsfuse.kernel.mounts import CALLS, KEPT, REQUESTS
 
 log = logging.getLogger(__name__)
 
@@ -337,6 +337,8 @@ class View(pyfuse3.Operations):
             return os.fsencode(self.kept_in())
         if name == CALLS and inode == ROOT:
             return b"%d" % self.calls_made()
+        if name == REQUESTS and inode == ROOT:
+            return requests.counted()
         if snapshot is None:
             raise FUSEError(pyfuse3.ENOATTR)
         if name == _HASH:
