@@ -264,10 +264,9 @@ class OpenDir(ChangingDir):
         await self.commit.freshen()
         while not any(child.is_local for child in self.children.values()):
             root = self.commit.root
-            if await self._has_in_tree():
-                return False
-            if root == self.commit.root:
-                return not any(child.is_local for child in self.children.values())
+            has_in_tree = await self._has_in_tree()
+            if root == self.commit.root:  # what is sent meanwhile is hidden no longer, though the tree read has it
+                return not has_in_tree and not any(child.is_local for child in self.children.values())
         return False
 
     async def _has_in_tree(self) -> bool:

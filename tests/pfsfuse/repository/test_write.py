@@ -10,9 +10,12 @@ import pathlib
 import random
 import shutil
 import subprocess
+from typing import Any, cast
 
 import pytest
+import trio
 
+from pfsfuse.repository.opennodes import OpenDir
 from tests.support.daemons import Daemon, commit
 from tests.support.mounts import Mounted, mounting
 from tests.support.openwrites import fails_with, finish, stored
@@ -288,3 +291,28 @@ def test_an_open_commit_is_one_directory_under_all_its_names(daemon: Daemon, mou
     assert sorted(os.listdir(repo / "master")) == ["f", "g"]
     finish(repo / at.id)
     assert stored(daemon) == {"/f": b"x", "/g": b"y"}
+
+
+def test_a_directory_is_empty_though_its_removals_are_sent_while_its_tree_is_read() -> None:
+    class Commit:
+        """Has taken what was removed by the time that its former tree has been read."""
+
+        root = b"before"
+
+        @property
+        def content(self) -> Commit:
+            return self
+
+        async def freshen(self) -> None:
+            pass
+
+        async def page(self, root: bytes, start: bytes, count: int) -> list[tuple[bytes, bytes]]:
+            if root != b"before":
+                return []
+            self.root = b"after"
+            directory.hidden.clear()
+            return [(b"removed", b"")]
+
+    directory = OpenDir(None, b"", cast("Any", Commit()), snapshot=cast("Any", None))
+    directory.hidden.add(b"removed")
+    assert trio.run(directory.is_empty)
