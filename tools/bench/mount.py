@@ -50,9 +50,11 @@ def run_group(name: str) -> Callable[[Bench, bool, bool], None]:
 
 def _run(names: Sequence[str], bench: Bench, large: bool, quick: bool) -> None:
     goals = Goals()
-    for name in names:
-        _GROUPS[name](bench, LARGE if large else QUICK if quick else DEFAULT, goals)
-    goals.show()
+    try:
+        for name in names:
+            _GROUPS[name](bench, LARGE if large else QUICK if quick else DEFAULT, goals)
+    finally:
+        goals.show()
 
 
 # --- reading
