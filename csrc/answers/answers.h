@@ -21,6 +21,12 @@
 /* Finds libfuse's own versions of what taking.c stands in for; nonzero where one is missing. */
 int taking_init(void *library);
 
+/* Kinds of requests are below this number. */
+#define REQUEST_KINDS 64u
+
+/* How many requests of an opcode were taken. */
+unsigned long long taking_asked(unsigned kind);
+
 /* Answers the request of `size` bytes on the session's descriptor. Returns 0 where that is left to pyfuse3. */
 int ready_answer(int session, const char *message, size_t size);
 

@@ -157,7 +157,26 @@ static PyObject *drop_pack(PyObject *self, PyObject *pack)
     Py_RETURN_NONE;
 }
 
+static PyObject *requests(PyObject *self, PyObject *unused)
+{
+    PyObject *counts = PyDict_New();
+
+    (void)self, (void)unused;
+    for (unsigned kind = 0; counts && kind < REQUEST_KINDS; kind++) {
+        unsigned long long times = taking_asked(kind);
+        PyObject *key = times ? PyLong_FromUnsignedLong(kind) : NULL;
+        PyObject *count = key ? PyLong_FromUnsignedLongLong(times) : NULL;
+
+        if (times && (!count || PyDict_SetItem(counts, key, count) < 0))
+            Py_CLEAR(counts);
+        Py_XDECREF(key);
+        Py_XDECREF(count);
+    }
+    return counts;
+}
+
 static PyMethodDef methods[] = {
+    {"requests", requests, METH_NOARGS, "requests() -> dict: how many requests of each opcode the kernel has made."},
     {"opens", opens, METH_O, "opens(inode): a file may be opened for reading without asking Python."},
     {"claims", claims, METH_O,
      "claims(inode) -> bool: nothing may be offered to a file any more. False where it may be opened already."},

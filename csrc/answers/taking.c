@@ -11,6 +11,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fuse.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -33,6 +34,9 @@ static void (*libfuse_unmount)(struct fuse_session *);
 static void (*libfuse_destroy)(struct fuse_session *);
 static int (*libfuse_fd)(struct fuse_session *);
 static int (*libfuse_receive)(struct fuse_session *, struct fuse_buf *);
+
+/* Requests by their opcode, as this thread has taken them. */
+static unsigned long long asked[REQUEST_KINDS];
 
 static pthread_t thread;
 static int is_running;        /* set and read by the thread of pyfuse3 alone */
@@ -85,6 +89,19 @@ static int put(char **buffer, size_t size)
     return 0;
 }
 
+static void note(const char *message, size_t size)
+{
+    const struct fuse_in_header *request = (const void *)message;
+
+    if (size >= sizeof *request && request->opcode < REQUEST_KINDS)
+        __atomic_fetch_add(&asked[request->opcode], 1, __ATOMIC_RELAXED);
+}
+
+unsigned long long taking_asked(unsigned kind)
+{
+    return kind < REQUEST_KINDS ? __atomic_load_n(&asked[kind], __ATOMIC_RELAXED) : 0;
+}
+
 /* Waits for a request, unless the queue is full, and for who wakes this thread. */
 static void wait_for_more(int is_full)
 {
@@ -116,6 +133,8 @@ static void *take(void *buffer_)
             continue;
         }
         size = read(session_fd, buffer, MESSAGE_BYTES);
+        if (size > 0)
+            note(buffer, (size_t)size);
         if (size > 0)
             error = ready_answer(session_fd, buffer, (size_t)size) || !put(&buffer, (size_t)size) ? 0 : ENOMEM;
         else if (size == 0)

@@ -42,15 +42,29 @@ def test_the_mount_benchmark_prints_every_table_and_leaves_nothing(tmp_path: pat
     assert result.returncode == 0, result.stderr
     for title in (
         "cat of 1 MiB, cold",
-        "random reads of 4 KiB",
+        "50 random reads in 1 MiB, cold",
         "cat of 50 files of 1 KiB, again",
-        "ls -l of a directory",
+        "ls -l of 50 files, again",
+        "tar c of 30 source files, cold",
+        "cp of 1 MiB, synced",
+        "tar x of 30 source files",
+        "rm -rf of 50 tiny files",
+        "beside the targets",
     ):
         assert title in result.stdout
-    for row in ("find -ls over", "calls", "into an open commit", "into /pfs/out", "the whole job"):
+    for row in ("find -ls over", "calls", "cp -r of 50 tiny files", "create 1.0", "into /pfs/out", "the whole job"):
         assert row in result.stdout
     assert list(tmp_path.iterdir()) == []
     assert not [mount for mount in present() if mount.target.startswith(str(tmp_path))]
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not os.access("/dev/fuse", os.W_OK), reason="needs root and /dev/fuse")
+def test_a_part_of_the_mount_benchmark_runs_alone(tmp_path: pathlib.Path) -> None:
+    result = run_bench(tmp_path, "mount/untar", "--quick")
+    assert result.returncode == 0, result.stderr
+    assert "tar x of 30 source files" in result.stdout
+    assert "cat of" not in result.stdout
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_load_benchmark_prints_its_table_and_leaves_nothing(tmp_path: pathlib.Path) -> None:

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 MIB = 1 << 20
 SAMPLE_SECONDS = 0.02
@@ -34,6 +34,12 @@ class Sample:
     """Bytes on disk afterwards."""
     calls: int | None = None
     """Calls of the daemon that a mount made meanwhile."""
+    requests: Mapping[str, int] = field(default_factory=dict)
+    """Requests of each kind that the kernel made of a mount meanwhile, where it counts them."""
+    mount_seconds: float | None = None
+    """Processor time of the process that serves the mount."""
+    server_seconds: float | None = None
+    """Processor time of the daemon behind it."""
 
 
 Contender = Callable[[], Sample]
@@ -65,6 +71,15 @@ def peak_memory(pid: int) -> int:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) << 10
     return 0
+
+
+def processor_seconds(pid: int) -> float:
+    """The processor time that a process has used; 0 when it has ended."""
+    try:
+        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def run_command(

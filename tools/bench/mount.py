@@ -1,8 +1,7 @@
 """What the mounts cost: reading, listing and writing, beside the disk and other programs' mounts.
 
-"Cold" is: just mounted, with none of the bytes in memory; only names and attributes on the disk itself stay there, in
-favour of what is compared. "Again" is the same once more. "daemon" is the peak of the process that mounts, "calls" how
-often it asked its own daemon.
+"Cold" is: just mounted, with none of the bytes in memory (see `places.drop_memory`). "Again" is the same once more.
+"daemon" is the peak of the process that mounts, "calls" how often it asked its own daemon.
 """
 
 from __future__ import annotations
@@ -13,20 +12,22 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+from tools.bench import written
+from tools.bench.goals import Goal, Goals
 from tools.bench.measure import MIB, Bench, Contender, Sample, Server, alternate, compare, line, serving
 from tools.bench.measure import run_command as run
-from tools.bench.places import REPO, Place, pfsd_place, places
+from tools.bench.peers import places
+from tools.bench.places import DISK, REPO, Place, pfsd_place
+from tools.bench.scale import DEFAULT, LARGE, QUICK, Scale
+from tools.bench.sources import write_files, write_source
 from tools.bench.store import write_random
 
 KIB = 1024
-RANDOM_READS = 2000
-A_DIRECTORY = 1000
-"""Files to a directory, where there are several."""
 
-_DISK = "cp -r on the disk"
+_ON_DISK = "cp -r on the disk"
 _RANDOM = """
 import os, random, sys
 fd = os.open(sys.argv[1], os.O_RDONLY)
@@ -37,153 +38,116 @@ for _ in range(int(sys.argv[2])):
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """How much is measured."""
-
-    file_bytes: int = 256 * MIB
-    small: int = 20_000
-    listed: int = 100_000
-    """Files in the one directory that is listed."""
-    found: int = 200_000
-    """Files of the tree that is walked."""
-    rounds: int = 3
-    slow_rounds: int = 1
-    """Where others take minutes."""
-    peers: bool = True
-
-
-DEFAULT = Scale()
-LARGE = replace(DEFAULT, found=1_000_000)
-QUICK = Scale(MIB, 50, 200, 300, 1, 1, False)
-
-
 def run_all(bench: Bench, large: bool, quick: bool) -> None:
     """Print all tables."""
-    scale = LARGE if large else QUICK if quick else DEFAULT
-    one_file(bench, scale)
-    small_files(bench, scale)
-    one_directory(bench, scale)
-    walk(bench, scale)
-    copy_into_commit(bench, scale)
-    copy_into_out(bench, scale)
+    _run(list(_GROUPS), bench, large, quick)
+
+
+def run_group(name: str) -> Callable[[Bench, bool, bool], None]:
+    """What prints the tables of one group."""
+    return lambda bench, large, quick: _run([name], bench, large, quick)
+
+
+def _run(names: Sequence[str], bench: Bench, large: bool, quick: bool) -> None:
+    goals = Goals()
+    try:
+        for name in names:
+            _GROUPS[name](bench, LARGE if large else QUICK if quick else DEFAULT, goals)
+    finally:
+        goals.show()
 
 
 # --- reading
 
 
-def one_file(bench: Bench, scale: Scale) -> None:
+def one_file(bench: Bench, scale: Scale, goals: Goals) -> None:
     """One large file of random bytes, in order and at random."""
     with bench.scratch() as source:
         write_random(source / "file", scale.file_bytes, random.Random(1))
         with places(bench, source, scale.peers) as found:
             size = scale.file_bytes // MIB
-            read(bench, found, f"cat of {size} MiB", ["cat", "file"], scale.rounds, size, "MiB")
-            command = [sys.executable, "-c", _RANDOM, "file", str(RANDOM_READS)]
-            title = f"{RANDOM_READS:,} random reads of 4 KiB in {size} MiB"
-            read(bench, found, title, command, scale.rounds, RANDOM_READS, "reads")
+            reading = Reading(bench, scale.rounds, goals)
+            reading.both(found, f"cat of {size} MiB", ["cat", "file"], size, "MiB", Goal(1), Goal(1.5))
+            command = [sys.executable, "-c", _RANDOM, "file", str(scale.random_reads)]
+            title = f"{scale.random_reads:,} random reads in {size} MiB"
+            reading.both(found, title, command, scale.random_reads, "reads", Goal(1.3))
 
 
-def small_files(bench: Bench, scale: Scale) -> None:
-    """Files of 1 KiB."""
+def small_files(bench: Bench, scale: Scale, goals: Goals) -> None:
+    """Files of 1 KiB, in one directory."""
     with bench.scratch() as source:
-        write_files(source, scale.small, KIB)
+        write_files(source, scale.small, KIB, a_directory=scale.small)
         with places(bench, source, scale.peers) as found:
+            count = scale.small
+            reading = Reading(bench, scale.rounds, goals)
+            command = ["ls", "-l", "00000"]
+            reading.both(found, f"ls -l of {count:,} files", command, count, "files", Goal(1), Goal(1), count)
             command = ["sh", "-c", "cat */*"]
-            read(bench, found, f"cat of {scale.small:,} files of 1 KiB", command, scale.rounds, scale.small, "files")
+            reading.both(found, f"cat of {count:,} files of 1 KiB", command, count, "files", Goal(1), Goal(2))
 
 
-def one_directory(bench: Bench, scale: Scale) -> None:
-    """`ls -l` of many files."""
+def source_files(bench: Bench, scale: Scale, goals: Goals) -> None:
+    """Files as those of programs, in many directories."""
     with bench.scratch() as source:
-        write_files(source, scale.listed, 16, a_directory=scale.listed)
+        write_source(source, scale.source)
         with places(bench, source, scale.peers) as found:
-            title = f"ls -l of a directory of {scale.listed:,}"
-            read(bench, found, title, ["ls", "-l", "00000"], scale.slow_rounds, scale.listed, "files", scale.listed)
+            reading = Reading(bench, scale.rounds, goals)
+            command = ["sh", "-c", "tar c . | cat"]  # tar reads nothing where it sees that it writes to /dev/null
+            title = f"tar c of {scale.source:,} source files"
+            reading.both(found, title, command, scale.source, "files", Goal(1.5), Goal(1.5))
 
 
-def walk(bench: Bench, scale: Scale) -> None:
+def walk(bench: Bench, scale: Scale, goals: Goals) -> None:
     """`find` over a tree that others would take very long to store: beside the disk only."""
     with bench.scratch() as scratch:
         write_files(scratch / "source", scale.found, 0)
         with serving(scratch / "root") as server:
             server.pachctl("create-repo", REPO)
             server.pachctl("put-file", "-c", "-r", REPO, "master", "/", "-f", str(scratch / "source"))
-            found = [pfsd_place(server.root, server.address), Place("ext4, or what is below", scratch / "source")]
+            found = [pfsd_place(server), Place(DISK, scratch / "source")]
+            reading = Reading(bench, scale.slow_rounds, goals)
             for name, command in (("find", ["find", "."]), ("find -ls", ["find", ".", "-ls"])):
                 title = f"{name} over {scale.found:,} files"
-                read(bench, found, title, command, scale.slow_rounds, scale.found, "files", scale.found)
+                reading.both(found, title, command, scale.found, "files", Goal(3), Goal(3), scale.found)
 
 
-def read(
-    bench: Bench,
-    found: Sequence[Place],
-    title: str,
-    command: Sequence[str],
-    rounds: int,
-    amount: float,
-    unit: str,
-    lines: int | None = None,
-) -> None:
-    """Two tables of a command that reads: cold, and again."""
-    again: dict[str, list[Sample]] = {place.name: [] for place in found}
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Commands that read, cold and again."""
 
-    def cold(place: Place) -> Sample:
-        with place.opened(bench) as opened:
-            first = opened.run(command, lines)
-            again[place.name].append(opened.run(command, lines))
-            return first
+    bench: Bench
+    rounds: int
+    goals: Goals
 
-    contenders: dict[str, Contender] = {place.name: lambda place=place: cold(place) for place in found}  # type: ignore[misc]
-    compare(f"{title}, cold", alternate(contenders, rounds), amount, unit)
-    compare(f"{title}, again", again, amount, unit)
+    def both(
+        self,
+        found: Sequence[Place],
+        title: str,
+        command: Sequence[str],
+        amount: float,
+        unit: str,
+        cold: Goal | None = None,
+        again: Goal | None = None,
+        lines: int | None = None,
+    ) -> None:
+        """Two tables of a command; `lines` is how many it prints at least."""
+        repeated: dict[str, list[Sample]] = {place.name: [] for place in found}
 
+        def read(place: Place) -> Sample:
+            with place.opened(self.bench) as opened:
+                first = opened.run(command, lines)
+                repeated[place.name].append(opened.run(command, lines))
+                return first
 
-def write_files(directory: pathlib.Path, count: int, size: int, a_directory: int = A_DIRECTORY) -> None:
-    """Write files of `size` bytes, all different, into numbered directories."""
-    chosen = random.Random(3)
-    for number in range(count):
-        path = directory / f"{number // a_directory:05d}" / f"file-{number:07d}"
-        if number % a_directory == 0:
-            path.parent.mkdir(parents=True)
-        path.write_bytes(chosen.randbytes(size))
+        contenders: dict[str, Contender] = {place.name: lambda place=place: read(place) for place in found}  # type: ignore[misc]
+        self.goals.compare(f"{title}, cold", alternate(contenders, self.rounds), amount, unit, cold)
+        self.goals.compare(f"{title}, again", repeated, amount, unit, again)
 
 
 # --- writing
 
 
-def copy_into_commit(bench: Bench, scale: Scale) -> None:
-    """`cp -r` of tiny files into an open commit, and beside it on the disk."""
-    with bench.scratch() as scratch, serving(scratch / "root") as server:
-        write_files(scratch / "source", scale.small, 16)
-        server.pachctl("create-repo", REPO)
-        finishing: list[float] = []
-        with replace(pfsd_place(server.root, server.address), inside=REPO).opened(bench) as opened:
-            branches = iter(range(scale.rounds))
-
-            def into_commit() -> Sample:
-                branch = opened.path / f"round-{next(branches)}"
-                branch.mkdir()
-                sample = opened.run(["cp", "-r", str(scratch / "source"), str(branch)])
-                finishing.append(run(["setfattr", "-n", "user.pfs.finish", str(branch)]).seconds)
-                return sample
-
-            contenders = {
-                "pfsd, into an open commit": into_commit,
-                "cp -r on the disk": lambda: on_disk(bench, scratch),
-            }
-            samples = alternate(contenders, scale.rounds)
-        compare(f"cp -r of {scale.small:,} tiny files", samples, scale.small, "files")
-        line("finishing the commit then", statistics.median(finishing))
-
-
-def on_disk(bench: Bench, scratch: pathlib.Path) -> Sample:
-    """The cost of a copy on the disk."""
-    with bench.scratch() as target:
-        return run(["cp", "-r", str(scratch / "source"), str(target / "copy")])
-
-
-def copy_into_out(bench: Bench, scale: Scale) -> None:
+def copy_into_out(bench: Bench, scale: Scale, goals: Goals) -> None:
     """`cp -r` of tiny files into a job's /pfs/out, as the command itself sees it, and beside it on the disk."""
     with bench.scratch() as scratch, serving(scratch / "root", pipelines=True) as server:
         write_files(scratch / "source", scale.small, 16)
@@ -196,10 +160,16 @@ def copy_into_out(bench: Bench, scale: Scale) -> None:
             jobs.append(time.perf_counter() - started)
             return sample
 
-        contenders = {"pfsd, into /pfs/out": into_out, _DISK: lambda: on_disk(bench, scratch)}
+        contenders = {"pfsd, into /pfs/out": into_out, _ON_DISK: lambda: _on_disk(bench, scratch)}
         samples = alternate(contenders, scale.rounds)
         compare(f"cp -r of {scale.small:,} tiny files in a job", samples, scale.small, "files")
         line("the whole job, with its output in the store", statistics.median(jobs))
+
+
+def _on_disk(bench: Bench, scratch: pathlib.Path) -> Sample:
+    """The cost of a copy on the disk."""
+    with bench.scratch() as target:
+        return run(["cp", "-r", str(scratch / "source"), str(target / "copy")])
 
 
 class Pipeline:
@@ -235,3 +205,16 @@ class Pipeline:
         seconds = float(self._times.read_text())
         self._times.unlink()
         return Sample(seconds, daemon=self._server.peak)
+
+
+_GROUPS: dict[str, Callable[[Bench, Scale, Goals], None]] = {
+    "file": one_file,
+    "small": small_files,
+    "source": source_files,
+    "find": walk,
+    "copy": written.one_file,
+    "tiny": written.tiny_files,
+    "untar": written.source_files,
+    "out": copy_into_out,
+}
+GROUPS = list(_GROUPS)

@@ -5,20 +5,24 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from pfsfuse.kernel.mounts import CALLS, mount_at
-from tools.bench.measure import Bench, Sample, peak_memory, run_command, serving
+from pfsfuse.kernel.mounts import CALLS, REQUESTS, mount_at
+from tools.bench.measure import Bench, Sample, Server, peak_memory, processor_seconds, run_command
 
 START_SECONDS = 120
 """For which a program that mounts is waited for: some read all they have first."""
 STOP_SECONDS = 10
 REPO = "bench"
+PFSD = "pfsd"
+DISK = "ext4, or what is below"
+
+_DROP_CACHES = pathlib.Path("/proc/sys/vm/drop_caches")
+_PROGRAMS = f"for each in ls cat cp rm tar find sync; do $each --version; done; {sys.executable} -c 'import os, random'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +33,42 @@ class Opened:
     pid: int | None = None
     """The process that serves it."""
     counts: str = ""
-    """The mount point, where it counts calls to a daemon."""
-
-    @property
-    def calls(self) -> int | None:
-        """How many calls the mount has made of its daemon."""
-        return int(os.getxattr(self.counts, CALLS)) if self.counts else None
+    """The mount point, where it counts requests, and calls to a daemon."""
+    server: int | None = None
+    """The daemon behind it."""
 
     def run(self, command: Sequence[str], lines: int | None = None) -> Sample:
         """The cost of a command in it; `daemon` is the peak of the process that serves it."""
-        before = self.calls
+        before = self._spent()
         sample = run_command(command, lines=lines, directory=self.path)
-        after = self.calls
-        calls = after - before if before is not None and after is not None else None
-        peak = peak_memory(self.pid) if self.pid is not None else None
-        return Sample(sample.seconds, sample.client, peak, calls=calls)
+        after = self._spent()
+        return replace(
+            sample,
+            daemon=peak_memory(self.pid) if self.pid is not None else None,
+            calls=after.calls - before.calls if self.counts else None,
+            requests={kind: count - before.requests.get(kind, 0) for kind, count in after.requests.items()},
+            mount_seconds=after.mount - before.mount if self.pid is not None else None,
+            server_seconds=after.server - before.server if self.server is not None else None,
+        )
+
+    def _spent(self) -> _Spent:
+        words = os.getxattr(self.counts, REQUESTS).decode().split() if self.counts else []
+        return _Spent(
+            int(os.getxattr(self.counts, CALLS)) if self.counts else 0,
+            {kind: int(count) for kind, count in zip(words[::2], words[1::2], strict=True)},
+            processor_seconds(self.pid) if self.pid is not None else 0.0,
+            processor_seconds(self.server) if self.server is not None else 0.0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Spent:
+    """What a place has cost so far."""
+
+    calls: int
+    requests: Mapping[str, int]
+    mount: float
+    server: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +86,15 @@ class Place:
     """Where the files stand below the mount point."""
     environment: Mapping[str, str] = field(default_factory=dict)
     counts: bool = False
-    """Whether the mount counts its calls to a daemon."""
+    """Whether the mount counts requests and its calls to a daemon."""
+    server: int | None = None
+    """The daemon behind the mount."""
 
     @contextlib.contextmanager
     def opened(self, bench: Bench) -> Iterator[Opened]:
         """Mount it anew for the block, with nothing of it in memory."""
-        drop_pages(self.backing)
         if not self.mount:
+            drop_memory(self.backing)
             yield Opened(self.backing)
             return
         with bench.scratch() as scratch:
@@ -80,8 +107,9 @@ class Place:
             )
             try:
                 _await_mount(process, target, scratch / "output")
-                drop_pages(self.backing)
-                yield Opened(pathlib.Path(target) / self.inside, process.pid, target if self.counts else "")
+                drop_memory(self.backing)
+                path = pathlib.Path(target) / self.inside
+                yield Opened(path, _serving(process.pid), target if self.counts else "", self.server)
             finally:
                 if mount_at(target) is not None:
                     run_command(["fusermount3", "-u", target])
@@ -98,6 +126,12 @@ def _await_mount(process: subprocess.Popen[bytes], target: str, output: pathlib.
     os.listdir(target)  # answered once it serves
 
 
+def _serving(pid: int) -> int:
+    """The process that serves a mount: the one that was started, or the one that this watches over."""
+    children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return int(children[0]) if children else pid
+
+
 def end(process: subprocess.Popen[bytes]) -> None:
     """Wait for a process whose mount is gone. Some take long over what they hold, which is not what is measured."""
     try:
@@ -107,9 +141,21 @@ def end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def drop_pages(directory: pathlib.Path) -> None:
-    """Have the files below a directory read from the disk again; names and attributes stay in memory."""
+def drop_memory(directory: pathlib.Path) -> None:
+    """Have the files below a directory read from the disk again.
+
+    As root, all that the kernel keeps of any file is dropped, but for the programs that are run next; otherwise the
+    pages of those files: names and attributes stay in memory then.
+    """
     os.sync()
+    try:
+        _DROP_CACHES.write_text("3")
+    except OSError:
+        _drop_pages(directory)
+    run_command(["sh", "-c", _PROGRAMS])
+
+
+def _drop_pages(directory: pathlib.Path) -> None:
     for parent, _, names in os.walk(directory):
         for name in names:
             try:
@@ -122,48 +168,7 @@ def drop_pages(directory: pathlib.Path) -> None:
                 os.close(fd)
 
 
-@contextlib.contextmanager
-def places(bench: Bench, source: pathlib.Path, peers: bool) -> Iterator[list[Place]]:
-    """`source` in every place: ours first, then, if wanted, those of the programs that are installed; itself last."""
-    with bench.scratch() as scratch, serving(scratch / "root") as server:
-        server.pachctl("create-repo", REPO)
-        server.pachctl("put-file", "-c", "-r", REPO, "master", "/", "-f", str(source))
-        found = [pfsd_place(server.root, server.address)]
-        if peers:
-            found += _peers(scratch / "peers", source)
-        yield [*found, Place("ext4, or what is below", source)]
-
-
-def pfsd_place(root: pathlib.Path, address: str) -> Place:
+def pfsd_place(server: Server) -> Place:
     """The mount of a daemon that has the files at the top of `bench/master`."""
-    command = [sys.executable, "-m", "pfsfuse.mount", "--mountpoint", "MOUNTPOINT", "--address", address]
-    return Place("pfsd", root, command, f"{REPO}/master", counts=True)
-
-
-def _peers(scratch: pathlib.Path, source: pathlib.Path) -> Iterator[Place]:
-    scratch.mkdir()
-    environment = {"HOME": str(scratch), "XDG_CACHE_HOME": str(scratch / "cache"), "RESTIC_PASSWORD": "bench"}
-    environment |= {"BORG_BASE_DIR": str(scratch / "borg"), "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes"}
-    if shutil.which("borg") and _borg_mounts(environment):
-        repository = scratch / "borg-repository"
-        run_command(["borg", "init", "-e", "none", str(repository)], environment)
-        run_command(["borg", "create", "-C", "none", f"{repository}::one", "."], environment, directory=source)
-        yield Place(
-            "borg mount", repository, ["borg", "mount", "-f", f"{repository}::one", "MOUNTPOINT"], ".", environment
-        )
-    if shutil.which("restic"):
-        repository = scratch / "restic-repository"
-        restic = ["restic", "-r", str(repository)]
-        run_command([*restic, "init"], environment)
-        run_command([*restic, "backup", "--quiet", "."], environment, directory=source)
-        yield Place("restic mount", repository, [*restic, "mount", "MOUNTPOINT"], "snapshots/latest/", environment)
-    if shutil.which("rclone"):
-        command = ["rclone", "mount", str(source), "MOUNTPOINT", "--read-only"]
-        yield Place("rclone mount", source, command, ".", environment)
-
-
-def _borg_mounts(environment: Mapping[str, str]) -> bool:
-    """Whether borg has found a FUSE library: some packages come without."""
-    command = ["borg", "mount", "/nonexistent::one", "/"]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
-    return "FUSE" not in done.stderr
+    command = [sys.executable, "-m", "pfsfuse.mount", "--mountpoint", "MOUNTPOINT", "--address", server.address]
+    return Place(PFSD, server.root, command, f"{REPO}/master", counts=True, server=server.pid)

@@ -24,6 +24,8 @@ KEPT = b"user.pfs.kept"
 """Of the root of a mount: the directory where it keeps what it can't write."""
 CALLS = b"user.pfs.calls"
 """Of the root of a mount: how many calls it has made of the daemon."""
+REQUESTS = b"user.pfs.requests"
+"""Of the root of a mount: how many requests of each kind the kernel has made, as `lookup 12 getattr 3`."""
 
 MOUNTINFO = "/proc/self/mountinfo"
 """What is mounted in the namespace of the process that opens it, and stays in that one: see proc(5)."""

@@ -26,6 +26,7 @@ from pfsd.trees.tree import Pair
 from pfsfuse.content.beside import SMALL_BYTES, Place
 from pfsfuse.content.content import Content
 from pfsfuse.kernel import kernelcache
+from pfsfuse.kernel.describing import DescribedView
 from pfsfuse.kernel.errnos import answers, answers_nothing
 from pfsfuse.kernel.hardlinks import HardLinks, linked_file
 from pfsfuse.kernel.inodes import (
@@ -38,10 +39,8 @@ from pfsfuse.kernel.inodes import (
     Inode,
     InodeTable,
     LinkedFile,
-    Snapshot,
     stat_of,
 )
-from pfsfuse.kernel.mounts import CALLS, KEPT
 from pfsfuse.kernel.ready import TREE_LISTING, Ready
 
 log = logging.getLogger(__name__)
@@ -56,13 +55,6 @@ MOST_INODES = 500_000
 """About 300 bytes each here, and more in the kernel."""
 _FORGETTING_SECONDS = 0.1
 """After which the kernel has said what it has forgotten."""
-OWN_XATTRS = b"user.pfs."
-"""How the extended attributes begin that say what is shown, not what was kept."""
-_HASH = b"user.pfs.hash"
-_COMMIT = b"user.pfs.commit"
-_PROVENANCE = b"user.pfs.provenance"
-_STATE = b"user.pfs.state"
-_BRANCH = b"user.pfs.branch"
 
 
 @dataclass(slots=True)
@@ -85,7 +77,7 @@ class ChangingListing:
     found: list[Found] = field(default_factory=list)
 
 
-class View(pyfuse3.Operations):
+class View(DescribedView):
     """A read-only file system below `root`.
 
     All of it shows as owned by the user of this process; with the `owners` "stored", what has an owner shows it.
@@ -420,14 +412,6 @@ class View(pyfuse3.Operations):
         answer.f_namemax = SHOWN_NAME_BYTES
         return answer
 
-    def kept_in(self) -> str:
-        """Where is kept what could not be written."""
-        raise FUSEError(pyfuse3.ENOATTR)
-
-    def calls_made(self) -> int:
-        """How many calls to the daemon the mount has made."""
-        raise FUSEError(pyfuse3.ENOATTR)
-
     def free_bytes(self) -> int:
         """How much can be written."""
         return 0
@@ -435,64 +419,6 @@ class View(pyfuse3.Operations):
     async def totals(self) -> tuple[int, int]:
         """Bytes and files that the file system shows, as `df` prints them; none where that is not known."""
         return 0, 0
-
-    @answers
-    async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
-        found = self.inodes[inode]
-        snapshot = found.snapshot
-        if snapshot is None:
-            return []
-        names = [_HASH, _COMMIT, _STATE]
-        if snapshot.provenance:
-            names.insert(2, _PROVENANCE)
-        if self.branch_of(found):
-            names.append(_BRANCH)
-        return names + [name for name, _ in found.kept_attributes.xattrs if not name.startswith(OWN_XATTRS)]
-
-    def branch_of(self, inode: Inode) -> str:
-        """The branch under which the inode's commit was found, or nothing."""
-        return inode.snapshot.branch if inode.snapshot is not None else ""
-
-    def state_of(self, inode: Inode) -> str:
-        """`open` or `finished`, of the inode's commit."""
-        return "finished"
-
-    async def hash_of(self, inode: Inode) -> bytes:
-        """The hash of the inode's content."""
-        return entries.content_hash(await inode.directory() if inode.is_dir else inode.entry)
-
-    @answers
-    async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
-        if not name.startswith(b"user."):
-            # "Not supported" rather than "not there": ls then asks once a file system, not once a file.
-            raise FUSEError(errno.EOPNOTSUPP)
-        found = self.inodes[inode]
-        snapshot = found.snapshot
-        if name == KEPT and inode == ROOT:
-            return os.fsencode(self.kept_in())
-        if name == CALLS and inode == ROOT:
-            return b"%d" % self.calls_made()
-        if snapshot is None:
-            raise FUSEError(pyfuse3.ENOATTR)
-        if not name.startswith(OWN_XATTRS):
-            value = dict(found.kept_attributes.xattrs).get(name)
-        elif name == _HASH:
-            value = (await self.hash_of(found)).hex().encode()
-        else:
-            value = self._described(found, snapshot).get(name)
-        if value is None:
-            raise FUSEError(pyfuse3.ENOATTR)
-        return value
-
-    def _described(self, inode: Inode, snapshot: Snapshot) -> dict[bytes, bytes]:
-        """The extended attributes that say where something comes from."""
-        values = {
-            _COMMIT: f"{snapshot.repo}/{snapshot.commit}",
-            _PROVENANCE: " ".join(snapshot.provenance),
-            _STATE: self.state_of(inode),
-            _BRANCH: self.branch_of(inode),
-        }
-        return {name: text.encode() for name, text in values.items() if text}
 
 
 def _show_special(attributes: EntryAttributes, value: bytes) -> None:

@@ -53,6 +53,10 @@ class NodeAttributes:
         """The daemon has so many of the changes."""
         self.sent = max(self.sent, changes)
 
+    def now(self) -> Attributes:
+        """As they are."""
+        return Attributes(self.mode, self.owner, self.time_ns, self.xattrs, self.link)
+
     def encode(self, default_mode: int) -> bytes:
         """As entries have them."""
         mode = None if self.mode == default_mode else self.mode

@@ -10,7 +10,7 @@ from pfsd import _core
 from pfsd.errors import NotADirectoryPfsError
 from pfsd.names.paths import Path
 from pfsd.trees import attributes, entries, links, tree
-from pfsd.trees.attributes import NONE
+from pfsd.trees.attributes import NONE, Attributes
 from pfsd.trees.entries import DirEntry, FileEntry
 from pfsfuse.kernel.inodes import ChangingDir, Found, Inode, InodeTable, Snapshot
 from pfsfuse.opencommits.commitprotocol import Commit
@@ -75,6 +75,10 @@ class OpenFile(Inode):
         if self._kept is None:
             self._kept = NodeAttributes(attributes.decode(self.value[_core.entry_end(self.value) :]))
         return self._kept
+
+    @property
+    def kept_attributes(self) -> Attributes:
+        return self.kept.now()
 
     @property
     def default_mode(self) -> int:
@@ -256,6 +260,10 @@ class OpenDir(ChangingDir):
         self.kept = NodeAttributes()
 
     @property
+    def kept_attributes(self) -> Attributes:
+        return self.kept.now()
+
+    @property
     def default_mode(self) -> int:
         """The permission bits that are not kept."""
         return attributes.DIRECTORY_MODE
@@ -346,10 +354,9 @@ class OpenDir(ChangingDir):
         await self.commit.freshen()
         while not any(child.is_local for child in self.children.values()):
             root = self.commit.root
-            if await self._has_in_tree():
-                return False
-            if root == self.commit.root:
-                return not any(child.is_local for child in self.children.values())
+            has_in_tree = await self._has_in_tree()
+            if root == self.commit.root:  # what is sent meanwhile is hidden no longer, though the tree read has it
+                return not has_in_tree and not any(child.is_local for child in self.children.values())
         return False
 
     async def _has_in_tree(self) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Sequence
 
 import pyfuse3
 from pyfuse3 import EntryAttributes, FUSEError
@@ -211,22 +210,6 @@ class WritableView(NamesView):
                 await commit.send_file(inode)
             await commit.flush()
         return await super().hash_of(inode)
-
-    @answers
-    async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
-        node, names = self.inodes[inode], await super().listxattr(inode, ctx)
-        own = [name for name, _ in node.kept.xattrs] if isinstance(node, OpenFile | OpenDir) else []
-        return [*names, *own]
-
-    @answers
-    async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
-        node = self.inodes[inode]
-        if not (isinstance(node, OpenFile | OpenDir) and _is_free(name)):
-            return await super().getxattr(inode, name, ctx)
-        value = node.kept.xattr(name)
-        if value is None:
-            raise FUSEError(pyfuse3.ENOATTR)
-        return value
 
     @answers
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:

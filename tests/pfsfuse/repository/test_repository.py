@@ -20,7 +20,7 @@ import pytest
 
 from pachproto import pfs_pb2
 from pfsd.errors import NotFoundError, StateError
-from pfsfuse.kernel.mounts import mount_at, present
+from pfsfuse.kernel.mounts import REQUESTS, mount_at, present
 from pfsfuse.mount import mount_command, unmount
 from tests.support.daemons import Daemon
 from tests.support.mounts import WAIT_SECONDS, Mounted, mounting
@@ -41,6 +41,27 @@ def errno_of(path: pathlib.Path | bytes) -> int:
     with pytest.raises(OSError, match="Errno") as caught:
         os.stat(path)
     return caught.value.errno or 0
+
+
+def test_the_root_tells_how_often_the_kernel_asked_by_kind(daemon: Daemon, mounted: Mounted) -> None:
+    daemon.create_repo("r")
+    daemon.commit_files("r", {"/one": b"1", "/large": bytes(300_000)})
+    before = requests_of(mounted)
+    for _ in range(3):
+        mounted.run("cat", "r/master/one")
+    branch = mounted.path / "r" / "new"
+    branch.mkdir()
+    (branch / "large").write_bytes(bytes(300_000))
+    made = {kind: count - before.get(kind, 0) for kind, count in requests_of(mounted).items()}
+    assert made["open"] == 3
+    assert made["mkdir"] == made["create"] == 1
+    assert made["write"] >= 1
+    assert made["getxattr"] >= 1
+
+
+def requests_of(mounted: Mounted) -> dict[str, int]:
+    words = os.getxattr(mounted.path, REQUESTS).decode().split()
+    return {kind: int(count) for kind, count in zip(words[::2], words[1::2], strict=True)}
 
 
 # --- reading -----------------------------------------------------------------------------------------------

@@ -10,9 +10,12 @@ import pathlib
 import random
 import shutil
 import subprocess
+from typing import Any, cast
 
 import pytest
+import trio
 
+from pfsfuse.opencommits.opennodes import OpenDir
 from tests.support.daemons import Daemon, commit
 from tests.support.mounts import Mounted, mounting
 from tests.support.openwrites import fails_with, finish, stored
@@ -129,7 +132,7 @@ def test_names_of_all_kinds(daemon: Daemon, master: pathlib.Path) -> None:
     assert os.listdir(raw + b"/\xff") == [b"a\x80"]
     for call in ((master / ("y" * 1025)).mkdir, lambda: (master / ("y" * 1025)).write_bytes(b"")):
         fails_with(errno.ENAMETOOLONG, call)
-    fails_with(errno.ENAMETOOLONG, lambda: os.rename(master / "old", master / ("y" * 1025)))
+    fails_with(errno.ENAMETOOLONG, lambda: os.rename(master / "日本", master / ("y" * 1025)))
     finish(master)
     found = stored(daemon)
     assert {name: found["/" + name] for name in names} == {name: name.encode() for name in names}
@@ -279,3 +282,28 @@ def test_an_open_commit_is_one_directory_under_all_its_names(daemon: Daemon, mou
     assert sorted(os.listdir(repo / "master")) == ["f", "g"]
     finish(repo / at.id)
     assert stored(daemon) == {"/f": b"x", "/g": b"y"}
+
+
+def test_a_directory_is_empty_though_its_removals_are_sent_while_its_tree_is_read() -> None:
+    class Commit:
+        """Has taken what was removed by the time that its former tree has been read."""
+
+        root = b"before"
+
+        @property
+        def content(self) -> Commit:
+            return self
+
+        async def freshen(self) -> None:
+            pass
+
+        async def page(self, root: bytes, start: bytes, count: int) -> list[tuple[bytes, bytes]]:
+            if root != b"before":
+                return []
+            self.root = b"after"
+            directory.hidden.clear()
+            return [(b"removed", b"")]
+
+    directory = OpenDir(None, b"", cast("Any", Commit()), snapshot=cast("Any", None))
+    directory.hidden.add(b"removed")
+    assert trio.run(directory.is_empty)
