@@ -60,8 +60,10 @@ class WritableView(View):
     def _attributes(self, inode: Inode, timeout: float) -> EntryAttributes:
         if not isinstance(inode, OpenFile | OpenDir):
             return super()._attributes(inode, timeout)
-        mode = _DIR_MODE if inode.is_dir else _FILE_MODE
-        attributes = self._attributes_of(inode.ino, mode, inode.size, inode.time_ns, timeout)
+        attributes = self.entry_attributes(inode.ino, inode.value, inode.time_ns, timeout)
+        attributes.st_mode = _DIR_MODE if inode.is_dir else _FILE_MODE
+        attributes.st_size = inode.size
+        attributes.st_blocks = (inode.size + 511) // 512
         attributes.attr_timeout = inode.commit.timeout
         if not inode.is_linked:
             attributes.st_nlink = 0
