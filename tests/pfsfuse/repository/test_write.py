@@ -235,7 +235,7 @@ def test_other_users_read_where_they_are_let_and_never_write(daemon: Daemon, tmp
 
     with mounting(daemon, tmp_path / "shared", "--allow-other") as shared:
         found = as_nobody('cat "$M"/r/*/f "$M"/r/finished/d/g; stat -c %u:%g:%a "$M"/r/*/f; ls "$M"', shared.path)
-        assert found == (0, b"fopen fg0:0:444\n0:0:644\nr\n")
+        assert found == (0, b"fopen fg0:0:644\n0:0:644\nr\n")
         for attempt in (
             'echo > "$M/r/open/f"', 'echo > "$M/r/open/new"', 'rm -f "$M/r/open/f"', 'mkdir "$M/r/new"',
             'mv "$M/r/open/f" "$M/r/open/g"', 'setfattr -n user.pfs.finish "$M/r/open"', 'truncate -s 0 "$M/r/open/f"',
