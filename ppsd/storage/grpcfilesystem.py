@@ -263,12 +263,18 @@ def _state(info: pfs_pb2.CommitInfo) -> CommitState:
 
 
 def _listed(batch: pfsd_pb2.FileBatch) -> list[ListedFile]:
+    """The files of a batch that have content: no special files, and no links that lead to nothing."""
     contents = {one.index: one.data for one in batch.contents}
     return [
         ListedFile(info.file.path.lstrip("/"), info.size_bytes, contents.get(index))
         for index, info in enumerate(batch.files)
-        if info.file_type == pfs_pb2.FILE
+        if info.file_type == pfs_pb2.FILE and (index in contents or _has_content(info))
     ]
+
+
+def _has_content(info: pfs_pb2.FileInfo) -> bool:
+    """Whether a file whose content did not come along has any."""
+    return bool(info.size_bytes) or not (info.attributes.symlink or info.attributes.special_kind)
 
 
 def _path_changes(batch: pfsd_pb2.PathChangeBatch) -> Iterator[tuple[str, bytes, bytes]]:

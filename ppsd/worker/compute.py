@@ -18,6 +18,7 @@ from pachproto import pfs_pb2, pfsd_pb2, pps_pb2, ppsd_pb2
 from pfsd.errors import PfsError, UnavailableError
 from pfsd.model import treeobjects
 from pfsd.names import paths
+from pfsd.names.bytenames import shown_name
 from pfsd.rpc import Stub
 from pfsd.trees import entries
 from pfsd.trees.entries import Chunk, DirEntry, Entry, FileEntry
@@ -164,7 +165,11 @@ class Computer:
             self._objects.GetTag(pfs_pb2.Tag(name=assignment.former_tag)), lambda message: [message.value]
         )
         root = treeobjects.parse(b"".join(text), f"tag {assignment.former_tag}")
-        return news, await resuming.restore(content, root, Path(self._scratch))
+        try:
+            return news, await resuming.restore(content, root, self._scratch)
+        except resuming.NotRestoredError:
+            await _empty(Path(self._scratch))
+            return inputs, 0
 
     async def _time_of(self, repo: str, commit: str) -> int:
         """When a commit was finished."""
@@ -196,7 +201,8 @@ class Computer:
             return trio.from_thread.run(self._view.lookup_path, path, trio_token=token)
 
         lazy = list(dict.fromkeys(one.name for one in assignment.inputs if one.lazy))
-        return await self._trees.put(output.requests(assignment.tag, self._scratch, lookup, self._place.root, lazy))
+        root, user = self._place.root, self._place.user
+        return await self._trees.put(output.requests(assignment.tag, self._scratch, lookup, root, lazy, user))
 
 
 def environment(assignment: ppsd_pb2.Assignment) -> dict[str, str]:
@@ -205,7 +211,7 @@ def environment(assignment: ppsd_pb2.Assignment) -> dict[str, str]:
     found["PACH_JOB_ID"] = assignment.job_id
     found["PACH_OUTPUT_COMMIT_ID"] = assignment.output_commit.id
     for one in assignment.inputs:
-        found[one.name] = f"/pfs/{one.name}" + ("" if one.path == "/" else one.path)
+        found[one.name] = f"/pfs/{one.name}" + ("" if one.path == "/" else os.fsdecode(shown_name(one.path.encode())))
         found[f"{one.name}_COMMIT"] = one.commit.id
     return found
 

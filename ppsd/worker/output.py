@@ -1,6 +1,8 @@
 """What a datum left in /pfs/out, as the writes of a tree.
 
-The files lie in the worker's scratch directory, which user code saw as /pfs/out. A symlink to what lies below
+The files lie in the worker's scratch directory, which user code saw as /pfs/out. They keep what they are beside their
+content (`ppsd.worker.keeping`). A symlink that leads from /pfs/out to something there stays one, with a relative
+target, and so does one with such a target that leads to nothing. A symlink to what lies below
 /pfs/INPUT becomes that entry without copying; other symlinks are followed. A named pipe is what `cp -r` or `tar` has
 made of a lazy input's file, which it becomes: the one whose path, of those of the datum, is the longest that the pipe's
 own path ends in. All functions block: they run in threads, because what they touch below /pfs is served by the
@@ -9,7 +11,9 @@ worker's own loop.
 
 from __future__ import annotations
 
+import functools
 import os
+import posixpath
 import stat
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -18,8 +22,10 @@ from pachproto import pfsd_pb2
 from pfsd.chunks.extents import extents
 from pfsd.errors import InvalidError
 from pfsd.names import paths, sizes
+from pfsd.names.bytenames import stored_name
 from pfsd.trees import entries
-from pfsd.trees.entries import Entry, FileEntry
+from pfsd.trees.entries import Entry, FileEntry, SymlinkEntry
+from ppsd.worker import keeping
 
 OUT = "/pfs/out"
 PFS = "/pfs"
@@ -31,24 +37,27 @@ MESSAGE_BYTES = 1 << 20
 _OVERHEAD_BYTES = 32
 """What a write costs beside its path and data."""
 _MAX_LINKS = 40
+_LOOKUPS = 4096
+"""So many entries of inputs that links lead to are remembered."""
 
 Lookup = Callable[[str], Entry | None]
 """The entry that a path below /pfs/INPUT stands for; None where the datum has no such whole entry."""
 
 
 def requests(
-    tag: str, scratch: str, lookup: Lookup, root: str = "", lazy: Sequence[str] = ()
+    tag: str, scratch: str, lookup: Lookup, root: str = "", lazy: Sequence[str] = (), user: int | None = None
 ) -> Iterator[pfsd_pb2.PutTreeRequest]:
     """The messages that store the output below `scratch` as a tree under `tag`.
 
-    `lazy` names the inputs whose files are pipes. `root` is where the root directory that user code saw is found;
+    `lazy` names the inputs whose files are pipes. `user` is who ran the command: this process's own where it is None.
+    `root` is where the root directory that user code saw is found;
     without one, it is this process's own. Raises InvalidError, naming the file, for what can't be part of a tree.
     """
     request = pfsd_pb2.PutTreeRequest(tag=tag)
     size = 0
-    for write in Output(scratch, lookup, root, lazy).writes():
+    for write in Output(scratch, lookup, root, lazy, user).writes():
         request.writes.append(write)
-        size += len(write.path) + len(write.data) + len(write.entry) + _OVERHEAD_BYTES
+        size += len(write.path) + len(write.data) + len(write.entry) + len(write.attributes) + _OVERHEAD_BYTES
         if size >= MESSAGE_BYTES:
             yield request
             request, size = pfsd_pb2.PutTreeRequest(), 0
@@ -59,14 +68,18 @@ def requests(
 class Output:
     """Walks one datum's output."""
 
-    def __init__(self, scratch: str, lookup: Lookup, root: str = "", lazy: Sequence[str] = ()) -> None:
+    def __init__(
+        self, scratch: str, lookup: Lookup, root: str = "", lazy: Sequence[str] = (), user: int | None = None
+    ) -> None:
         self._scratch = scratch.rstrip("/")
-        self._lookup = lookup
+        self._lookup = functools.lru_cache(_LOOKUPS)(lookup)
         self._root = root
         self._lazy = lazy
+        self._user = os.getuid() if user is None else user
+        self._links = keeping.Links()
 
     def writes(self) -> Iterator[pfsd_pb2.TreeWrite]:
-        """One write or several for each file, one for each empty directory."""
+        """One write or several for each file, one for each directory."""
         return self._directory(self._scratch, (), ())
 
     def _directory(
@@ -79,36 +92,53 @@ class Output:
         here = (found.st_dev, found.st_ino)
         if here in above:
             raise InvalidError(f"{_named(path)} is a symlink to a directory that holds it")
-        names = sorted(os.listdir(real), key=os.fsencode)
-        if not names and path:
-            yield pfsd_pb2.TreeWrite(path=paths.join(path), directory=True)
-        for name in names:
-            _check_name(name, path)
-            yield from self._item(f"{real}/{name}", (*path, name), (*above, here))
+        for name in sorted(os.listdir(real), key=os.fsencode):
+            yield from self._item(f"{real}/{name}", (*path, stored_name(os.fsencode(name))), (*above, here))
 
     def _item(self, real: str, path: paths.Path, above: tuple[tuple[int, int], ...]) -> Iterator[pfsd_pb2.TreeWrite]:
         try:
-            if stat.S_ISLNK(os.lstat(real).st_mode):
-                real = self._resolve(real, path)
-            if _is_input(shown := self._shown(real)):
-                entry = self._lookup(shown)
-                if entry is not None:
-                    yield pfsd_pb2.TreeWrite(path=paths.join(path), entry=entries.encode(entry))
-                    return
-            mode = os.lstat(real).st_mode
-            self._permit(real, mode)
-            if stat.S_ISDIR(mode):
-                yield from self._directory(real, path, above)
-            elif stat.S_ISREG(mode):
-                yield from _file(real, path)
-            elif stat.S_ISFIFO(mode) and (copied := self._copied(path)) is not None:
-                yield pfsd_pb2.TreeWrite(path=paths.join(path), entry=entries.encode(copied))
-            else:
-                raise InvalidError(
-                    f"{_named(path)} is {_kind(mode)}: only files, directories and symlinks can be stored"
-                )
+            entry = self._input_at(real)
+            found = os.lstat(real)
+            if entry is None and stat.S_ISLNK(found.st_mode):
+                entry = self._own_link(real, path, found)
+                if entry is None:
+                    real = self._resolve(real, path)
+                    entry = self._input_at(real)
+                    found = os.lstat(real) if entry is None else found
+            if entry is not None:
+                yield pfsd_pb2.TreeWrite(path=paths.join(path), entry=entries.encode(entry))
+                return
+            self._permit(real, found.st_mode)
+            yield from self._content(real, path, found, above)
         except OSError as error:
             raise InvalidError(f"{_named(path)} can't be stored: {error.strerror or error}") from error
+
+    def _content(
+        self, real: str, path: paths.Path, found: os.stat_result, above: tuple[tuple[int, int], ...]
+    ) -> Iterator[pfsd_pb2.TreeWrite]:
+        """What is itself at `real`, where `found` was, to stand at `path`."""
+        mode = found.st_mode
+        if stat.S_ISDIR(mode):
+            given = keeping.kept(real, found, self._user, _named(path))
+            yield pfsd_pb2.TreeWrite(path=paths.join(path), directory=True, attributes=given)
+            yield from self._directory(real, path, above)
+        elif stat.S_ISREG(mode):
+            yield from _file(
+                real, path, keeping.kept(real, found, self._user, _named(path), self._link(real, path, found))
+            )
+        elif stat.S_ISFIFO(mode) and (copied := self._copied(path)) is not None:
+            yield pfsd_pb2.TreeWrite(path=paths.join(path), entry=entries.encode(copied))
+        else:
+            raise InvalidError(f"{_named(path)} is {_kind(mode)}: only files, directories and symlinks can be stored")
+
+    def _link(self, real: str, path: paths.Path, found: os.stat_result) -> bytes:
+        """The link of a file of several names, all of which are in the output."""
+        return self._links.of(found, paths.join(path)) if _below(real, self._scratch) else b""
+
+    def _input_at(self, real: str) -> Entry | None:
+        """The entry of an input that lies there, if it is whole."""
+        shown = self._shown(real)
+        return self._lookup(_stored(shown)) if _is_input(shown) else None
 
     def _copied(self, path: paths.Path) -> FileEntry | None:
         """The lazy input's file that a pipe at `path` was copied from; None where there is none, or may be several."""
@@ -132,6 +162,55 @@ class Output:
 
     # --- symlinks ----------------------------------------------------------------------------------------
 
+    def _own_link(self, link: str, path: paths.Path, found: os.stat_result) -> SymlinkEntry | None:
+        """The symlink's entry where it stays one, else None."""
+        here = link.removeprefix(self._scratch + "/").split("/")
+        if not _below(link, self._scratch) or _stored("/".join(here)) != "/".join(path):
+            return None  # it lies elsewhere, or its directory is shown elsewhere
+        target = os.readlink(link)
+        inside = _inside(target)
+        leads = self._leads(here[:-1] if inside is None else [], target if inside is None else inside, path)
+        if leads is None or (inside is not None and not leads):
+            return None
+        if inside is not None:
+            target = "../" * (len(here) - 1) + (inside or ".")
+            if ".." not in inside.split("/"):
+                target = posixpath.relpath("/" + inside, "/" + "/".join(here[:-1]))
+        given = keeping.kept(link, found, self._user, _named(path), self._link(link, path, found))
+        return SymlinkEntry(os.fsencode(target), given)
+
+    def _leads(self, start: list[str], target: str, path: paths.Path) -> bool | None:
+        """Whether a way on from the directory `start` of /pfs/out leads to something; None where it leads out of it."""
+        waiting = deque(target.split("/"))
+        done = list(start)
+        links, leads = 0, not target.startswith("/")
+        if not leads:
+            return None
+        while waiting:
+            name = waiting.popleft()
+            if name in ("", "."):
+                continue
+            if name == "..":
+                if not done:
+                    return None
+                done.pop()
+                continue
+            done.append(name)
+            real = "/".join((self._scratch, *done))
+            leads = leads and os.path.lexists(real)
+            further = _target_at(real) if leads else None
+            if further is None:
+                continue
+            links += 1
+            if links > _MAX_LINKS:
+                raise InvalidError(f"{_named(path)} is a symlink that leads in a circle")
+            inside = _inside(further)
+            if inside is None and further.startswith("/"):
+                return None
+            done = done[:-1] if inside is None else []
+            waiting.extendleft(reversed((further if inside is None else inside).split("/")))
+        return leads
+
     def _resolve(self, link: str, path: paths.Path) -> str:
         """Where a symlink leads in the end: no symlink itself, below /pfs/INPUT possibly nothing."""
         waiting = deque(self._shown(link).split("/"))
@@ -145,8 +224,6 @@ class Output:
                 del done[-1:]
                 continue
             done.append(name)
-            if _holds_no_links(done):
-                continue
             target = self._link_target(done, path)
             if target is None:
                 continue
@@ -158,12 +235,17 @@ class Output:
         return self._real("/" + "/".join(done))
 
     def _link_target(self, done: list[str], path: paths.Path) -> str | None:
-        real = self._real("/" + "/".join(done))
+        shown = "/" + "/".join(done)
+        if shown == PFS:
+            return None
+        if _is_input(shown):
+            entry = self._lookup(_stored(shown))
+            return os.fsdecode(entry.target) if isinstance(entry, SymlinkEntry) else None
         try:
-            return os.readlink(real) if stat.S_ISLNK(os.lstat(real).st_mode) else None
+            return _target_at(self._real(shown))
         except OSError as error:
             raise InvalidError(
-                f"{_named(path)} is a symlink that can't be followed: /{'/'.join(done)}: {error.strerror}"
+                f"{_named(path)} is a symlink that can't be followed: {shown}: {error.strerror}"
             ) from error
 
     def _shown(self, real: str) -> str:
@@ -177,28 +259,37 @@ class Output:
         return self._scratch + shown[len(OUT) :] if _below(shown, OUT) else self._root + shown
 
 
-def _file(real: str, path: paths.Path) -> Iterator[pfsd_pb2.TreeWrite]:
+def _file(real: str, path: paths.Path, given: bytes) -> Iterator[pfsd_pb2.TreeWrite]:
     name = paths.join(path)
     with open(os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb", buffering=0) as file:
         fd, size = file.fileno(), os.fstat(file.fileno()).st_size
         sizes.check_file_size(size, _named(path))
         if size <= PIECE_BYTES:
-            yield pfsd_pb2.TreeWrite(path=name, data=file.read(PIECE_BYTES))
+            yield pfsd_pb2.TreeWrite(path=name, data=file.read(PIECE_BYTES), attributes=given)
             return
         for start, end, is_data in extents(fd, 0, size):
             if not is_data:
-                yield pfsd_pb2.TreeWrite(path=name, zeros=end - start)
+                yield pfsd_pb2.TreeWrite(path=name, zeros=end - start, attributes=given)
                 continue
             for at in range(start, end, PIECE_BYTES):
-                yield pfsd_pb2.TreeWrite(path=name, data=os.pread(fd, min(PIECE_BYTES, end - at), at))
+                data = os.pread(fd, min(PIECE_BYTES, end - at), at)
+                yield pfsd_pb2.TreeWrite(path=name, data=data, attributes=given)
 
 
-def _check_name(name: str, directory: paths.Path) -> None:
-    data = os.fsencode(name)
-    try:
-        data.decode()
-    except UnicodeDecodeError:
-        raise InvalidError(f"{_named(directory)} holds a name that is not UTF-8: {data!r}") from None
+def _target_at(real: str) -> str | None:
+    """The target of a symlink; None for anything else. Raises OSError where nothing is."""
+    return os.readlink(real) if stat.S_ISLNK(os.lstat(real).st_mode) else None
+
+
+def _inside(target: str) -> str | None:
+    """The way from /pfs/out on of an absolute target below it; None for any other."""
+    names = [name for name in target.split("/") if name not in ("", ".")]
+    return "/".join(names[2:]) if target.startswith("/") and names[:2] == ["pfs", "out"] else None
+
+
+def _stored(shown: str) -> str:
+    """A path as entries spell it."""
+    return shown if shown.isascii() else "/".join(stored_name(os.fsencode(name)) for name in shown.split("/"))
 
 
 def _below(path: str, top: str) -> bool:
@@ -207,11 +298,6 @@ def _below(path: str, top: str) -> bool:
 
 def _is_input(path: str) -> bool:
     return path.startswith(PFS + "/") and not _below(path, OUT)
-
-
-def _holds_no_links(done: list[str]) -> bool:
-    """Whether a path is /pfs, or leads below /pfs/INPUT, where there are no symlinks."""
-    return done[0] == "pfs" and (len(done) == 1 or done[1] != "out")
 
 
 def _named(path: paths.Path) -> str:

@@ -51,6 +51,8 @@ class Place:
     cwd: str
     root: str
     """Where this process finds the root directory that user code sees."""
+    user: int
+    """Who runs the commands."""
     temporary: Path | None = None
     """Its TMPDIR, empty when a datum begins; None where that is not this process's business."""
     refused: str = ""
@@ -75,7 +77,7 @@ async def _here(options: Options, view: JobView) -> AsyncIterator[Place]:
         for directory in (home, temporary):
             directory.mkdir(exist_ok=True)
         env = {**ENVIRONMENT, "HOME": str(home), "TMPDIR": str(temporary)}
-        yield Place(runner, group, env, "/", f"/proc/{enclosure.pid}/root", temporary, enclosure.refused)
+        yield Place(runner, group, env, "/", f"/proc/{enclosure.pid}/root", os.getuid(), temporary, enclosure.refused)
 
 
 @asynccontextmanager
@@ -85,12 +87,14 @@ async def _beside(options: Options, view: JobView) -> AsyncIterator[Place]:
         pid = runner.pid
         if not pid:
             raise UnavailableError("the runner's process can't be seen: let the pod's containers share their processes")
+        user = await trio.to_thread.run_sync(_owner, pid, abandon_on_cancel=True)
+        view.show_as(*user)  # so that commands can read what only its owner may
         async with _mounted(options, view, {*MOUNT_OPTIONS, "allow_other"}):
             await trio.to_thread.run_sync(_check_sees, pid, options.mountpoint, abandon_on_cancel=True)
             with ungrouped():
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_watch, runner)
-                    yield Place(runner, Group(()), {}, "", f"/proc/{pid}/root")
+                    yield Place(runner, Group(()), {}, "", f"/proc/{pid}/root", user[0])
                     nursery.cancel_scope.cancel()
 
 
@@ -124,6 +128,15 @@ async def _connected(path: str) -> AsyncIterator[Runner]:
 async def _watch(runner: Runner) -> None:
     await runner.gone()
     raise GoneError("the user's container has ended")
+
+
+def _owner(pid: int) -> tuple[int, int]:
+    """The user and the group of a process. Raises GoneError."""
+    try:
+        found = os.stat(f"/proc/{pid}")
+    except OSError:
+        raise GoneError("the user's container has ended") from None
+    return found.st_uid, found.st_gid
 
 
 def _check_sees(pid: int, mountpoint: str) -> None:

@@ -207,6 +207,8 @@ class InodeTable:
     def __init__(self, root: Inode) -> None:
         root.ino, root.lookups = ROOT, 1
         self._inodes: dict[int, Inode] = {ROOT: root}
+        self._parent, self._hasher = ROOT, _hasher_of(ROOT)
+        """The directory for which a number was asked last."""
 
     def __len__(self) -> int:
         return len(self._inodes)
@@ -220,8 +222,11 @@ class InodeTable:
 
     def number(self, parent: int, key: bytes) -> tuple[int, Inode | None]:
         """The number of the inode with this key below `parent`, and the inode if it is here."""
-        digest = blake2b(key, digest_size=8, salt=parent.to_bytes(8, "little")).digest()
-        ino = int.from_bytes(digest, "little") >> 1
+        if parent != self._parent:
+            self._parent, self._hasher = parent, _hasher_of(parent)
+        hasher = self._hasher.copy()
+        hasher.update(key)
+        ino = int.from_bytes(hasher.digest(), "little") >> 1
         while True:
             found = self._inodes.get(ino)
             if found is None and ino > ROOT:
@@ -274,3 +279,7 @@ class InodeTable:
             ino = (ino + 1) & (1 << 63) - 1
             found = self._inodes.get(ino)
         return ino
+
+
+def _hasher_of(parent: int) -> blake2b:
+    return blake2b(digest_size=8, salt=parent.to_bytes(8, "little"))

@@ -20,7 +20,7 @@ from pyfuse3 import EntryAttributes, FUSEError
 
 from pfsd.names.bytenames import shown_name, stored_name
 from pfsd.trees import entries
-from pfsd.trees.attributes import DIRECTORY_MODE, FILE_MODE
+from pfsd.trees.attributes import DIRECTORY_MODE, FILE_MODE, SYMLINK_MODE
 from pfsd.trees.entries import KIND_SHIFT, DirEntry, FileEntry, SpecialEntry, SymlinkEntry
 from pfsd.trees.tree import Pair
 from pfsfuse.content.beside import SMALL_BYTES, Place
@@ -48,7 +48,9 @@ log = logging.getLogger(__name__)
 _PAGE = 1024
 """Entries of a directory that are read at a time."""
 _FILE, _DIRECTORY, _SYMLINK = 1, 2, 3
-_SYMLINK_MODE = stat.S_IFLNK | 0o777
+_FILE_MODE = stat.S_IFREG | FILE_MODE
+_DIRECTORY_MODE = stat.S_IFDIR | DIRECTORY_MODE
+_SYMLINK_MODE = stat.S_IFLNK | SYMLINK_MODE
 _DEVICES = (2, 6)
 _BLOCK = 4096
 MOST_INODES = 500_000
@@ -80,7 +82,7 @@ class ChangingListing:
 class View(DescribedView):
     """A read-only file system below `root`.
 
-    All of it shows as owned by the user of this process; with the `owners` "stored", what has an owner shows it.
+    All of it shows as owned by the user of this process; with `stored_owners`, what has an owner shows it.
     """
 
     supports_dot_lookup = False  # a forgotten number can't be looked up again, as NFS exports would
@@ -179,31 +181,28 @@ class View(DescribedView):
         self, kept: EntryStat, ino: int, value: bytes, time_ns: int, timeout: float, links: int
     ) -> EntryAttributes:
         kind, size, mode, uid, gid, changed_ns, _ = kept
+        attributes = EntryAttributes()
+        attributes.st_ino = ino
         if kind == _FILE:
-            mode = stat.S_IFREG | (FILE_MODE if mode is None else mode)
+            attributes.st_mode = _FILE_MODE if mode is None else stat.S_IFREG | mode
         elif kind == _DIRECTORY:
-            mode = stat.S_IFDIR | (DIRECTORY_MODE if mode is None else mode)
+            attributes.st_mode = _DIRECTORY_MODE if mode is None else stat.S_IFDIR | mode
+        elif kind == _SYMLINK:
+            attributes.st_mode = _SYMLINK_MODE
         else:
-            mode = _SYMLINK_MODE if kind == _SYMLINK else 0
-        attributes = self._attributes_of(ino, mode, size, time_ns if changed_ns is None else changed_ns, timeout)
-        if not mode:
             _show_special(attributes, value)
+        attributes.st_uid = self._uid
+        attributes.st_gid = self._gid
+        if self.shows_stored_owners and uid is not None and gid is not None:
+            attributes.st_uid, attributes.st_gid = uid, gid
+        attributes.st_size = size
+        attributes.st_blocks = (size + 511) // 512
+        if changed_ns is not None:
+            time_ns = changed_ns
+        attributes.st_atime_ns = attributes.st_mtime_ns = attributes.st_ctime_ns = time_ns
         # One link for a directory says "not counted": find then looks at every entry.
         if links != 1:
             attributes.st_nlink = links
-        if self.shows_stored_owners and uid is not None and gid is not None:
-            attributes.st_uid, attributes.st_gid = uid, gid
-        return attributes
-
-    def _attributes_of(self, ino: int, mode: int, size: int, time_ns: int, timeout: float) -> EntryAttributes:
-        attributes = EntryAttributes()
-        attributes.st_ino = ino
-        attributes.st_mode = mode
-        attributes.st_uid = self._uid
-        attributes.st_gid = self._gid
-        attributes.st_size = size
-        attributes.st_blocks = (size + 511) // 512
-        attributes.st_atime_ns = attributes.st_mtime_ns = attributes.st_ctime_ns = time_ns
         attributes.entry_timeout = timeout
         attributes.attr_timeout = FOREVER
         return attributes

@@ -50,6 +50,7 @@ def test_the_linked_names_are_found_and_little_else_is_read() -> None:
     assert without.root not in slow.fetched
     assert calls <= 5
     assert len(slow.fetched) <= 5
+    assert without.root not in slow.fetched
 
 
 def test_nothing_is_read_where_nothing_is_linked() -> None:

@@ -24,7 +24,8 @@ import pytest
 from pachproto import pfs_pb2
 from pfsfuse.kernel.mounts import CALLS, mount_at
 from pfsfuse.mount import unmount
-from tests.pfsfuse.repository.test_repository import alone, errno_of, put_many
+from tests.pfsfuse.repository.test_mount_ends import alone
+from tests.pfsfuse.repository.test_repository import errno_of, put_many
 from tests.support.daemons import Daemon
 from tests.support.faulty import defects
 from tests.support.mounts import WAIT_SECONDS, Mounted, mounting

@@ -101,3 +101,18 @@ def test_a_store_that_does_not_answer_is_tried_again_until_the_job_is_stopped(
 
 def _whole(repo: str) -> dict[str, Any]:
     return {"atom": {"repo": repo, "glob": "/"}}
+
+
+def test_links_are_pushed_as_what_they_lead_to(daemon: Daemon, moto: S3Server) -> None:
+    lines = [
+        "cd /pfs/out; mkdir d; echo data > d/file; ln -s d/file link; ln -s d dir; ln -s not/there dangling",
+        "touch empty; ln -s empty nothing; chmod +x d/file",
+    ]
+    daemon.pps.CreatePipeline(spec(stdin=lines, egress={"URL": "s3://data/links"}))
+    flush(daemon, daemon.commit_files("in", {"a": b"one"}))
+    assert content(moto, "links") == {
+        "links/d/file": b"data\n",
+        "links/link": b"data\n",
+        "links/empty": b"",
+        "links/nothing": b"",
+    }
