@@ -54,7 +54,9 @@ class ChunkWriter:
         view = memoryview(self._buffer)
         try:
             while end := next_cut(view, start):
-                yield self._chunks.add(bytes(view[start:end]), is_cut=True)
+                with view[start:end] as data:
+                    chunk = self._chunks.add(data, is_cut=True)
+                yield chunk
                 start = end
         finally:
             view.release()
