@@ -3,7 +3,7 @@
 A client connects to the socket in a directory that is open to the daemon's own user alone, sends who holds the file, a
 ticket, a number of bytes and a descriptor, and is answered once (`ANSWER_YES`, or what is wrong). A call then names
 holder and ticket, once. The file is closed when that call ends, when the client closes its connection or when nobody
-has read it for a while, whatever comes first. It is read with `pread`, as it is then: it may change, or be cut.
+has read it for long, whatever comes first. It is read with `pread`, as it is then: it may change, or be cut.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ ANSWER_YES = b"+"
 ANSWER_BYTES = 200
 MOST_FILES = 64
 """Descriptors that are held at a time, and connections."""
-IDLE_SECONDS = 60.0
-"""After which a file that nobody reads is closed."""
+IDLE_SECONDS = 300.0
+"""After which a file that nobody reads is closed: a call may wait long for room in between."""
 
 _LOOK_SECONDS = 5.0
 _PAUSE_SECONDS = 0.1

@@ -22,6 +22,7 @@ from pfsd.rpc import Stub
 from pfsd.trees import entries
 from pfsd.trees.entries import Chunk, DirEntry, Entry, FileEntry
 from pfsfuse.client.daemon import Daemon
+from pfsfuse.client.handing import HandedOutput
 from pfsfuse.content.content import SMALL_BYTES
 from pfsfuse.job.jobview import JobInput, JobView
 from ppsd.storage.datumcosts import to_wire
@@ -196,7 +197,9 @@ class Computer:
             return trio.from_thread.run(self._view.lookup_path, path, trio_token=token)
 
         lazy = list(dict.fromkeys(one.name for one in assignment.inputs if one.lazy))
-        return await self._trees.put(output.requests(assignment.tag, self._scratch, lookup, self._place.root, lazy))
+        with HandedOutput(self._daemon.handing) as handed:
+            requests = output.requests(assignment.tag, self._scratch, lookup, self._place.root, lazy, handed)
+            return await self._trees.put(requests)
 
 
 def environment(assignment: ppsd_pb2.Assignment) -> dict[str, str]:

@@ -20,6 +20,7 @@ from pfsd.errors import InvalidError
 from pfsd.names import paths, sizes
 from pfsd.trees import entries
 from pfsd.trees.entries import Entry, FileEntry
+from pfsfuse.client.handing import HandedOutput
 
 OUT = "/pfs/out"
 PFS = "/pfs"
@@ -37,18 +38,24 @@ Lookup = Callable[[str], Entry | None]
 
 
 def requests(
-    tag: str, scratch: str, lookup: Lookup, root: str = "", lazy: Sequence[str] = ()
+    tag: str,
+    scratch: str,
+    lookup: Lookup,
+    root: str = "",
+    lazy: Sequence[str] = (),
+    handed: HandedOutput | None = None,
 ) -> Iterator[pfsd_pb2.PutTreeRequest]:
     """The messages that store the output below `scratch` as a tree under `tag`.
 
-    `lazy` names the inputs whose files are pipes. `root` is where the root directory that user code saw is found;
-    without one, it is this process's own. Raises InvalidError, naming the file, for what can't be part of a tree.
+    Large files go to `handed`, where there is one, as open files. `lazy` names the inputs whose files are pipes. `root`
+    is where the root directory that user code saw is found; without one, it is this process's own. Raises InvalidError,
+    naming the file, for what can't be part of a tree.
     """
-    request = pfsd_pb2.PutTreeRequest(tag=tag)
+    request = pfsd_pb2.PutTreeRequest(tag=tag, holder=b"" if handed is None else handed.holder)
     size = 0
-    for write in Output(scratch, lookup, root, lazy).writes():
+    for write in Output(scratch, lookup, root, lazy, handed).writes():
         request.writes.append(write)
-        size += len(write.path) + len(write.data) + len(write.entry) + _OVERHEAD_BYTES
+        size += len(write.path) + len(write.data) + len(write.entry) + write.handed.size + _OVERHEAD_BYTES
         if size >= MESSAGE_BYTES:
             yield request
             request, size = pfsd_pb2.PutTreeRequest(), 0
@@ -59,7 +66,15 @@ def requests(
 class Output:
     """Walks one datum's output."""
 
-    def __init__(self, scratch: str, lookup: Lookup, root: str = "", lazy: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        scratch: str,
+        lookup: Lookup,
+        root: str = "",
+        lazy: Sequence[str] = (),
+        handed: HandedOutput | None = None,
+    ) -> None:
+        self._handed = handed
         self._scratch = scratch.rstrip("/")
         self._lookup = lookup
         self._root = root
@@ -100,7 +115,7 @@ class Output:
             if stat.S_ISDIR(mode):
                 yield from self._directory(real, path, above)
             elif stat.S_ISREG(mode):
-                yield from _file(real, path)
+                yield from _file(real, path, self._handed)
             elif stat.S_ISFIFO(mode) and (copied := self._copied(path)) is not None:
                 yield pfsd_pb2.TreeWrite(path=paths.join(path), entry=entries.encode(copied))
             else:
@@ -177,7 +192,7 @@ class Output:
         return self._scratch + shown[len(OUT) :] if _below(shown, OUT) else self._root + shown
 
 
-def _file(real: str, path: paths.Path) -> Iterator[pfsd_pb2.TreeWrite]:
+def _file(real: str, path: paths.Path, output: HandedOutput | None) -> Iterator[pfsd_pb2.TreeWrite]:
     name = paths.join(path)
     with open(os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb", buffering=0) as file:
         fd, size = file.fileno(), os.fstat(file.fileno()).st_size
@@ -185,9 +200,14 @@ def _file(real: str, path: paths.Path) -> Iterator[pfsd_pb2.TreeWrite]:
         if size <= PIECE_BYTES:
             yield pfsd_pb2.TreeWrite(path=name, data=file.read(PIECE_BYTES))
             return
+        handed = None if output is None else output.hand_over(fd, size)
         for start, end, is_data in extents(fd, 0, size):
             if not is_data:
                 yield pfsd_pb2.TreeWrite(path=name, zeros=end - start)
+                continue
+            if handed is not None:
+                for _, part in handed.ranges(start, end):
+                    yield pfsd_pb2.TreeWrite(path=name, handed=part)
                 continue
             for at in range(start, end, PIECE_BYTES):
                 yield pfsd_pb2.TreeWrite(path=name, data=os.pread(fd, min(PIECE_BYTES, end - at), at))

@@ -26,13 +26,16 @@ _SECONDS = 2.0
 _AGAIN_SECONDS = 5.0
 """After which it is tried again where nothing could be handed over."""
 _RANGE_BYTES = 32 << 20
+_AT_ONCE = 8
+"""Files of one output that wait to be read."""
 
 
 class Handed:
     """A file that the daemon may read until `close`."""
 
-    def __init__(self, connection: socket.socket, fd: int, holder: bytes, ticket: bytes) -> None:
+    def __init__(self, connection: socket.socket, fd: int, size: int, holder: bytes, ticket: bytes) -> None:
         self.holder = holder
+        self.size = size
         self._connection = connection
         self._fd = os.dup(fd)
         self._ticket = ticket
@@ -78,13 +81,45 @@ class Handing:
             socket.send_fds(connection, [HANDED.pack(self.holder, ticket, size)], [fd])
             answer = connection.recv(ANSWER_BYTES)
             if answer == ANSWER_YES:
-                return Handed(connection, fd, self.holder, ticket)
+                return Handed(connection, fd, size, self.holder, ticket)
             log.info("a file is not taken at %s: %s", self.directory, answer.decode(errors="replace"))
         except OSError as error:
             log.info("a file can't be handed over at %s: %s", self.directory, error)
             self._again = time.monotonic() + _AGAIN_SECONDS
         connection.close()
         return None
+
+
+class HandedOutput:
+    """Files that are handed over one after the other, to be read in this order; closed at the end of a block."""
+
+    def __init__(self, handing: Handing) -> None:
+        self.holder = handing.holder
+        self._handing = handing
+        self._files: list[Handed] = []
+
+    def __enter__(self) -> HandedOutput:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handed in self._files:
+            handed.close()
+        self._files = []
+
+    def hand_over(self, fd: int, size: int) -> Handed | None:
+        """Hand a file over, unless several that the daemon has not read yet are."""
+        while self._files and self._files[0].progress() >= self._files[0].size:
+            self._files.pop(0).close()
+        if len(self._files) >= _AT_ONCE:
+            return None
+        own = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)  # whose position nobody else moves
+        try:
+            handed = self._handing.hand_over(own, size)
+        finally:
+            os.close(own)
+        if handed is not None:
+            self._files.append(handed)
+        return handed
 
 
 def _connect(connection: socket.socket, directory: str) -> None:
