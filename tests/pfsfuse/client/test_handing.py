@@ -281,3 +281,19 @@ def test_a_mount_goes_on_without(
         finish(mounted.path / "r/master")
     assert "a file was handed over" not in daemon.log()
     assert stored(daemon) == {"/file": data}
+
+
+@needs_fuse
+def test_a_mount_hands_over_again_to_a_daemon_that_was_killed(
+    daemon: Daemon, opened: pfs_pb2.Commit, handing: Handing, file: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    with mounting(daemon, tmp_path / "mnt") as mounted, handed_over(handing, file) as handed:
+        master = mounted.path / "r/master"
+        (master / "before").write_bytes(file.read_bytes())
+        daemon.kill()
+        daemon.start()
+        refused(lambda: put(daemon, opened, handing.holder, ranges(handed)), "no file waits under this ticket")
+        (master / "after").write_bytes(file.read_bytes())
+        assert daemon.log().count("a file was handed over") == 3
+        finish(master)
+    assert stored(daemon) == {"/before": file.read_bytes(), "/after": file.read_bytes()}
