@@ -17,6 +17,7 @@ import trio
 from pfsd import rpc
 from pfsd.bridge import Bridge
 from pfsd.filesystem.store import Store
+from pfsd.local.handedfiles import HandedFiles
 from pfsd.names import sizes
 from pfsd.objectstores.blockcache import DEFAULT_BYTES
 from pfsd.objectstores.openstore import StorageOptions
@@ -130,8 +131,10 @@ async def serve_until(stopping: trio.Event, args: argparse.Namespace) -> None:
     if store.root.is_new:
         print(f"pfsd: {args.root} was empty: a new root was made there", file=sys.stderr, flush=True)  # noqa: T201
     server = Server(args.listen)
+    handed = HandedFiles(args.root / "handing")
     try:
-        server.add(core_services(store, lambda: server.address))
+        handed.start()
+        server.add(core_services(store, lambda: server.address, handed))
         async with AsyncExitStack() as stack:
             nursery = await stack.enter_async_context(trio.open_nursery())
             pipelines = None
@@ -150,6 +153,7 @@ async def serve_until(stopping: trio.Event, args: argparse.Namespace) -> None:
             await stopping.wait()
     finally:
         await trio.to_thread.run_sync(server.stop)
+        await trio.to_thread.run_sync(handed.close)
         await trio.to_thread.run_sync(close, store)
 
 

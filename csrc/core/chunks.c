@@ -27,6 +27,59 @@ void init_gear(void)
         gear[i] = splitmix64(&state);
 }
 
+/* The bytes that a hash depends on: older ones have been shifted out. */
+enum { WINDOW = 64, LANE = 4096, LANES = 4 };
+
+/* The hash of the window that ends before `end`. */
+static uint64_t window(const uint8_t *end)
+{
+    uint64_t hash = 0;
+    for (const uint8_t *at = end - WINDOW; at < end; at++)
+        hash = (hash << 1) + gear[*at];
+    return hash;
+}
+
+/* `found`, or the first place of those where one of four hashes, apart by a lane, has none of the mask's bits: they are
+ * rare, so the loop that calls this is kept free of it. */
+static __attribute__((noinline, cold)) size_t first(size_t found, size_t at, uint64_t mask, uint64_t a, uint64_t b,
+                                                    uint64_t c)
+{
+    size_t here = !(a & mask) ? at : !(b & mask) ? at + LANE : !(c & mask) ? at + 2 * LANE : at + 3 * LANE;
+
+    return here < found ? here : found;
+}
+
+/* The first i in [start, end) at which the hash, which is `hash` before `start`, has none of the mask's bits, or `end`.
+ * Each hash waits for the one before: four parts of the data at a time keep the processor busy meanwhile. */
+static size_t search(const uint8_t *data, size_t start, size_t end, uint64_t mask, uint64_t *hash)
+{
+    uint64_t a = *hash;
+    size_t i = start;
+    for (; end - i >= LANES * LANE; i += LANES * LANE) {
+        const uint8_t *at = data + i;
+        uint64_t b = window(at + LANE), c = window(at + 2 * LANE), d = window(at + 3 * LANE);
+        size_t found = end;
+        for (size_t n = 0; n < LANE; n++) {
+            a = (a << 1) + gear[at[n]];
+            b = (b << 1) + gear[at[n + LANE]];
+            c = (c << 1) + gear[at[n + 2 * LANE]];
+            d = (d << 1) + gear[at[n + 3 * LANE]];
+            if (!((a & mask) && (b & mask) && (c & mask) && (d & mask)))
+                found = first(found, i + n, mask, a, b, c);
+        }
+        if (found < end)
+            return found;
+        a = d;
+    }
+    for (; i < end; i++) {
+        a = (a << 1) + gear[data[i]];
+        if (!(a & mask))
+            return i;
+    }
+    *hash = a;
+    return end;
+}
+
 /* Length of the chunk that begins at `data`, or 0 when `size` bytes do not decide it. */
 static size_t cut(const uint8_t *data, size_t size)
 {
@@ -35,17 +88,12 @@ static size_t cut(const uint8_t *data, size_t size)
     size_t average = size < AVG_CHUNK ? size : AVG_CHUNK;
     size_t end = size < MAX_CHUNK ? size : MAX_CHUNK;
     uint64_t hash = 0;
-    size_t i = MIN_CHUNK;
-    for (; i < average; i++) {
-        hash = (hash << 1) + gear[data[i]];
-        if (!(hash & MASK_BEFORE))
-            return i + 1;
-    }
-    for (; i < end; i++) {
-        hash = (hash << 1) + gear[data[i]];
-        if (!(hash & MASK_AFTER))
-            return i + 1;
-    }
+    size_t found = search(data, MIN_CHUNK, average, MASK_BEFORE, &hash);
+    if (found < average)
+        return found + 1;
+    found = search(data, average, end, MASK_AFTER, &hash);
+    if (found < end)
+        return found + 1;
     return end == MAX_CHUNK ? MAX_CHUNK : 0;
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from pfsd._core import MAX_CHUNK, next_cut
 from pfsd.chunks.chunkstore import ChunkStore
@@ -17,11 +17,13 @@ Piece = bytes | FileEntry
 
 
 class ChunkWriter:
-    """Cuts a stream of bytes into chunks and stores them; holds at most two of the largest chunks."""
+    """Cuts a stream of bytes into chunks and stores them; holds at most four of the largest chunks."""
 
     def __init__(self, chunks: ChunkStore) -> None:
         self._chunks = chunks
         self._buffer = bytearray()
+        self._block = bytearray()
+        """Where `pour` reads to."""
 
     @property
     def at_cut(self) -> bool:
@@ -48,13 +50,41 @@ class ChunkWriter:
             self._buffer += bytes(step)
             count -= step
 
+    def pour(self, fill: Callable[[memoryview, int], None], count: int) -> Iterator[Chunk]:
+        """Take in `count` bytes, which are read to where they are cut: `fill` writes those after the first so many.
+
+        Yields chunks as `write` does.
+        """
+        yield from self.cut()
+        if not self._block:
+            self._block = bytearray(2 * MAX_CHUNK)
+        have, done = len(self._buffer), 0
+        with memoryview(self._block) as block:
+            block[:have] = self._buffer
+            while done < count:
+                step = min(count - done, len(block) - have)
+                with block[have : have + step] as free:
+                    fill(free, done)
+                have, done, start = have + step, done + step, 0
+                with block[:have] as view:
+                    while end := next_cut(view, start):
+                        with view[start:end] as data:
+                            chunk = self._chunks.add(data, is_cut=True)
+                        yield chunk
+                        start = end
+                block[: have - start] = block[start:have]
+                have -= start
+            self._buffer[:] = block[:have]
+
     def cut(self) -> Iterator[Chunk]:
         """Yield the chunks whose end is decided by what is buffered."""
         start = 0
         view = memoryview(self._buffer)
         try:
             while end := next_cut(view, start):
-                yield self._chunks.add(bytes(view[start:end]), is_cut=True)
+                with view[start:end] as data:
+                    chunk = self._chunks.add(data, is_cut=True)
+                yield chunk
                 start = end
         finally:
             view.release()

@@ -11,6 +11,7 @@ from pfsd.errors import InvalidError, IsADirectoryPfsError, StateError
 from pfsd.filesystem.filesinks import INLINE_BYTES, FileSink
 from pfsd.filesystem.patches import FilePatch, hold
 from pfsd.filesystem.replacing import apply
+from pfsd.local.handedfiles import HandedRange
 from pfsd.model.commits import Commits
 from pfsd.model.records import Commit
 from pfsd.model.root import Root
@@ -51,11 +52,14 @@ class FilePart:
     """Instead of all others: a link or special file."""
     also: Sequence[str] = ()
     """With the first part of a file that overwrites: more paths at which the same file is put."""
+    handed: HandedRange | None = None
+    """Bytes of a file that was handed over, which come after `data`."""
 
     @property
     def is_whole(self) -> bool:
         """Whether it is a file of nothing but bytes."""
-        return not (self.chunks or self.more or self.zeros or self.tell) and self.base is None and self.other is None
+        is_more = self.chunks or self.more or self.zeros or self.tell or self.handed
+        return not is_more and self.base is None and self.other is None
 
 
 class BulkUpload:
@@ -143,10 +147,12 @@ class BulkUpload:
         if isinstance(sink, FilePatch):
             if part.chunks:
                 raise InvalidError(f"no chunks can be named in {join(self._path)}, which is patched")
-            if part.zeros or part.data:
+            if part.zeros or part.data or part.handed:
                 sink.seek(part.offset)
         sink.zeros(part.zeros)
         sink.write(part.data)
+        if part.handed is not None:
+            sink.pour(part.handed)
         for chunk in part.chunks:
             assert isinstance(sink, FileSink)
             sink.refer(chunk)

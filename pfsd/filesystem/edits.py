@@ -99,10 +99,8 @@ class Edits:
             except BaseException:
                 edit.undo()
                 raise
-            for step in steps:
-                if isinstance(step, SetAttributes) and not step.path:
-                    given = attributes.checked(step.attributes, attributes.DIRECTORY_MODE, "/")
-                    self._commits.set_attributes(commit, given)
+            if edit.of_root is not None:
+                self._commits.set_attributes(commit, edit.of_root)
             return self._commits.tree(commit) if tells else None
 
 
@@ -115,6 +113,8 @@ class _Edit:
         self._commit = commit
         self._staging = staging
         self._change: Change | None = None
+        self.of_root: bytes | None = None
+        """Attributes that the commit's root is to have."""
         self._before = commits.tree(commit).root if has_renames else None
         """The commit's tree before the first step, where it is needed."""
 
@@ -139,6 +139,8 @@ class _Edit:
             self._writes.add(self._replaced(step))
         elif step.path:
             self._writes.add(self._with_attributes(step))
+        else:
+            self.of_root = _of_directory(step, "/")
 
     def stage(self) -> None:
         """Stage what waits."""
@@ -170,8 +172,7 @@ class _Edit:
         if kind is Kind.FILE:
             return Write(step.path, attributes=attributes.checked(step.attributes, attributes.FILE_MODE, where))
         if kind is Kind.DIRECTORY:
-            given = attributes.checked(step.attributes, attributes.DIRECTORY_MODE, where)
-            return Write(step.path, directory=entries.EMPTY_DIR, attributes=given)
+            return Write(step.path, directory=entries.EMPTY_DIR, attributes=_of_directory(step, where))
         found = entries.with_attributes(self._writes.other(step.path), step.attributes)
         return put(step.path, entries.check(found, where))
 
@@ -221,3 +222,8 @@ class _Edit:
 
     def _find(self, top: DirEntry, path: Path) -> Entry | None:
         return dirs.lookup(self._root.nodes, top, path)
+
+
+def _of_directory(step: SetAttributes, where: str) -> bytes:
+    """The attributes that a step gives a directory; raises InvalidError."""
+    return attributes.checked(step.attributes, attributes.DIRECTORY_MODE, where)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from pfsd.chunks.content import ChunkWriter, Piece
 from pfsd.errors import InvalidError, StateError
+from pfsd.local.handedfiles import HandedRange
 from pfsd.model.root import Root
 from pfsd.names import sizes
 from pfsd.names.paths import Path, join
@@ -45,6 +46,13 @@ class FileSink:
             self._head += data
             return
         self._keep(self._to_writer().write(data))
+
+    def pour(self, handed: HandedRange) -> None:
+        """Take in bytes of a file that was handed over. Raises StateError where it has not so many any more."""
+        if self._ended and handed.size:
+            raise InvalidError("nothing can follow a chunk that the end of a file ended")
+        self._size += handed.size
+        self._keep(self._to_writer().pour(handed.fill, handed.size))
 
     def zeros(self, count: int) -> None:
         """Take in so many zero bytes; raises InvalidError where the file would be larger than one with holes may be."""

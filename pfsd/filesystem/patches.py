@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from pfsd.chunks.content import ChunkWriter, Piece
 from pfsd.errors import CorruptError, InvalidError, StateError
+from pfsd.local.handedfiles import HandedRange
 from pfsd.model.root import Root
 from pfsd.names.paths import Path, join
 from pfsd.trees import entries
@@ -46,6 +47,12 @@ class FilePatch:
         self._need_room(len(data))
         self._put(self._writer.write(data))
         self._at += len(data)
+
+    def pour(self, handed: HandedRange) -> None:
+        """Let bytes of a file that was handed over stand next; raises InvalidError beyond the end."""
+        self._need_room(handed.size)
+        self._put(self._writer.pour(handed.fill, handed.size))
+        self._at += handed.size
 
     def zeros(self, count: int) -> None:
         """Let so many zeros stand next; raises InvalidError beyond the end."""

@@ -11,6 +11,7 @@ from pfsd.filesystem import merging
 from pfsd.filesystem.filesinks import FileSink
 from pfsd.filesystem.merging import Merge
 from pfsd.filesystem.objects import Tags
+from pfsd.local.handedfiles import HandedRange
 from pfsd.model import treeobjects
 from pfsd.model.commits import Commits
 from pfsd.model.records import Commit
@@ -75,6 +76,14 @@ class TreeUpload:
             self._path, self._sink = parts, FileSink(self._root, parts)
         self._sink.write(data)
         self._bytes += len(data)
+
+    @noted
+    def pour(self, path: str, handed: HandedRange) -> None:
+        """Append bytes of a file that was handed over to the file at a path, like `write`."""
+        self.write(path, b"")
+        if self._sink is not None:
+            self._sink.pour(handed)
+        self._bytes += handed.size
 
     @noted
     def zeros(self, path: str, count: int) -> None:

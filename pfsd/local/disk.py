@@ -13,7 +13,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
-def write_all(fd: int, data: bytes | bytearray, offset: int) -> None:
+def write_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
     """Write all of `data` at `offset` of an open file, in as many calls as that takes; raises OSError."""
     with memoryview(data) as whole:
         written = 0

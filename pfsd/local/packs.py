@@ -149,8 +149,11 @@ class GrowingPack:
             self._checked = self.size
         self.fresh[name] = index_row(self.name, self.size + RECORD.size, len(data), is_cut)
         self._pending += RECORD.pack(name, len(data), 0)
-        self._pending += data
         self.size += RECORD.size + len(data)
+        if len(data) >= WRITE_BYTES:
+            self._write_with(data)
+            return
+        self._pending += data
         if len(self._pending) >= WRITE_BYTES:
             self.write()
 
@@ -159,6 +162,17 @@ class GrowingPack:
         try:
             write_all(self.fd, self._pending, self.size - len(self._pending))
         except OSError as error:
+            raise disk_error(error, f"pack {self.path} can't be written") from error
+        self._pending = bytearray()
+
+    def _write_with(self, data: bytes | memoryview) -> None:
+        """Write what waits, and `data` after it, which is not copied; where that fails, both wait."""
+        start = self.size - len(self._pending) - len(data)
+        try:
+            write_all(self.fd, self._pending, start)
+            write_all(self.fd, data, start + len(self._pending))
+        except OSError as error:
+            self._pending += data
             raise disk_error(error, f"pack {self.path} can't be written") from error
         self._pending = bytearray()
 

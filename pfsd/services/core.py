@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from pachproto import edits_pb2, health_pb2, pfs_pb2, pfsd_pb2, versionpb_pb2
 from pfsd.filesystem.store import Store
+from pfsd.local.handedfiles import HandedFiles
 from pfsd.rpc import Services
 from pfsd.services.about import HealthService, VersionService
 from pfsd.services.admin_api import AdminService
@@ -16,12 +17,12 @@ from pfsd.services.records_api import RecordsService
 from pfsd.services.store_api import StoreService
 
 
-def core_services(store: Store, own_address: Callable[[], str]) -> Services:
-    """Every service over a store, for a server that can be reached at `own_address()`."""
+def core_services(store: Store, own_address: Callable[[], str], handed: HandedFiles | None = None) -> Services:
+    """Every service over a store, for a server that can be reached at `own_address()`, and takes files at `handed`."""
     return (
         (pfs_pb2.DESCRIPTOR.services_by_name["API"], PfsService(store, own_address)),
         (pfs_pb2.DESCRIPTOR.services_by_name["ObjectAPI"], ObjectService(store)),
-        (pfsd_pb2.DESCRIPTOR.services_by_name["Store"], StoreService(store)),
+        (pfsd_pb2.DESCRIPTOR.services_by_name["Store"], StoreService(store, handed)),
         (edits_pb2.DESCRIPTOR.services_by_name["Edits"], EditsService(store)),
         (pfsd_pb2.DESCRIPTOR.services_by_name["Records"], RecordsService(store)),
         (pfsd_pb2.DESCRIPTOR.services_by_name["Admin"], AdminService(store)),

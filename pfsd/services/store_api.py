@@ -11,6 +11,7 @@ from google.protobuf.empty_pb2 import Empty
 from pachproto import pfs_pb2, pfsd_pb2
 from pfsd.calls import attaching as sessions_api
 from pfsd.calls import convert, holding, listings
+from pfsd.calls.handing import HandedToCall
 from pfsd.calls.reading import Find, each_reading, stream_reading
 from pfsd.calls.room import room
 from pfsd.errors import InvalidError
@@ -18,6 +19,7 @@ from pfsd.filesystem.bulkuploads import BulkUpload, FilePart
 from pfsd.filesystem.files import Difference, Found
 from pfsd.filesystem.store import Store
 from pfsd.filesystem.trees import StoredTree, TreeChange, TreeUpload
+from pfsd.local.handedfiles import HandedFiles
 from pfsd.model.records import Commit
 from pfsd.model.root import FORMAT
 from pfsd.names import paths
@@ -38,8 +40,9 @@ FILES_KEY = "pfsd-files"
 class StoreService:
     """The methods of `pfsd.Store`."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, handed: HandedFiles | None = None) -> None:
         self._store = store
+        self._handed = handed
 
     async def Describe(self, _request: Empty, _context: Any) -> pfsd_pb2.StoreInfo:
         return await in_thread(LOOKUP, self._describe)
@@ -52,6 +55,8 @@ class StoreService:
         if isinstance(root.objects, CachedStore):
             info.cache_dir = str(root.objects.cache.directory.resolve())
             info.cache_bytes = root.objects.cache.limit
+        if self._handed is not None and self._handed.is_open:
+            info.handing = str(self._handed.directory.resolve())
         return info
 
     async def GetCommitTree(self, request: pfs_pb2.Commit, _context: Any) -> pfsd_pb2.CommitTree:
@@ -111,10 +116,11 @@ class StoreService:
         self, requests: AsyncIterator[pfsd_pb2.PutFilesRequest], context: Any
     ) -> pfsd_pb2.PutFilesResponse:
         upload: BulkUpload | None = None
+        handed = HandedToCall(self._handed)
         try:
             async for request in requests:
                 await room(self._store)
-                known, is_staged = await in_thread(WRITE, self._put_files, upload, request)
+                known, is_staged = await in_thread(WRITE, self._put_files, upload, request, handed)
                 upload = known
                 if not is_staged:
                     await in_turn(known.commit.id, known.stage)
@@ -122,16 +128,20 @@ class StoreService:
                 raise InvalidError("PutFiles needs at least one message, which names a commit")
             upload.close()
         finally:
+            handed.close()
             context.set_trailing_metadata(((FILES_KEY, str(upload.files if upload else 0)),))
         return pfsd_pb2.PutFilesResponse(files=upload.files, entries=map(entries.encode, upload.told))
 
-    def _put_files(self, upload: BulkUpload | None, request: pfsd_pb2.PutFilesRequest) -> tuple[BulkUpload, bool]:
+    def _put_files(
+        self, upload: BulkUpload | None, request: pfsd_pb2.PutFilesRequest, handed: HandedToCall
+    ) -> tuple[BulkUpload, bool]:
         """Store the files of a message; returns the upload, and whether they are staged too."""
         if upload is None:
             commit = self._store.commits.resolve(request.commit.repo.name, request.commit.id)
             upload = self._store.files.bulk_upload(commit, request.lease)
+            handed.holder = request.holder
         for file in request.files:
-            upload.add(_part(file))
+            upload.add(_part(file, handed))
         return upload, upload.stage_at_once()
 
     async def ListFiles(self, request: pfsd_pb2.ListFilesRequest, _context: Any) -> AsyncIterator[pfsd_pb2.FileBatch]:
@@ -196,39 +206,47 @@ class StoreService:
     async def PutTree(self, requests: AsyncIterator[pfsd_pb2.PutTreeRequest], _context: Any) -> pfsd_pb2.TreeInfo:
         upload = await in_thread(WRITE, self._store.trees.upload)
         tag = ""
+        handed = HandedToCall(self._handed)
         try:
             async for request in requests:
-                tag = tag or request.tag
+                tag, handed.holder = tag or request.tag, handed.holder or request.holder
                 if not tag:
                     raise InvalidError("the first message of PutTree has to hold a tag")
                 await room(self._store)
-                await in_thread(WRITE, _write_tree, upload, list(request.writes))
+                await in_thread(WRITE, _write_tree, upload, list(request.writes), handed)
             if not tag:
                 raise InvalidError("PutTree needs at least one message, which holds a tag")
             return _tree_info(await in_thread(WRITE, upload.finish, tag))
         except BaseException:
             await in_thread(CHANGE, upload.abandon)
             raise
+        finally:
+            handed.close()
 
     async def PutTrees(
         self, requests: AsyncIterator[pfsd_pb2.PutTreeRequest], _context: Any
     ) -> AsyncIterator[pfsd_pb2.TreeInfo]:
         upload: TreeUpload | None = None
         tag = ""
+        handed = HandedToCall(self._handed)
         try:
             async for request in requests:
                 if upload is None:
                     upload, tag = await in_thread(WRITE, self._store.trees.upload), request.tag
+                    handed.close()
+                    handed = HandedToCall(self._handed)
+                    handed.holder = request.holder
                 if not tag:
                     raise InvalidError("the first message of each tree of PutTrees has to hold a tag")
                 await room(self._store)
                 if request.last:
-                    stored = await in_thread(WRITE, _finish_tree, upload, list(request.writes), tag)
+                    stored = await in_thread(WRITE, _finish_tree, upload, list(request.writes), tag, handed)
                     upload = None
                     yield _tree_info(stored)
                 else:
-                    await in_thread(WRITE, _write_tree, upload, list(request.writes))
+                    await in_thread(WRITE, _write_tree, upload, list(request.writes), handed)
         finally:
+            handed.close()
             if upload is not None:
                 await in_thread(CHANGE, upload.abandon)
 
@@ -280,7 +298,7 @@ class StoreService:
             self._store.root.changes.unsubscribe(subscription)
 
 
-def _part(file: pfsd_pb2.FilePut) -> FilePart:
+def _part(file: pfsd_pb2.FilePut, handed: HandedToCall) -> FilePart:
     return FilePart(
         file.path,
         file.overwrite,
@@ -295,29 +313,32 @@ def _part(file: pfsd_pb2.FilePut) -> FilePart:
         file.attributes if file.HasField("attributes") else None,
         convert.other_entry(file.other, f"what is put at {file.path}") if file.other else None,
         file.also,
+        handed.range_of(file.handed) if file.HasField("handed") else None,
     )
 
 
-def _write_tree(upload: TreeUpload, writes: list[pfsd_pb2.TreeWrite]) -> None:
+def _write_tree(upload: TreeUpload, writes: list[pfsd_pb2.TreeWrite], handed: HandedToCall) -> None:
     for write in writes:
         kind = write.WhichOneof("what")
         if kind == "data":
             upload.write(write.path, write.data)
         elif kind == "zeros":
             upload.zeros(write.path, write.zeros)
+        elif kind == "handed":
+            upload.pour(write.path, handed.range_of(write.handed))
         elif kind == "entry":
             what = f"the entry given for {write.path}"
             upload.put(write.path, entries.check(convert.any_entry(write.entry, what), what))
         elif kind == "directory":
             upload.put(write.path, entries.EMPTY_DIR)
         else:
-            raise InvalidError(f"nothing is given for {write.path}: set data, zeros, entry or directory")
+            raise InvalidError(f"nothing is given for {write.path}: set data, zeros, handed, entry or directory")
         if write.HasField("attributes") and kind != "entry":
             upload.set_attributes(write.path, write.attributes)
 
 
-def _finish_tree(upload: TreeUpload, writes: list[pfsd_pb2.TreeWrite], tag: str) -> StoredTree:
-    _write_tree(upload, writes)
+def _finish_tree(upload: TreeUpload, writes: list[pfsd_pb2.TreeWrite], tag: str, handed: HandedToCall) -> StoredTree:
+    _write_tree(upload, writes, handed)
     return upload.finish(tag)
 
 

@@ -23,6 +23,7 @@ from pfsd.rpc import Stub
 from pfsd.trees import entries
 from pfsd.trees.entries import Chunk, DirEntry, Entry, FileEntry
 from pfsfuse.client.daemon import Daemon
+from pfsfuse.client.handing import HandedOutput
 from pfsfuse.content.beside import SMALL_BYTES
 from pfsfuse.job.jobview import JobInput, JobView
 from ppsd.storage.datumcosts import to_wire
@@ -201,8 +202,12 @@ class Computer:
             return trio.from_thread.run(self._view.lookup_path, path, trio_token=token)
 
         lazy = list(dict.fromkeys(one.name for one in assignment.inputs if one.lazy))
-        root, user = self._place.root, self._place.user
-        return await self._trees.put(output.requests(assignment.tag, self._scratch, lookup, root, lazy, user))
+        place = self._place
+        with HandedOutput(self._daemon.handing) as handed:
+            requests = output.requests(
+                assignment.tag, self._scratch, lookup, place.root, lazy, user=place.user, handed=handed
+            )
+            return await self._trees.put(requests)
 
 
 def environment(assignment: ppsd_pb2.Assignment) -> dict[str, str]:

@@ -25,6 +25,7 @@ from pfsd.names import paths, sizes
 from pfsd.names.bytenames import stored_name
 from pfsd.trees import entries
 from pfsd.trees.entries import Entry, FileEntry, SymlinkEntry
+from pfsfuse.client.handing import HandedOutput
 from ppsd.worker import keeping
 
 OUT = "/pfs/out"
@@ -45,19 +46,28 @@ Lookup = Callable[[str], Entry | None]
 
 
 def requests(
-    tag: str, scratch: str, lookup: Lookup, root: str = "", lazy: Sequence[str] = (), user: int | None = None
+    tag: str,
+    scratch: str,
+    lookup: Lookup,
+    root: str = "",
+    lazy: Sequence[str] = (),
+    *,
+    user: int | None = None,
+    handed: HandedOutput | None = None,
 ) -> Iterator[pfsd_pb2.PutTreeRequest]:
     """The messages that store the output below `scratch` as a tree under `tag`.
 
     `lazy` names the inputs whose files are pipes. `user` is who ran the command: this process's own where it is None.
-    `root` is where the root directory that user code saw is found;
-    without one, it is this process's own. Raises InvalidError, naming the file, for what can't be part of a tree.
+    Large files go to `handed`, where there is one, as open files. `root` is where the root directory that user code saw
+    is found; without one, it is this process's own. Raises InvalidError, naming the file, for what can't be part of a
+    tree.
     """
-    request = pfsd_pb2.PutTreeRequest(tag=tag)
+    request = pfsd_pb2.PutTreeRequest(tag=tag, holder=b"" if handed is None else handed.holder)
     size = 0
-    for write in Output(scratch, lookup, root, lazy, user).writes():
+    for write in Output(scratch, lookup, root, lazy, user=user, handed=handed).writes():
         request.writes.append(write)
         size += len(write.path) + len(write.data) + len(write.entry) + len(write.attributes) + _OVERHEAD_BYTES
+        size += write.handed.size
         if size >= MESSAGE_BYTES:
             yield request
             request, size = pfsd_pb2.PutTreeRequest(), 0
@@ -69,8 +79,16 @@ class Output:
     """Walks one datum's output."""
 
     def __init__(
-        self, scratch: str, lookup: Lookup, root: str = "", lazy: Sequence[str] = (), user: int | None = None
+        self,
+        scratch: str,
+        lookup: Lookup,
+        root: str = "",
+        lazy: Sequence[str] = (),
+        *,
+        user: int | None = None,
+        handed: HandedOutput | None = None,
     ) -> None:
+        self._handed = handed
         self._scratch = scratch.rstrip("/")
         self._lookup = functools.lru_cache(_LOOKUPS)(lookup)
         self._root = root
@@ -123,9 +141,8 @@ class Output:
             yield pfsd_pb2.TreeWrite(path=paths.join(path), directory=True, attributes=given)
             yield from self._directory(real, path, above)
         elif stat.S_ISREG(mode):
-            yield from _file(
-                real, path, keeping.kept(real, found, self._user, _named(path), self._link(real, path, found))
-            )
+            given = keeping.kept(real, found, self._user, _named(path), self._link(real, path, found))
+            yield from _file(real, path, given, self._handed)
         elif stat.S_ISFIFO(mode) and (copied := self._copied(path)) is not None:
             yield pfsd_pb2.TreeWrite(path=paths.join(path), entry=entries.encode(copied))
         else:
@@ -259,7 +276,7 @@ class Output:
         return self._scratch + shown[len(OUT) :] if _below(shown, OUT) else self._root + shown
 
 
-def _file(real: str, path: paths.Path, given: bytes) -> Iterator[pfsd_pb2.TreeWrite]:
+def _file(real: str, path: paths.Path, given: bytes, output: HandedOutput | None) -> Iterator[pfsd_pb2.TreeWrite]:
     name = paths.join(path)
     with open(os.open(real, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb", buffering=0) as file:
         fd, size = file.fileno(), os.fstat(file.fileno()).st_size
@@ -267,9 +284,14 @@ def _file(real: str, path: paths.Path, given: bytes) -> Iterator[pfsd_pb2.TreeWr
         if size <= PIECE_BYTES:
             yield pfsd_pb2.TreeWrite(path=name, data=file.read(PIECE_BYTES), attributes=given)
             return
+        handed = None if output is None else output.hand_over(fd, size)
         for start, end, is_data in extents(fd, 0, size):
             if not is_data:
                 yield pfsd_pb2.TreeWrite(path=name, zeros=end - start, attributes=given)
+                continue
+            if handed is not None:
+                for _, part in handed.ranges(start, end):
+                    yield pfsd_pb2.TreeWrite(path=name, handed=part, attributes=given)
                 continue
             for at in range(start, end, PIECE_BYTES):
                 data = os.pread(fd, min(PIECE_BYTES, end - at), at)

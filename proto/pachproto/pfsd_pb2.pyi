@@ -9,20 +9,22 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class StoreInfo(_message.Message):
-    __slots__ = ("id", "format", "object_store", "spool", "cache_dir", "cache_bytes")
+    __slots__ = ("id", "format", "object_store", "spool", "cache_dir", "cache_bytes", "handing")
     ID_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     OBJECT_STORE_FIELD_NUMBER: _ClassVar[int]
     SPOOL_FIELD_NUMBER: _ClassVar[int]
     CACHE_DIR_FIELD_NUMBER: _ClassVar[int]
     CACHE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    HANDING_FIELD_NUMBER: _ClassVar[int]
     id: str
     format: int
     object_store: str
     spool: str
     cache_dir: str
     cache_bytes: int
-    def __init__(self, id: _Optional[str] = ..., format: _Optional[int] = ..., object_store: _Optional[str] = ..., spool: _Optional[str] = ..., cache_dir: _Optional[str] = ..., cache_bytes: _Optional[int] = ...) -> None: ...
+    handing: str
+    def __init__(self, id: _Optional[str] = ..., format: _Optional[int] = ..., object_store: _Optional[str] = ..., spool: _Optional[str] = ..., cache_dir: _Optional[str] = ..., cache_bytes: _Optional[int] = ..., handing: _Optional[str] = ...) -> None: ...
 
 class CommitTree(_message.Message):
     __slots__ = ("info", "root", "files", "directories", "lease", "attributes")
@@ -147,30 +149,34 @@ class PathChangeBatch(_message.Message):
     def __init__(self, changes: _Optional[_Iterable[_Union[PathChange, _Mapping]]] = ...) -> None: ...
 
 class TreeWrite(_message.Message):
-    __slots__ = ("path", "data", "entry", "directory", "zeros", "attributes")
+    __slots__ = ("path", "data", "entry", "directory", "zeros", "handed", "attributes")
     PATH_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     ENTRY_FIELD_NUMBER: _ClassVar[int]
     DIRECTORY_FIELD_NUMBER: _ClassVar[int]
     ZEROS_FIELD_NUMBER: _ClassVar[int]
+    HANDED_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     path: str
     data: bytes
     entry: bytes
     directory: bool
     zeros: int
+    handed: HandedRange
     attributes: bytes
-    def __init__(self, path: _Optional[str] = ..., data: _Optional[bytes] = ..., entry: _Optional[bytes] = ..., directory: _Optional[bool] = ..., zeros: _Optional[int] = ..., attributes: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, path: _Optional[str] = ..., data: _Optional[bytes] = ..., entry: _Optional[bytes] = ..., directory: _Optional[bool] = ..., zeros: _Optional[int] = ..., handed: _Optional[_Union[HandedRange, _Mapping]] = ..., attributes: _Optional[bytes] = ...) -> None: ...
 
 class PutTreeRequest(_message.Message):
-    __slots__ = ("tag", "writes", "last")
+    __slots__ = ("tag", "writes", "last", "holder")
     TAG_FIELD_NUMBER: _ClassVar[int]
     WRITES_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
+    HOLDER_FIELD_NUMBER: _ClassVar[int]
     tag: str
     writes: _containers.RepeatedCompositeFieldContainer[TreeWrite]
     last: bool
-    def __init__(self, tag: _Optional[str] = ..., writes: _Optional[_Iterable[_Union[TreeWrite, _Mapping]]] = ..., last: _Optional[bool] = ...) -> None: ...
+    holder: bytes
+    def __init__(self, tag: _Optional[str] = ..., writes: _Optional[_Iterable[_Union[TreeWrite, _Mapping]]] = ..., last: _Optional[bool] = ..., holder: _Optional[bytes] = ...) -> None: ...
 
 class TreeInfo(_message.Message):
     __slots__ = ("object", "root", "size_bytes", "files", "bytes_written")
@@ -287,7 +293,7 @@ class ChunkReference(_message.Message):
     def __init__(self, hash: _Optional[bytes] = ..., size: _Optional[int] = ...) -> None: ...
 
 class FilePut(_message.Message):
-    __slots__ = ("path", "overwrite", "data", "chunks", "zeros", "more", "base", "size", "offset", "tell", "attributes", "other", "also")
+    __slots__ = ("path", "overwrite", "data", "chunks", "zeros", "more", "base", "size", "offset", "handed", "tell", "attributes", "other", "also")
     PATH_FIELD_NUMBER: _ClassVar[int]
     OVERWRITE_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
@@ -297,6 +303,7 @@ class FilePut(_message.Message):
     BASE_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
+    HANDED_FIELD_NUMBER: _ClassVar[int]
     TELL_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
     OTHER_FIELD_NUMBER: _ClassVar[int]
@@ -310,21 +317,34 @@ class FilePut(_message.Message):
     base: bytes
     size: int
     offset: int
+    handed: HandedRange
     tell: bool
     attributes: bytes
     other: bytes
     also: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, path: _Optional[str] = ..., overwrite: _Optional[bool] = ..., data: _Optional[bytes] = ..., chunks: _Optional[_Iterable[_Union[ChunkReference, _Mapping]]] = ..., zeros: _Optional[int] = ..., more: _Optional[bool] = ..., base: _Optional[bytes] = ..., size: _Optional[int] = ..., offset: _Optional[int] = ..., tell: _Optional[bool] = ..., attributes: _Optional[bytes] = ..., other: _Optional[bytes] = ..., also: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, path: _Optional[str] = ..., overwrite: _Optional[bool] = ..., data: _Optional[bytes] = ..., chunks: _Optional[_Iterable[_Union[ChunkReference, _Mapping]]] = ..., zeros: _Optional[int] = ..., more: _Optional[bool] = ..., base: _Optional[bytes] = ..., size: _Optional[int] = ..., offset: _Optional[int] = ..., handed: _Optional[_Union[HandedRange, _Mapping]] = ..., tell: _Optional[bool] = ..., attributes: _Optional[bytes] = ..., other: _Optional[bytes] = ..., also: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class HandedRange(_message.Message):
+    __slots__ = ("ticket", "offset", "size")
+    TICKET_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    ticket: bytes
+    offset: int
+    size: int
+    def __init__(self, ticket: _Optional[bytes] = ..., offset: _Optional[int] = ..., size: _Optional[int] = ...) -> None: ...
 
 class PutFilesRequest(_message.Message):
-    __slots__ = ("commit", "files", "lease")
+    __slots__ = ("commit", "files", "lease", "holder")
     COMMIT_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
     LEASE_FIELD_NUMBER: _ClassVar[int]
+    HOLDER_FIELD_NUMBER: _ClassVar[int]
     commit: _pfs_pb2.Commit
     files: _containers.RepeatedCompositeFieldContainer[FilePut]
     lease: int
-    def __init__(self, commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., files: _Optional[_Iterable[_Union[FilePut, _Mapping]]] = ..., lease: _Optional[int] = ...) -> None: ...
+    holder: bytes
+    def __init__(self, commit: _Optional[_Union[_pfs_pb2.Commit, _Mapping]] = ..., files: _Optional[_Iterable[_Union[FilePut, _Mapping]]] = ..., lease: _Optional[int] = ..., holder: _Optional[bytes] = ...) -> None: ...
 
 class PutFilesResponse(_message.Message):
     __slots__ = ("files", "entries")

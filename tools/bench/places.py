@@ -160,7 +160,7 @@ def _drop_pages(directory: pathlib.Path) -> None:
         for name in names:
             try:
                 fd = os.open(os.path.join(parent, name), os.O_RDONLY | os.O_NOFOLLOW)
-            except FileNotFoundError:  # a database's, which has just replaced it
+            except OSError:  # a database's, which has just replaced it, or a socket
                 continue
             try:
                 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)

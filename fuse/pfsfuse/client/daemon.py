@@ -17,6 +17,7 @@ from pachproto import pfs_pb2, pfsd_pb2
 from pfsd import errors
 from pfsd.rpc import CHANNEL_OPTIONS, Stub
 from pfsd.statuses import from_status, is_said
+from pfsfuse.client.handing import Handing
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,8 @@ class Daemon:
         self._pfs = Stub(self._channel, pfs_pb2.DESCRIPTOR.services_by_name["API"])
         self._store = Stub(self._channel, pfsd_pb2.DESCRIPTOR.services_by_name["Store"])
         self._limiter = trio.CapacityLimiter(_THREADS)
+        self.handing = Handing()
+        """Takes files once `describe` has told where."""
         self.metadata: Metadata = ()
         """Goes with each call."""
         self._given_up = False
@@ -109,6 +112,7 @@ class Daemon:
     async def describe(self, patience: float | None = None) -> pfsd_pb2.StoreInfo:
         """Where the store's bytes are; `patience` overrides the connection's."""
         answer: pfsd_pb2.StoreInfo = await self.call(self._store.Describe, empty_pb2.Empty(), patience=patience)
+        self.handing.directory = answer.handing
         return answer
 
     async def nodes(self, hashes: list[bytes], use: Callable[[bytes, bytes], T]) -> list[T]:

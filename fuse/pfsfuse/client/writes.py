@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Iterable, Iterator
 
 import grpc
@@ -9,6 +11,9 @@ import grpc
 from pachproto import edits_pb2, pfs_pb2, pfsd_pb2
 from pfsd.errors import PfsError
 from pfsfuse.client.daemon import Daemon, Metadata
+from pfsfuse.client.handing import Handed
+
+log = logging.getLogger(__name__)
 
 EditStep = edits_pb2.EditStep
 RemoveStep = edits_pb2.RemoveStep
@@ -16,18 +21,25 @@ RemoveStep = edits_pb2.RemoveStep
 _SLOWEST_BYTES = 1 << 20
 """A second; an upload slower than that is given up."""
 _FINISH_SECONDS = 600.0
+_REFUSED = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.INVALID_ARGUMENT)
 
 
 class Writer:
     """Changes repos, branches and open commits through `daemon`; raises what its calls raise."""
 
     def __init__(self, daemon: Daemon) -> None:
-        self.progress = 0
-        """Grows while something is sent."""
+        self._sent = 0
+        self._reading: list[Handed] = []
+        self._handing = daemon.handing
         self._call = daemon.call
         self._pfs = daemon.stub(pfs_pb2.DESCRIPTOR.services_by_name["API"])
         self._store = daemon.stub(pfsd_pb2.DESCRIPTOR.services_by_name["Store"])
         self._edits = daemon.stub(edits_pb2.DESCRIPTOR.services_by_name["Edits"])
+
+    @property
+    def progress(self) -> int:
+        """Changes while something is sent, or read by the daemon."""
+        return self._sent + sum(handed.progress() for handed in tuple(self._reading))
 
     async def create_repo(self, repo: str) -> None:
         await self._call(self._pfs.CreateRepo, pfs_pb2.CreateRepoRequest(repo={"name": repo}), repeat=False)
@@ -61,11 +73,12 @@ class Writer:
         await self._call(self._edits.Edit, edits_pb2.EditRequest(commit=commit, steps=steps, silent=True))
 
     async def put_files(
-        self, messages: Callable[[], Iterable[pfsd_pb2.PutFilesRequest]], size: int
+        self, messages: Callable[[Handed | None], Iterable[pfsd_pb2.PutFilesRequest]], size: int, fd: int = -1
     ) -> pfsd_pb2.PutFilesResponse:
         """Send the messages of PutFiles, about `size` bytes, again from the start when the daemon went away.
 
-        Raises what `messages` raises as they are made, too.
+        An open file that has the bytes is handed over where it can be, and given to `messages`; what can't be done
+        with it is done without. Raises what `messages` raises as they are made, too.
         """
         put = self._store.PutFiles
         failure: PfsError | None = None
@@ -75,21 +88,31 @@ class Writer:
             nonlocal failure
             try:
                 for message in messages:
-                    self.progress += 1
+                    self._sent += 1
                     yield message
             except PfsError as error:
                 failure = error
                 raise
 
         def send(
-            make: Callable[[], Iterable[pfsd_pb2.PutFilesRequest]], timeout: float, metadata: Metadata
+            make: Callable[[Handed | None], Iterable[pfsd_pb2.PutFilesRequest]], timeout: float, metadata: Metadata
         ) -> pfsd_pb2.PutFilesResponse:
+            handed = self._handing.hand_over(fd, os.fstat(fd).st_size) if fd >= 0 else None
             try:
-                answer: pfsd_pb2.PutFilesResponse = put(counted(make()), timeout=timeout, metadata=metadata)
-            except grpc.RpcError:
+                if handed is not None:
+                    self._reading.append(handed)
+                answer: pfsd_pb2.PutFilesResponse = put(counted(make(handed)), timeout=timeout, metadata=metadata)
+            except grpc.RpcError as error:
                 if failure is not None:
                     raise failure from None
-                raise
+                if handed is None or error.code() not in _REFUSED:
+                    raise
+                log.info("a file that was handed over is sent: %s", error.details())
+                answer = put(counted(make(None)), timeout=timeout, metadata=metadata)
+            finally:
+                if handed is not None:
+                    self._reading.remove(handed)
+                    handed.close()
             return answer
 
         sent: pfsd_pb2.PutFilesResponse = await self._call(send, messages, takes=size / _SLOWEST_BYTES)

@@ -69,7 +69,7 @@ class Delivery:
     async def _send_small(self, files: Sequence[Taken], tries: int = _TRIES) -> None:
         messages, arriving = small_files(self._name, files, self._basis)
         try:
-            await self._writer.put_files(lambda: messages, sum(each.entry.size for each in arriving))
+            await self._writer.put_files(lambda _: messages, sum(each.entry.size for each in arriving))
             self.sent += arriving
             return
         except UnavailableError:

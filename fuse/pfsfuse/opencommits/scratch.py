@@ -191,6 +191,11 @@ class Scratch:
                 data = os.pread(self._fd, end - start, start)
         return data + bytes(end - start - len(data))
 
+    @property
+    def fd(self) -> int:
+        """The file that has it, where it is not in memory; else -1."""
+        return self._fd
+
     def extents(self, start: int, end: int) -> Iterator[tuple[int, int, bool]]:
         """The ranges of [start, end), in order, each with whether anything was written there; the rest are zeros."""
         if self._fd >= 0:

@@ -7,7 +7,7 @@ of a large one what was changed: it is a patch of what the store has.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from pfsd.errors import PfsError, UnavailableError
 from pfsd.names.paths import join
 from pfsd.trees import entries
 from pfsd.trees.entries import Chunk, FileEntry
+from pfsfuse.client.handing import LARGE_BYTES, Handed
 from pfsfuse.client.writes import Writer
 from pfsfuse.content.content import Content
 from pfsfuse.kernel.errnos import LocalError
@@ -25,6 +26,8 @@ from pfsfuse.opencommits.opennodes import OpenFile
 from pfsfuse.opencommits.scratch import Changes, Scratch
 
 log = logging.getLogger(__name__)
+
+Puts = Iterator[pfsd_pb2.FilePut]
 
 SMALL_BYTES = 64 << 10
 """Files up to this size travel together."""
@@ -116,44 +119,42 @@ async def send_large(writer: Writer, content: Content, commit: pfs_pb2.Commit, f
     if not changes.is_whole:
         size = sum(end - start for start, end in changes.ranges)
         try:
-            return _sent(file, await writer.put_files(lambda: _patched(commit, file, changes), size))
+            return await _send(writer, commit, file, lambda handed: _patched(file, changes, handed), size)
         except (UnavailableError, LocalError):
             raise
         except PfsError as error:
             log.info("all of %s is sent: %s", file.path, error)
         await file.scratch.fill(content)
         changes = file.scratch.changes()
-    return _sent(file, await writer.put_files(lambda: _whole(commit, file, changes.size), changes.size))
+    return await _send(writer, commit, file, lambda handed: _whole(file, changes.size, handed), changes.size)
 
 
-def _sent(file: Taken, answer: pfsd_pb2.PutFilesResponse) -> Sent:
+async def _send(
+    writer: Writer, commit: pfs_pb2.Commit, file: Taken, puts: Callable[[Handed | None], Puts], size: int
+) -> Sent:
+    def messages(handed: Handed | None) -> Iterator[pfsd_pb2.PutFilesRequest]:
+        return _messages(commit, puts(handed), handed.holder if handed is not None else b"")
+
+    answer = await writer.put_files(messages, size, file.scratch.fd if size >= LARGE_BYTES else -1)
     entry = entries.decode(answer.entries[0])
     assert isinstance(entry, FileEntry)
     return Sent(file, file.entry(entry))
 
 
-def _whole(commit: pfs_pb2.Commit, file: Taken, size: int) -> Iterator[pfsd_pb2.PutFilesRequest]:
+def _whole(file: Taken, size: int, handed: Handed | None) -> Puts:
     """A file, all of which is in its scratch."""
-
-    def puts() -> Iterator[pfsd_pb2.FilePut]:
-        yield _first(file)
-        yield from _parts(file.scratch, 0, size)
-        yield pfsd_pb2.FilePut(tell=True)
-
-    return _messages(commit, puts())
+    yield _first(file)
+    yield from _parts(file.scratch, 0, size, handed)
+    yield pfsd_pb2.FilePut(tell=True)
 
 
-def _patched(commit: pfs_pb2.Commit, file: Taken, changes: Changes) -> Iterator[pfsd_pb2.PutFilesRequest]:
+def _patched(file: Taken, changes: Changes, handed: Handed | None) -> Puts:
     """What was changed of a file."""
-
-    def puts() -> Iterator[pfsd_pb2.FilePut]:
-        base = entries.encode(changes.base)
-        yield _first(file, base, changes.size)
-        for start, end in changes.ranges:
-            yield from _parts(file.scratch, start, end)
-        yield pfsd_pb2.FilePut(tell=True)
-
-    return _messages(commit, puts())
+    base = entries.encode(changes.base)
+    yield _first(file, base, changes.size)
+    for start, end in changes.ranges:
+        yield from _parts(file.scratch, start, end, handed)
+    yield pfsd_pb2.FilePut(tell=True)
 
 
 def _first(file: Taken, base: bytes = b"", size: int = 0) -> pfsd_pb2.FilePut:
@@ -169,25 +170,31 @@ def _first(file: Taken, base: bytes = b"", size: int = 0) -> pfsd_pb2.FilePut:
     )
 
 
-def _parts(scratch: Scratch, start: int, end: int) -> Iterator[pfsd_pb2.FilePut]:
+def _parts(scratch: Scratch, start: int, end: int, handed: Handed | None) -> Puts:
     for first, stop, is_data in scratch.extents(start, end):
         if not is_data:
             yield pfsd_pb2.FilePut(offset=first, zeros=stop - first, more=True)
+            continue
+        if handed is not None and stop - first >= LARGE_BYTES:
+            for at, part in handed.ranges(first, stop):
+                yield pfsd_pb2.FilePut(offset=at, handed=part, more=True)
             continue
         for at in range(first, stop, _MESSAGE_BYTES):
             data = scratch.local(at, min(at + _MESSAGE_BYTES, stop))
             yield pfsd_pb2.FilePut(offset=at, data=data, more=True)
 
 
-def _messages(commit: pfs_pb2.Commit, puts: Iterable[pfsd_pb2.FilePut]) -> Iterator[pfsd_pb2.PutFilesRequest]:
+def _messages(
+    commit: pfs_pb2.Commit, puts: Iterable[pfsd_pb2.FilePut], holder: bytes = b""
+) -> Iterator[pfsd_pb2.PutFilesRequest]:
     """The puts, some to a message."""
     waiting: list[pfsd_pb2.FilePut] = []
     size = 0
     for put in puts:
         waiting.append(put)
-        size += len(put.data)
+        size += len(put.data) + put.handed.size
         if size >= _MESSAGE_BYTES or len(waiting) >= _MESSAGE_FILES:
-            yield pfsd_pb2.PutFilesRequest(commit=commit, files=waiting)
+            yield pfsd_pb2.PutFilesRequest(commit=commit, files=waiting, holder=holder)
             waiting, size = [], 0
     if waiting:
-        yield pfsd_pb2.PutFilesRequest(commit=commit, files=waiting)
+        yield pfsd_pb2.PutFilesRequest(commit=commit, files=waiting, holder=holder)

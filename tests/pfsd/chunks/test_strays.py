@@ -12,7 +12,7 @@ import pytest
 from pfsd.clouds import s3
 from pfsd.filesystem.store import Store
 from pfsd.local.packs import sealed_name
-from pfsd.model.root import Identity, write_identity
+from pfsd.model.root import FORMAT, Identity, write_identity
 from pfsd.objectstores.objectstore import LocalObjectStore
 from pfsd.upkeep import fsck
 from pfsd.upkeep.checks.findings import Problem
@@ -97,7 +97,7 @@ def test_strange_files_stay_and_stop_neither_start_nor_check_nor_collection(
 def test_strange_files_do_not_make_a_new_root_look_like_one_that_lost_its_metadata(tmp_path: pathlib.Path) -> None:
     root = tmp_path / "root"
     root.mkdir()
-    write_identity(root, Identity(2, "ab" * 16))  # and a crash before the metadata were there
+    write_identity(root, Identity(FORMAT, "ab" * 16))  # and a crash before the metadata were there
     before = strew(root / "spool")
     store = Store(root)
     filled(store)
