@@ -4,13 +4,16 @@
  * module.c  what is added to pyfuse3's answers; the Python module
  * taking.c  the thread that takes requests from the kernel, and the queue from which pyfuse3 gets the others
  * ready.c   what that thread can answer by itself
+ * offering.c  a Python function that takes requests before pyfuse3 does
  */
 #pragma once
 
 #define FUSE_USE_VERSION FUSE_MAKE_VERSION(3, 11)
 #include <fuse3/fuse_lowlevel.h>
+#include <linux/fuse.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 /* Handles of directories of immutable trees have this bit; the rest is the directory's number. As in
  * fuse/pfsfuse/kernel/ready.py. */
@@ -27,8 +30,17 @@ int taking_init(void *library);
 /* How many requests of an opcode were taken. */
 unsigned long long taking_asked(unsigned kind);
 
-/* Answers the request of `size` bytes on the session's descriptor. Returns 0 where that is left to pyfuse3. */
-int ready_answer(int session, const char *message, size_t size);
+/* Writes a message to the kernel; the number of bytes, or -1. */
+ssize_t taking_send(const struct iovec *parts, int count);
+
+/* Sends an answer: an error, a positive errno value, or a body. */
+void taking_reply(uint64_t unique, int error, const void *body, size_t size);
+
+/* Who is offered each request, with the interpreter's lock held, before pyfuse3 gets it; nonzero where it was taken. */
+extern int (*taking_offer)(const struct fuse_in_header *request, size_t size);
+
+/* Answers the request of `size` bytes. Returns 0 where that is left to others. */
+int ready_answer(const char *message, size_t size);
 
 /* Forgets everything: at the end of a session. */
 void ready_clear(void);

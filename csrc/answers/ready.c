@@ -10,11 +10,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fuse.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #define MAX_FILES (1u << 20)
@@ -338,29 +336,15 @@ void ready_clear(void)
 
 /* --- answering */
 
-static void send_answer(int session, uint64_t unique, void *body, size_t size)
-{
-    struct fuse_out_header header = {.len = (uint32_t)(sizeof header + size), .unique = unique};
-    struct iovec parts[] = {{&header, sizeof header}, {body, size}};
-    ssize_t sent;
-
-    do
-        sent = writev(session, parts, size ? 2 : 1);
-    while (sent < 0 && errno == EINTR); /* any other error: the request was given up, or the session is over */
-}
-
 /* Gives the kernel all of a file that no program has opened yet: none of its pages can be waited for. */
-static void hand_over(int session, uint64_t inode, void *data, uint32_t size)
+static void hand_over(uint64_t inode, void *data, uint32_t size)
 {
     struct fuse_notify_store_out store = {.nodeid = inode, .size = size};
     struct fuse_out_header header = {.len = (uint32_t)(sizeof header + sizeof store + size),
                                      .error = FUSE_NOTIFY_STORE};
     struct iovec parts[] = {{&header, sizeof header}, {&store, sizeof store}, {data, size}};
-    ssize_t sent;
 
-    do
-        sent = writev(session, parts, 3);
-    while (sent < 0 && errno == EINTR); /* any other error: the kernel asks for the bytes */
+    taking_send(parts, 3); /* where it fails, the kernel asks for the bytes */
 }
 
 static int is_marked(uint64_t inode, uint32_t what)
@@ -376,7 +360,7 @@ static int is_marked(uint64_t inode, uint32_t what)
 }
 
 /* Whether a file may be opened; the first time, with what was offered. */
-static int may_open(int session, uint64_t inode)
+static int may_open(uint64_t inode)
 {
     struct file *file;
     void *data = NULL;
@@ -393,33 +377,33 @@ static int may_open(int session, uint64_t inode)
     known = file && file->what & OPENS;
     pthread_mutex_unlock(&lock);
     if (data)
-        hand_over(session, inode, data, size);
+        hand_over(inode, data, size);
     free(data);
     return known;
 }
 
-static int answer_open(int session, const struct fuse_in_header *request, const struct fuse_open_in *open)
+static int answer_open(const struct fuse_in_header *request, const struct fuse_open_in *open)
 {
     int is_dir = request->opcode == FUSE_OPENDIR;
     struct fuse_open_out answer = {.fh = request->nodeid, .open_flags = FOPEN_KEEP_CACHE};
 
     if (open->flags & (O_ACCMODE | O_TRUNC))
         return 0;
-    if (is_dir ? !is_marked(request->nodeid, LISTS) : !may_open(session, request->nodeid))
+    if (is_dir ? !is_marked(request->nodeid, LISTS) : !may_open(request->nodeid))
         return 0;
     if (is_dir)
         answer.fh |= TREE_LISTING;
     answer.open_flags |= is_dir ? FOPEN_CACHE_DIR : FOPEN_NOFLUSH;
-    send_answer(session, request->unique, &answer, sizeof answer);
+    taking_reply(request->unique, 0, &answer, sizeof answer);
     return 1;
 }
 
 /* Where a directory was not read to its end, the view still has what was read. */
-static int answer_release(int session, const struct fuse_in_header *request)
+static int answer_release(const struct fuse_in_header *request)
 {
     if (!is_marked(request->nodeid, request->opcode == FUSE_RELEASEDIR ? LISTS : OPENS))
         return 0;
-    send_answer(session, request->unique, NULL, 0);
+    taking_reply(request->unique, 0, NULL, 0);
     return 1;
 }
 
@@ -453,7 +437,7 @@ static ssize_t copy_ranges(uint64_t inode, const struct fuse_read_in *read, char
     return (ssize_t)(offset - read->offset);
 }
 
-static int answer_read(int session, const struct fuse_in_header *request, const struct fuse_read_in *read)
+static int answer_read(const struct fuse_in_header *request, const struct fuse_read_in *read)
 {
     static char buffer[MESSAGE_BYTES]; /* of the one thread that is here */
     ssize_t size;
@@ -465,11 +449,23 @@ static int answer_read(int session, const struct fuse_in_header *request, const 
     pthread_mutex_unlock(&lock);
     if (size < 0)
         return 0;
-    send_answer(session, request->unique, buffer, (size_t)size);
+    taking_reply(request->unique, 0, buffer, (size_t)size);
     return 1;
 }
 
-int ready_answer(int session, const char *message, size_t size)
+/* Before each first write the kernel asks for the attribute of capabilities: there are those of users alone. */
+static int answer_getxattr(const struct fuse_in_header *request, const char *body, size_t size)
+{
+    static const char own[] = "user.";
+    const char *name = body + sizeof(struct fuse_getxattr_in);
+
+    if (size - sizeof(struct fuse_getxattr_in) >= sizeof own && !memcmp(name, own, sizeof own - 1))
+        return 0;
+    taking_reply(request->unique, EOPNOTSUPP, NULL, 0);
+    return 1;
+}
+
+int ready_answer(const char *message, size_t size)
 {
     const struct fuse_in_header *request = (const void *)message;
     const void *body = message + sizeof *request;
@@ -480,12 +476,14 @@ int ready_answer(int session, const char *message, size_t size)
     switch (request->opcode) {
     case FUSE_OPEN:
     case FUSE_OPENDIR:
-        return size >= sizeof(struct fuse_open_in) && answer_open(session, request, body);
+        return size >= sizeof(struct fuse_open_in) && answer_open(request, body);
     case FUSE_RELEASE:
     case FUSE_RELEASEDIR:
-        return answer_release(session, request);
+        return answer_release(request);
+    case FUSE_GETXATTR:
+        return size > sizeof(struct fuse_getxattr_in) && answer_getxattr(request, (const char *)body, size);
     case FUSE_READ:
-        return size >= sizeof(struct fuse_read_in) && answer_read(session, request, body);
+        return size >= sizeof(struct fuse_read_in) && answer_read(request, body);
     default:
         return 0;
     }

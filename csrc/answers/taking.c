@@ -11,7 +11,6 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fuse.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -21,6 +20,10 @@
 #include <unistd.h>
 
 #define QUEUED 128u
+/* Requests that others than pyfuse3 take before the loop may go on with something else. */
+#define OFFERED_AT_ONCE 64u
+/* What is no size of a message and no error. */
+#define OFFERED (-100000)
 /* A message up to this size is copied out of the buffer into which it was read; a larger one takes the buffer along. */
 #define COPIED_BYTES (64u << 10)
 
@@ -136,7 +139,7 @@ static void *take(void *buffer_)
         if (size > 0)
             note(buffer, (size_t)size);
         if (size > 0)
-            error = ready_answer(session_fd, buffer, (size_t)size) || !put(&buffer, (size_t)size) ? 0 : ENOMEM;
+            error = ready_answer(buffer, (size_t)size) || !put(&buffer, (size_t)size) ? 0 : ENOMEM;
         else if (size == 0)
             error = ENODEV;
         else if (errno == EAGAIN)
@@ -228,14 +231,32 @@ int fuse_session_fd(struct fuse_session *session)
     return is_running ? waiting_fd : libfuse_fd(session);
 }
 
-int fuse_session_receive_buf(struct fuse_session *session, struct fuse_buf *into)
+ssize_t taking_send(const struct iovec *parts, int count)
+{
+    ssize_t sent;
+
+    do
+        sent = writev(session_fd, parts, count);
+    while (sent < 0 && errno == EINTR); /* any other error: the request was given up, or the session is over */
+    return sent;
+}
+
+void taking_reply(uint64_t unique, int error, const void *body, size_t size)
+{
+    struct fuse_out_header header = {.len = (uint32_t)(sizeof header + size), .error = -error, .unique = unique};
+    struct iovec parts[] = {{&header, sizeof header}, {(void *)body, size}};
+
+    taking_send(parts, size ? 2 : 1);
+}
+
+int (*taking_offer)(const struct fuse_in_header *request, size_t size);
+
+static int receive(struct fuse_session *session, struct fuse_buf *into)
 {
     struct message message = {NULL, 0};
     uint64_t one;
     int error, was_full;
 
-    if (!is_running)
-        return libfuse_receive(session, into);
     if (read(waiting_fd, &one, sizeof one) < 0)
         return -EINTR; /* another task was faster: pyfuse3 waits again */
     pthread_mutex_lock(&lock);
@@ -256,9 +277,25 @@ int fuse_session_receive_buf(struct fuse_session *session, struct fuse_buf *into
         fuse_session_exit(session);
         return 0;
     }
+    if (taking_offer && taking_offer(message.memory, message.size)) {
+        free(message.memory);
+        return OFFERED;
+    }
     free(into->mem);
     *into = (struct fuse_buf){.mem = message.memory, .size = message.size};
     return (int)message.size;
+}
+
+/* What is taken by others than pyfuse3 is followed by the next, for some time: other tasks want to run too. */
+int fuse_session_receive_buf(struct fuse_session *session, struct fuse_buf *into)
+{
+    int got = OFFERED;
+
+    if (!is_running)
+        return libfuse_receive(session, into);
+    for (unsigned times = 0; times < OFFERED_AT_ONCE && got == OFFERED; times++)
+        got = receive(session, into);
+    return got == OFFERED ? -EINTR : got;
 }
 
 int taking_init(void *library)

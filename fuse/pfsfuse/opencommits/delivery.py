@@ -55,16 +55,16 @@ class Delivery:
 
     async def send(self, files: Sequence[OpenFile]) -> None:
         """Send files. Raises what `flush` of an open commit does."""
-        taken = [take(node) for node in files if node.is_dirty]
-        for file in taken:
+        small: list[Taken] = []
+        large: list[Taken] = []
+        for file in [take(node) for node in files if node.is_dirty]:
             if file.scratch.size <= SMALL_BYTES:
                 await file.scratch.fill(self._recipient.content)
-        small = [file for file in taken if file.scratch.size <= SMALL_BYTES]
+            (small if file.scratch.size <= SMALL_BYTES else large).append(file)
         if small:
             await self._send_small(small)
-        for file in taken:
-            if file not in small:
-                await self._send_large(file)
+        for file in large:
+            await self._send_large(file)
 
     async def _send_small(self, files: Sequence[Taken], tries: int = _TRIES) -> None:
         messages, arriving = small_files(self._name, files, self._basis)
