@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import pathlib
@@ -71,3 +72,15 @@ def read_error(error: OSError, what: str) -> PfsError:
     if error.errno in _LIMITS:
         return disk_error(error, what)
     return CorruptError(f"{what}: {error.strerror}: check the disk that holds the root, then run pachctl fsck")
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_KEEP_SIZE, _PUNCH_HOLE = 0x01, 0x02
+
+
+def punch(fd: int, start: int, size: int) -> None:
+    """Make a hole in an open file, whose length stays; raises OSError, EOPNOTSUPP where its file system has none."""
+    mode = _KEEP_SIZE | _PUNCH_HOLE
+    if _libc.fallocate(fd, mode, ctypes.c_int64(start), ctypes.c_int64(size)):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))

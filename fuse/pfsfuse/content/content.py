@@ -240,6 +240,17 @@ class Content:
                 wanted = missing.hashes
             await self.fetch_nodes(wanted)
 
+    async def data_end(self, entry: FileEntry, offset: int) -> int:
+        """Where the bytes from `offset` on end that are not known to be zeros: at a hole, or at the file's end."""
+
+        def end() -> int:
+            for start, chunk in entries.chunks_from(self.nodes, entry, offset):
+                if chunk.hash == zero_chunk_hash() and start > offset:
+                    return start
+            return entry.size
+
+        return await self.run(end)
+
     # --- bytes -------------------------------------------------------------------------------------------
 
     def read_now(self, entry: FileEntry, offset: int, size: int) -> bytes | memoryview | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from pfsd.chunks.extents import extents
-from pfsd.local.disk import write_all
+from pfsd.local.disk import punch, write_all
 from pfsd.names.sizes import MAX_FILE_BYTES
 from pfsd.trees.entries import FileEntry
 from pfsfuse.kernel.errnos import TooLargeError, locally
@@ -33,6 +33,9 @@ class BaseReader(Protocol):
 
     async def hole(self, entry: FileEntry, offset: int) -> int:
         """Where the zeros end that are known to stand at `offset` without reading them; `offset` where none are."""
+
+    async def data_end(self, entry: FileEntry, offset: int) -> int:
+        """Where the bytes from `offset` on end that are not known to be zeros."""
 
 
 class Ranges:
@@ -139,6 +142,37 @@ class Scratch:
             for ranges in (self._present, self._changed, self._sending):
                 ranges.cut(size)
         self.size = size
+
+    def clear(self, start: int, end: int) -> None:
+        """Let zeros, which take no room, stand in [start, end) as far as the file goes."""
+        end = min(end, self.size)
+        if start >= end:
+            return
+        if self._fd >= 0:
+            with locally("a hole can't be made here"):
+                punch(self._fd, start, end - start)
+        elif start < (top := min(end, len(self._memory))):
+            self._memory[start:top] = bytes(top - start)
+        self._present.add(start, min(end, self._kept))
+        self._changed.add(start, end)
+
+    def take_over(self, content: FileEntry, start: int, end: int) -> bool:
+        """Let the file, which is that content up to `start`, be it up to `end`; False where it is anything else."""
+        if self.base != content or not self.size == self._kept == start <= end <= content.size:
+            return False
+        self.size = self._kept = self._sent_kept = end
+        return True
+
+    async def run_at(self, content: BaseReader, offset: int) -> tuple[int, bool]:
+        """Where ends what begins at an offset before the end and is all data or all a hole, and whether it is data."""
+        gap = next(self._present.missing(offset, self._kept), (self.size, self.size))
+        if gap[0] > offset or offset >= self._kept:
+            _, end, is_data = next(self.extents(offset, min(gap[0], self.size)))
+            return end, is_data
+        end = await content.hole(self.base, offset)
+        if end > offset:
+            return min(end, gap[1]), False
+        return min(await content.data_end(self.base, offset), gap[1]), True
 
     def _check(self, size: int) -> None:
         if size > MAX_FILE_BYTES and size > self.size:

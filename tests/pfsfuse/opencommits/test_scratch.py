@@ -46,6 +46,9 @@ class Stored:
         data = self._contents[entry]
         return offset if data[:offset].strip(b"\0") else max(offset, len(data) - len(data.lstrip(b"\0")))
 
+    async def data_end(self, entry: FileEntry, offset: int) -> int:
+        return max(offset, entry.size)
+
 
 def taken(store: Stored, made: Scratch, changes: Changes) -> FileEntry:
     """What the store makes of changes."""
@@ -69,7 +72,7 @@ class Tried:
 
     async def step(self) -> None:
         rng, made, model = self.rng, self.scratch, self.model
-        match rng.randrange(9):
+        match rng.randrange(10):
             case 0 | 1 | 2 | 3:
                 offset, data = rng.randrange(len(model) + 300), rng.randbytes(rng.randrange(1, 200))
                 made.write(offset, data)
@@ -86,9 +89,22 @@ class Tried:
                 self.changes = None
             case 8 if rng.random() < 0.2:
                 await made.fill(self.store)
+            case 9:
+                offset, size = rng.randrange(len(model) + 10), rng.randrange(300)
+                made.clear(offset, offset + size)
+                model[offset : offset + size] = bytes(len(model[offset : offset + size]))
         start, size = rng.randrange(len(model) + 10), rng.randrange(500)
         assert await made.read(self.store, start, size) == model[start : start + size]
         assert made.size == len(model)
+        await self.check_run(start)
+
+    async def check_run(self, start: int) -> None:
+        """What is told of a place is zeros where it is a hole, and ends within the file."""
+        if start >= len(self.model):
+            return
+        end, is_data = await self.scratch.run_at(self.store, start)
+        assert start < end <= len(self.model)
+        assert is_data or not any(self.model[start:end])
 
 
 @pytest.mark.parametrize("memory", [0, 500, 128 << 10])
