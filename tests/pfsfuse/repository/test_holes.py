@@ -79,11 +79,11 @@ def test_holes_are_found_before_and_after_they_are_sent(
     with mounting(daemon, tmp_path / "second") as second:
         other = second.path / "r/master/sparse"
         check(data_in(other), 16 * MiB)
-        with other.open("rb") as file:
-            assert os.pread(file.fileno(), 3, place - 1) == b"\0xx"
-            fails_with(errno.ENXIO, lambda: os.lseek(file.fileno(), size, os.SEEK_DATA))
-            fails_with(errno.ENXIO, lambda: os.lseek(file.fileno(), size - 1, os.SEEK_DATA))
-            assert os.lseek(file.fileno(), size - 1, os.SEEK_HOLE) == size - 1
+        with other.open("rb") as reading:
+            assert os.pread(reading.fileno(), 3, place - 1) == b"\0xx"
+            fails_with(errno.ENXIO, lambda: os.lseek(reading.fileno(), size, os.SEEK_DATA))
+            fails_with(errno.ENXIO, lambda: os.lseek(reading.fileno(), size - 1, os.SEEK_DATA))
+            assert os.lseek(reading.fileno(), size - 1, os.SEEK_HOLE) == size - 1
 
 
 def test_a_stored_file_is_copied_without_its_bytes(daemon: Daemon, mounted: Mounted, master: pathlib.Path) -> None:
