@@ -159,6 +159,8 @@ def tutorial(shell: Shell, photos: pathlib.Path) -> None:
     expect(images.count("PNG image data") == 3, "three edge images can be read through the mount")
     shell.run(f"cp -f pfs/edges/master/*.png {shlex.quote(str(OUTPUT))}/")
 
+    scripts(shell)
+
     say("Unmount and stop")
     shell.run("pachctl unmount pfs")
     expect(mount.wait(STOP_SECONDS) == 0, "the mount ends with status 0")
@@ -166,6 +168,19 @@ def tutorial(shell: Shell, photos: pathlib.Path) -> None:
     daemon.send_signal(signal.SIGTERM)
     print("\n$ kill %pfsd", flush=True)
     expect(daemon.wait(STOP_SECONDS) == 0, "pfsd ends with status 0")
+
+
+def scripts(shell: Shell) -> None:
+    """A commit that is written through the mount keeps what files are; a script runs from it."""
+    say("Write a commit through the mount: it keeps modes, times and links, so programs run from it")
+    shell.run("mkdir pfs/scripts && mkdir pfs/scripts/master")
+    lines = r"printf '#!/bin/sh\nls \"$1\" | wc -l\n'"
+    shell.run(f"{lines} > pfs/scripts/master/count && chmod +x pfs/scripts/master/count")
+    shell.run("ln -s count pfs/scripts/master/how-many")
+    shell.run("pachctl finish-commit scripts master")
+    shell.run("ls -l pfs/scripts/master")
+    counted = shell.run("pfs/scripts/master/how-many pfs/images/master")
+    expect(counted.strip() == "3", "the script counts three images")
 
 
 def main() -> int:
