@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pfsd._core import MIN_CHUNK
 from pfsd.chunks import content
 from pfsd.chunks.content import Piece
 from pfsd.errors import InvalidError, IsADirectoryPfsError, StateError
@@ -102,6 +103,10 @@ class BulkUpload:
                 return
             if part.is_whole and len(part.data) <= INLINE_BYTES:
                 self._put((part.data,) if part.data else ())
+                return
+            if part.is_whole and len(part.data) <= MIN_CHUNK:  # too short to be cut
+                chunk = self._root.chunks.add(part.data)
+                self._put((FileEntry(chunk.size, (chunk,), None, 1),))
                 return
             self._sink = FileSink(self._root, self._path) if part.base is None else self._patch(part.base, part.size)
         elif part.path or part.base is not None:

@@ -11,7 +11,18 @@ from pfsd.chunks import content
 from pfsd.chunks.chunkstore import ChunkStore
 from pfsd.chunks.content import Piece
 from pfsd.errors import CorruptError
-from pfsd.model.stagedrows import AREA_BYTES, BYTES, HIDDEN, KIND, NUMBER_BYTES, Kind, attributes_in, row_key, split_key
+from pfsd.model.stagedrows import (
+    AREA_BYTES,
+    BYTES,
+    ENTRY,
+    HIDDEN,
+    KIND,
+    NUMBER_BYTES,
+    Kind,
+    attributes_in,
+    row_key,
+    split_key,
+)
 from pfsd.names.paths import join
 from pfsd.trees import entries, tree, writing
 from pfsd.trees.attributes import without_change
@@ -150,6 +161,8 @@ class Folding:
             second = next(pieces, None)
             if second is None and first[:1] == BYTES and 1 < len(first) <= MIN_CHUNK:
                 return entries.encode_chunk(self._chunks.add(first[1:])) + given  # too short to be cut
+            if second is None and first[:1] == ENTRY:
+                return entries.encode(self._stored(first, key, within)) + given
             known: tuple[FileEntry, ...] = ()
             parts = itertools.chain((first,) if second is None else (first, second), pieces)
         elif first is None:
@@ -163,8 +176,10 @@ class Folding:
 
     def _piece(self, value: bytes, key: bytes, within: bytes) -> Piece:
         """A piece, whose chunks are stored."""
-        if value[:1] == BYTES:
-            return value[1:]
+        return value[1:] if value[:1] == BYTES else self._stored(value, key, within)
+
+    def _stored(self, value: bytes, key: bytes, within: bytes) -> FileEntry:
+        """A piece that is an entry; raises CorruptError where a chunk of it is gone."""
         entry = entries.decode(value[1:])
         if not isinstance(entry, FileEntry):
             raise CorruptError(f"a staged piece of {join(split_key(key, AREA_BYTES)[0])} is no file")
