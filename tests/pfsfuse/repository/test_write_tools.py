@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import pathlib
-import re
 import shutil
-import subprocess
 import threading
 
 import pytest
 
 from tests.support.daemons import Daemon
 from tests.support.mounts import Mounted
-from tests.support.openwrites import finish, stored
+from tests.support.openwrites import finish
 
 pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs /dev/fuse")
 
@@ -68,47 +66,3 @@ def test_a_list_is_whole_while_what_it_shows_is_being_sent(master: pathlib.Path)
     finally:
         done.set()
         sender.join()
-
-
-# --- suites of others ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(shutil.which("fsx") is None, reason="needs fsx (cargo install fsx)")
-def test_fsx(daemon: Daemon, mounted: Mounted, master: pathlib.Path) -> None:
-    mounted.run("fsx", "-N", "500", "-S", "3", "r/master/fsx")
-    finish(master)
-    assert stored(daemon)["/fsx"] == (master / "fsx").read_bytes()
-
-
-LEFT_OUT = {
-    r"^(link|symlink|mkfifo|mknod)::|:(block|char|fifo|socket|symlink)$|symlink|eloop|multiply_linked|nofollow":
-        "hard and symbolic links and special files are refused",
-    r"^(chmod|chown)::|permission_bits|uid_gid|etxtbsy|write_access|affected_create_flags":
-        "modes and owners are not kept",
-    r"unchanged_ctime_failed|preserve_metadata|update_ctime": "there is no link count and no time of change to keep",
-    r"updates_link_parent": "directories do not count links",
-    r"sparse": "blocks are not counted",
-    r"socket_error|fifo_nonblock": "special files are refused",
-}  # fmt: skip
-
-
-@pytest.mark.skipif(shutil.which("pjdfstest") is None, reason="needs pjdfstest (cargo install pjdfstest)")
-def test_pjdfstest_but_for_what_is_left_out(mounted: Mounted, master: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    settings = tmp_path / "pjdfstest.toml"
-    users = '[["nobody", "nogroup"], ["daemon", "daemon"], ["bin", "bin"]]'
-    settings.write_text(f"[features]\n[settings]\nnaptime = 0.01\n[dummy_auth]\nentries = {users}\n")
-    command = ["pjdfstest", "-c", str(settings), "-p", str(master / "dir")]
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
-    failed = re.findall(r"^(\S+::\S+)\s+FAILED", re.sub(r"\x1b\[[0-9;]*m", "", result.stdout), re.MULTILINE)
-    passed = re.findall(r"^(\S+::\S+)\s+ok", re.sub(r"\x1b\[[0-9;]*m", "", result.stdout), re.MULTILINE)
-    assert [name for name in failed if not any(re.search(pattern, name) for pattern in LEFT_OUT)] == []
-    assert len(passed) > 100
-
-
-@pytest.mark.skipif(shutil.which("stress-ng") is None, reason="needs stress-ng")
-def test_stress_ng_finds_no_difference(mounted: Mounted, master: pathlib.Path) -> None:
-    options = ["--verify", "--hdd-bytes", "1m", "--temp-path", str(master)]
-    for stressor in ("hdd", "rename", "dentry"):
-        more = ["--dentries", "50"] if stressor == "dentry" else []
-        mounted.run("stress-ng", f"--{stressor}", "1", f"--{stressor}-ops", "50", *options, *more)
-    assert master.is_dir()
