@@ -18,10 +18,11 @@ import enum
 from collections.abc import Iterable, Iterator, Sequence
 
 from pfsd.chunks.content import Piece
+from pfsd.errors import CorruptError
 from pfsd.local.kv import Database
 from pfsd.names.paths import Path
-from pfsd.trees import entries
-from pfsd.trees.entries import Entry, FileEntry
+from pfsd.trees import attributes, entries
+from pfsd.trees.entries import DirEntry, Entry, FileEntry
 
 SINGLE_DELETIONS = 64
 """Rows up to which they are removed one by one: RocksDB reads slowly past many removed ranges."""
@@ -148,6 +149,18 @@ class Overlay:
 def attributes_in(value: bytes) -> bytes | None:
     """The attributes in the row of a file or a directory, or None where it has none."""
     return value[1:] if value[0] & ATTRIBUTES else None
+
+
+def is_sound(value: bytes) -> bool:
+    """Whether a path's row can be read."""
+    try:
+        kind = Kind(value[0] & KIND)
+        if kind is Kind.OTHER:
+            return not isinstance(entries.decode(value[1:]), FileEntry | DirEntry)
+        attributes.decode(attributes_in(value) or b"")
+    except (IndexError, ValueError, CorruptError):
+        return False
+    return True
 
 
 def row_key(area: bytes, path: Path) -> bytes:

@@ -25,8 +25,9 @@ from pfsd.model.root import (
     write_identity,
     write_identity_rows,
 )
-from pfsd.trees import entries, tree
-from pfsd.trees.entries import DirEntry, FileEntry
+from pfsd.model.stagedrows import is_sound
+from pfsd.trees import attributes, dirs, entries, tree
+from pfsd.trees.entries import FileEntry
 from pfsd.upkeep.checks.findings import Problem, Tally, problem
 from pfsd.upkeep.checks.trees import is_located
 
@@ -57,6 +58,7 @@ class RecordCheck:
         yield from self._branches()
         yield from self._downstream()
         yield from self._staging()
+        yield from self._staged_rows()
 
     # --- what is there
 
@@ -208,6 +210,13 @@ class RecordCheck:
                 lambda: self._commit(key) is not None and self._db.get("history", row_key) != key,
                 functools.partial(_put, "history", row_key, key) if not self._taken(row_key) else None,
             )
+        if not _are_sound(commit.attributes):
+            yield from self._confirm(
+                f"commit {place} keeps of its root what can't be read",
+                [f"{place}:/"],
+                lambda: self._commit(key) == commit,
+                functools.partial(_put, "commits", key, records.dump(dataclasses.replace(commit, attributes=""))),
+            )
         for ref in commit.provenance:
             row = bytes.fromhex(ref.id) + key
             if self._lacks(row):
@@ -305,6 +314,23 @@ class RecordCheck:
             if commit is not None and not commit.is_open:
                 yield from self._leftover(area, f"{commit.repo}/{commit.id}")
             start = area + b"\xff"  # above every key of the area: a path's first byte is never 0xff in UTF-8
+
+    def _staged_rows(self) -> Iterator[Problem]:
+        """Rows of paths whose attributes or entry can't be read, so that what they are staged for can't be folded."""
+        for key, value in self._db.scan("staging", b""):
+            commit = self._commit(key[:ID_BYTES])
+            if not key.endswith(b"\0\0") or commit is None or not commit.is_open or is_sound(value):
+                continue
+            path = key[ID_BYTES:-2].decode(errors="replace").replace("\0", "/")
+            yield from self._confirm(
+                f"what is staged at /{path} for commit {commit.repo}/{commit.id} can't be read",
+                [f"{commit.repo}/{commit.id}:/{path}"],
+                functools.partial(self._is_unsound, key),
+            )
+
+    def _is_unsound(self, key: bytes) -> bool:
+        value = self._db.get("staging", key)
+        return value is not None and not is_sound(value)
 
     def _leftover(self, area: bytes, place: str) -> Iterator[Problem]:
         yield from self._confirm(
@@ -414,25 +440,21 @@ class RecordCheck:
         parent = self._commit(bytes.fromhex(commit.parent)) if commit.parent else None
         if commit.parent and parent is None:
             raise CorruptError(f"commit {commit.parent} is missing")
-        return self._added(tree.EMPTY if parent is None else bytes.fromhex(parent.root), bytes.fromhex(commit.root))
-
-    def _added(self, old: bytes, new: bytes) -> int:
-        """Bytes of the files that are new or changed in the directory `new` against `old`."""
-        total = 0
-        todo = [(old, new)]
-        while todo:
-            for _, before, after in tree.diff(self._root.nodes, *todo.pop()):
-                entry = None if after is None else entries.decode(after)
-                if isinstance(entry, DirEntry):
-                    source = None if before is None else entries.decode(before)
-                    todo.append((source.root if isinstance(source, DirEntry) else tree.EMPTY, entry.root))
-                elif entry is not None:
-                    total += entry.size
-        return total
+        before = tree.EMPTY if parent is None else bytes.fromhex(parent.root)
+        return dirs.added_bytes(self._root.nodes, before, bytes.fromhex(commit.root))
 
 
 def _put(family: str, key: bytes, value: bytes, batch: Batch) -> None:
     batch.put(family, key, value)
+
+
+def _are_sound(hexadecimal: str) -> bool:
+    """Whether these are attributes of a directory, in hex."""
+    try:
+        data = bytes.fromhex(hexadecimal)
+        return attributes.checked(data, attributes.DIRECTORY_MODE, "/") == data
+    except (ValueError, InvalidError):
+        return False
 
 
 def _history_key(commit: Commit) -> bytes:

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from pfsd.errors import CorruptError
+from pfsd.errors import CorruptError, InvalidError
 from pfsd.model.root import Root
 from pfsd.names import paths
 from pfsd.names.paths import Path
@@ -17,6 +17,11 @@ from pfsd.upkeep.checks.findings import HashSet, Tally
 
 AT_ONCE = 256
 """Nodes read in one call."""
+
+_OF_STORED = ("is missing", "is damaged")
+"""What is wrong with a node that may be stored anew meanwhile; what else is wrong stays so, as its bytes do."""
+
+_VERBS = ("is ", "does not ", "keeps ")
 
 
 class Kind(enum.Enum):
@@ -80,7 +85,7 @@ class TreeCheck:
     def still_bad(self, name: bytes) -> bool:
         """Whether a node that was found bad is so now."""
         data = self._root.db.get("nodes", name)
-        return data is None or tree.node_hash(data) != name or self.bad_nodes[name].startswith("does not")
+        return data is None or tree.node_hash(data) != name or not self.bad_nodes[name].startswith(_OF_STORED)
 
     def _walk(self, stack: list[Reference]) -> None:
         while stack:
@@ -96,7 +101,8 @@ class TreeCheck:
                         elif isinstance(item, Chunk):
                             chunks.append(item.hash)
                 except CorruptError as error:
-                    self.bad_nodes[ref.name] = str(error)
+                    wrong = str(error)
+                    self.bad_nodes[ref.name] = wrong if wrong.startswith(_VERBS) else f"can't be read: {wrong}"
             self._want(chunks)
 
     def _node(self, ref: Reference, data: bytes | None) -> Node:
@@ -144,6 +150,9 @@ class _Named:
 
 def _below(node: Node, kind: Kind) -> Iterator[Reference | Chunk]:
     """The nodes and chunks that a node names; raises CorruptError for a value that can't be decoded."""
+    if kind is Kind.DIRECTORY and not node.level:
+        for key, value in zip(node.keys, node.values, strict=True):
+            _check_form(value, key.decode(errors="replace"))
     for named in _named_below(node, kind):
         if isinstance(named, Chunk | Reference):
             yield named
@@ -169,6 +178,18 @@ def _named_below(node: Node, kind: Kind) -> Iterator[Reference | Chunk | _Named]
                 yield _Named(name, Reference(entry.root, Kind.DIRECTORY, sums=sums))
             elif isinstance(entry, FileEntry):
                 yield _Named(name, entry)
+
+
+def _check_form(value: bytes, name: str) -> None:
+    """Raises CorruptError for an entry with attributes or a target that no client can have sent."""
+    entry = entries.decode(value)
+    if entry.attributes or not isinstance(entry, FileEntry | DirEntry):
+        try:
+            is_sound = entries.check(entry, name) == entry
+        except InvalidError:
+            is_sound = False
+        if not is_sound:
+            raise CorruptError(f"keeps of {name} what can't be kept of a file")
 
 
 # --- finding paths ---------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ from pfsd.upkeep import fsck
 from pfsd.upkeep.checks.findings import Summary
 from pfsd.upkeep.migrate import Step, migrate
 from tests.support.daemons import running
+from tests.support.faulty.damagedstores import finished
+from tests.support.stores import contents, put
 
 
 def to_format_0(directory: pathlib.Path) -> None:
@@ -135,3 +137,29 @@ def test_what_is_not_a_root_is_refused_and_left_alone(tmp_path: pathlib.Path) ->
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(InvalidError, match="is not a directory that is there"):
         migrate(tmp_path / "nowhere")
+
+
+def test_a_root_without_attributes_reads_the_same_once_migrated(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "root"
+    store = Store(directory)
+    store.repos.create("r")
+    made = finished(store, "r", {"d/big": b"x" * 3_000_000, "d/small": b"s", "top": b""})
+    opened = store.commits.start("r", branch="master")
+    put(store, opened, "d/staged", b"s")
+    before = contents(store, made)
+    store.close()
+    root.write_identity(directory, Identity(2, root.read_identity(directory).store))
+    with pytest.raises(FormatError, match=f"has format 2 and this pfsd reads format {FORMAT}: run pachctl migrate"):
+        Store(directory)
+    assert migrate(directory) == ["entries may have attributes"]
+    store = Store(directory)
+    assert contents(store, made) == before
+    assert store.commits.resolve("r", made.id) == made
+    assert contents(store, store.commits.finish("r", opened.id))[0] == before[0] | {"d/staged": b"s"}
+    store.close()
+    assert all(isinstance(found, Summary) for found in fsck.check_root(directory, False))
+    monkeypatch.setattr(root, "FORMAT", 2)
+    with pytest.raises(FormatError, match=f"has format {FORMAT} and this pfsd reads format 2: use a newer one"):
+        Store(directory)
