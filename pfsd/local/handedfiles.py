@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from pfsd.errors import InvalidError, StateError
+from pfsd.local.disk import make_directory
 
 log = logging.getLogger(__name__)
 
@@ -277,7 +278,7 @@ class HandedFiles:
 
 def _listen(directory: pathlib.Path) -> socket.socket:
     """A socket in a directory, both of this user alone, however long the directory's path is."""
-    directory.mkdir(mode=0o700, exist_ok=True)
+    make_directory(directory)
     top = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         os.fchmod(top, 0o700)

@@ -12,6 +12,7 @@ import pytest
 
 from pachproto import grpc_health_pb2, pfs_pb2
 from pfsd import rpc
+from pfsd.model.root import FORMAT
 from pfsd.version import VERSION
 from tests.support.daemons import Daemon, commit, running
 
@@ -95,10 +96,10 @@ def test_a_newer_format_is_refused(tmp_path: pathlib.Path) -> None:
     with running(root, "--no-pipelines"):
         pass
     words = (root / "FORMAT").read_text().split()
-    (root / "FORMAT").write_text(f"pfsd 3 {words[2]}\n")
+    (root / "FORMAT").write_text(f"pfsd {FORMAT + 1} {words[2]}\n")
     result = _run("--root", str(root), "--listen", "127.0.0.1:0", "--no-pipelines")
     assert result.returncode == 1
-    assert "has format 3 and this pfsd reads format 2" in result.stderr
+    assert f"has format {FORMAT + 1} and this pfsd reads format {FORMAT}" in result.stderr
 
 
 def test_a_finished_commit_survives_sigkill_right_after_finish_commit_returned(daemon: Daemon) -> None:

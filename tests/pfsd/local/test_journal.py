@@ -132,7 +132,7 @@ def test_a_root_of_format_1_is_migrated(tmp_path: pathlib.Path) -> None:
     store.root.chunks.seal_if(lambda _name, _size: True)  # which empties the journal
     store.close()
     root.write_identity(directory, Identity(1, root.read_identity(directory).store))
-    assert migrate(directory) == ["small additions to packs have a journal"]
+    assert migrate(directory) == ["small additions to packs have a journal", "entries may have attributes"]
     store = Store(directory)
     assert read(store, "f") == b"x" * 3000
     store.close()
