@@ -250,6 +250,7 @@ void taking_reply(uint64_t unique, int error, const void *body, size_t size)
 }
 
 int (*taking_offer)(const struct fuse_in_header *request, size_t size);
+int (*taking_pause)(int descriptor);
 
 static int receive(struct fuse_session *session, struct fuse_buf *into)
 {
@@ -294,7 +295,10 @@ int fuse_session_receive_buf(struct fuse_session *session, struct fuse_buf *into
     if (!is_running)
         return libfuse_receive(session, into);
     for (unsigned times = 0; times < OFFERED_AT_ONCE && got == OFFERED; times++)
-        got = receive(session, into);
+        if (!times || taking_pause(waiting_fd))
+            got = receive(session, into);
+        else
+            break;
     return got == OFFERED ? -EINTR : got;
 }
 

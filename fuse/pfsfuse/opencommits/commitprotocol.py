@@ -9,6 +9,10 @@ from pfsfuse.kernel.inodes import Inode, InodeTable, Snapshot
 from pfsfuse.opencommits.links import LinkTable
 
 
+class LinksMissingError(Exception):
+    """Which names are one file has to be read first: see `Commit.read_links`."""
+
+
 class Commit(Protocol):
     """What files and directories ask of the open commit that they are in, and tell it."""
 
@@ -28,8 +32,12 @@ class Commit(Protocol):
     async def freshen(self) -> None:
         """Ask for the commit's tree unless what was told holds."""
 
+    @property
+    def has_links(self) -> bool:
+        """Whether `links` is as the commit's tree is."""
+
     async def read_links(self) -> None:
-        """Have `links` be as the commit's tree is."""
+        """Have it be so."""
 
     def touch(self, directory: Inode, name: bytes) -> None:
         """A name, or what it stands for, is changed through this mount."""

@@ -16,8 +16,7 @@ import trio
 
 from pachproto import pfs_pb2
 from pfsd.errors import AlreadyExistsError, NotFoundError, PfsError, StateError
-from pfsd.names.paths import Path, join
-from pfsd.trees.attributes import LINK_BYTES
+from pfsd.names.paths import join
 from pfsfuse.client import writes
 from pfsfuse.client.commits import CommitRecord
 from pfsfuse.client.writes import EditStep
@@ -25,10 +24,9 @@ from pfsfuse.kernel.errnos import ClosedError, LocalError
 from pfsfuse.kernel.inodes import Inode, Snapshot
 from pfsfuse.opencommits import kept
 from pfsfuse.opencommits.delivery import Delivery
-from pfsfuse.opencommits.links import Group
 from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
 from pfsfuse.opencommits.openservices import Services
-from pfsfuse.opencommits.opentree import OpenTree
+from pfsfuse.opencommits.opentree import OpenTree, unsent_names
 from pfsfuse.opencommits.outdated import Closed, outdated
 from pfsfuse.opencommits.sending import SMALL_BYTES, Sent, Taken
 from pfsfuse.opencommits.waiting import Changed, Waiting
@@ -111,13 +109,30 @@ class OpenCommit(OpenTree):
         """A closed file is to be sent: at once when it is large, else soon."""
         if not node.is_dirty:
             return
-        size = node.size
-        self._wait(node)
-        self._waiting.add_bytes(min(size, SMALL_BYTES))
-        if size > SMALL_BYTES:
+        self.send_file_soon(node)
+        if node.size > SMALL_BYTES or self.is_overfull:
             await self.flush()
-        else:
-            await self._begin()
+
+    def send_file_soon(self, node: OpenFile) -> None:
+        """A closed file, which the daemon lacks, is to be sent soon."""
+        self._wait(node)
+        self._waiting.add_bytes(min(node.size, SMALL_BYTES))
+        self.start_behind()
+
+    @property
+    def is_overfull(self) -> bool:
+        """Whether so much waits that who adds to it has to wait too."""
+        return self._waiting.exceeds(4)
+
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether it can be changed, and looked at, without asking the daemon first."""
+        return self._registered and not self.is_closed and self.is_certain and not self.is_overfull
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether something is on its way."""
+        return self._lock.locked()
 
     def _wait(self, node: OpenFile) -> None:
         self._waiting.next.files[node] = Closed(self.epoch, self.root if self.is_certain else None)
@@ -126,48 +141,37 @@ class OpenCommit(OpenTree):
         """The attributes of a node were changed, or its names: the daemon is to be told."""
         assert isinstance(node, OpenFile | OpenDir)
         self._waiting.next.attributes[node] = None
-        self._start_behind()
-
-    async def link(self, node: OpenFile, parent: OpenDir, name: bytes) -> None:
-        """Give a file, which is no directory, one more name."""
-        await self.read_links()
-        if self._lock.locked():  # it may be on its way
-            await self.flush()
-        group = node.group
-        if group is None:
-            group = node.group = Group(node)
-            assert isinstance(node.parent, OpenDir)
-            group.places.add((node.parent, node.key))
-            self.links.add(group, node.path())
-        if not node.kept.link:
-            node.kept.link = secrets.token_bytes(LINK_BYTES)
-        path = (*parent.path(), name.decode())
-        self.links.add(group, path)
-        group.places.add((parent, name))
-        group.unsent.add(path)
-        parent.children[name] = node
-        node.change_attributes()
-        parent.note_change(name)
+        self.start_behind()
 
     async def make_directory(self, node: OpenDir) -> None:
         """A new directory is to be sent."""
-        self._waiting.next.directories[node] = None
+        self.make_directory_soon(node)
         await self._begin()
+
+    def make_directory_soon(self, node: OpenDir) -> None:
+        """The same without waiting where too much waits already."""
+        self._waiting.next.directories[node] = None
+        self.start_behind()
 
     async def take_off(self, node: OpenFile | OpenDir) -> None:
         """A file or an empty directory loses its name, which `parent` hides from now on.
 
         What the daemon does not have yet needs no call.
         """
-        if self._lock.locked() and (node.is_new or _unsent(node)):  # it may be on its way
+        if self._lock.locked() and (node.is_new or unsent_names(node)):  # it may be on its way
             await self.flush()
-        self._take_off(node)
+        self.take_off_soon(node)
         await self._begin()
+
+    def take_off_soon(self, node: OpenFile | OpenDir) -> None:
+        """The same for a node that is not on its way."""
+        self._take_off(node)
+        self.start_behind()
 
     def _take_off(self, node: OpenFile | OpenDir) -> None:
         parent, name = node.parent, node.key
         assert isinstance(parent, OpenDir)
-        is_unsent = node.is_new or (node.path() in _unsent(node))
+        is_unsent = node.is_new or (node.path() in unsent_names(node))
         self.unlink(node)
         if not is_unsent:
             self._waiting.next.removals[parent, name] = node.is_dir
@@ -228,7 +232,7 @@ class OpenCommit(OpenTree):
         if parent.children.get(node.key) is node:
             del parent.children[node.key]
         node.kept.changed_ns = time.time_ns()
-        if isinstance(node, OpenFile) and node.group is not None and self._drop_name(node, node.group, parent):
+        if isinstance(node, OpenFile) and node.group is not None and self.drop_name(node, node.group, parent):
             return
         node.is_linked = False
         self._waiting.next.attributes.pop(node, None)
@@ -241,20 +245,18 @@ class OpenCommit(OpenTree):
             node.is_new = False
         self.inodes.recheck(node)
 
-    def _drop_name(self, node: OpenFile, group: Group[OpenFile, OpenDir], parent: OpenDir) -> bool:
-        """A file loses the name by which it goes; whether it has another."""
-        self.links.remove(group, (*parent.path(), node.key.decode()))
-        group.places.discard((parent, node.key))
-        if group.places:
-            node.name_at(*next(iter(group.places)))
-        return bool(group.paths)
-
     async def release(self, node: OpenFile) -> None:
         """A handle is gone."""
+        self.release_soon(node)
+        if not node.handles and node.is_dirty and not self.is_closed and (node.size > SMALL_BYTES or self.is_overfull):
+            await self.flush()
+
+    def release_soon(self, node: OpenFile) -> None:
+        """The same without waiting for a large file to be sent."""
         node.handles -= 1
         if node.handles == 0:
             if node.is_dirty and not self.is_closed:
-                await self.send_file(node)
+                self.send_file_soon(node)
             elif not node.is_dirty:
                 self._let_go(node)
 
@@ -265,17 +267,18 @@ class OpenCommit(OpenTree):
             node.scratch = None
         self.inodes.recheck(node)
 
-    def _start_behind(self) -> None:
+    def start_behind(self) -> None:
+        """Send what waits in the background."""
         if not self._behind:
             self._behind = True
             self._services.start(self.write_behind)
+        if self._waiting.exceeds(1):
+            self._waiting.full.set()
 
     async def _begin(self) -> None:
         """Send in the background; wait for it where too much has come together."""
-        self._start_behind()
-        if self._waiting.exceeds(1):
-            self._waiting.full.set()
-        if self._waiting.exceeds(4):
+        self.start_behind()
+        if self.is_overfull:
             await self.flush()
 
     async def write_behind(self) -> None:
@@ -483,11 +486,6 @@ class OpenCommit(OpenTree):
         self._waiting.next.files.pop(node, None)
         self.inodes.recheck(node)
         return where
-
-
-def _unsent(node: OpenFile | OpenDir) -> set[Path]:
-    """The names of a file that the daemon lacks, of one with several."""
-    return node.group.unsent if isinstance(node, OpenFile) and node.group is not None else set()
 
 
 def commit_of(node: OpenFile | OpenDir) -> OpenCommit:

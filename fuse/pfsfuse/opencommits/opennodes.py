@@ -1,7 +1,7 @@
 """The files and directories of an open commit.
 
-A directory shows what the commit's tree has, and over it what this mount has not sent yet: `children` with local
-content, less `hidden` names. Nodes are kept while the kernel refers to them or they hold something of their own.
+A directory shows the commit's tree, and over it what was not sent yet: `children` with local content, less `hidden`
+names. Nodes are kept while the kernel refers to them or they hold something of their own.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from pfsd.names.paths import Path
 from pfsd.trees import attributes, entries, links, tree
 from pfsd.trees.attributes import NONE, Attributes
 from pfsd.trees.entries import DirEntry, FileEntry
+from pfsd.trees.tree import NodesMissing
 from pfsfuse.kernel.inodes import ChangingDir, Found, Inode, InodeTable, Snapshot
-from pfsfuse.opencommits.commitprotocol import Commit
+from pfsfuse.opencommits.commitprotocol import Commit, LinksMissingError
 from pfsfuse.opencommits.links import Group
 from pfsfuse.opencommits.nodeattributes import NodeAttributes
 from pfsfuse.opencommits.scratch import Scratch
@@ -241,6 +242,9 @@ class OpenFile(Inode):
 class OpenDir(ChangingDir):
     """A directory of an open commit."""
 
+    default_mode = attributes.DIRECTORY_MODE
+    """The permission bits that are not kept."""
+
     __slots__ = ("_root", "_within", "children", "commit", "hidden", "is_linked", "is_new", "kept", "snapshot")
 
     def __init__(
@@ -262,11 +266,6 @@ class OpenDir(ChangingDir):
     @property
     def kept_attributes(self) -> Attributes:
         return self.kept.now()
-
-    @property
-    def default_mode(self) -> int:
-        """The permission bits that are not kept."""
-        return attributes.DIRECTORY_MODE
 
     @property
     def time_ns(self) -> int:
@@ -294,10 +293,6 @@ class OpenDir(ChangingDir):
         if self.is_linked:
             self.commit.note_attributes(self)
 
-    def other_paths(self) -> list[Path]:
-        """A directory stands in one place."""
-        return []
-
     @property
     def is_local(self) -> bool:
         return self.is_new
@@ -322,14 +317,18 @@ class OpenDir(ChangingDir):
 
     async def tree_root(self) -> bytes:
         """Root hash of what the commit's tree has of this directory."""
+        return await self.commit.content.run(self.tree_root_now)
+
+    def tree_root_now(self) -> bytes:
+        """The same; raises NodesMissing where the nodes that tell it are not at hand."""
         parent = self.parent
         if not isinstance(parent, OpenDir):
             return self.commit.root
         if self.is_new:  # the tree may still have one of this name that was removed
             return tree.EMPTY
-        within = await parent.tree_root()
+        within = parent.tree_root_now()
         if within != self._within:
-            value = await self.commit.content.child(DirEntry(within), self.key)
+            value = tree.get(self.commit.content.nodes, within, self.key)
             found = entries.decode(value) if value is not None else None
             self._root = found.root if isinstance(found, DirEntry) else tree.EMPTY
             self._within = within
@@ -369,37 +368,48 @@ class OpenDir(ChangingDir):
         return False
 
     async def find(self, name: str) -> Found | None:
-        node = await self.node(name.encode())
-        return None if node is None else Found(node, self.commit.timeout)
+        raise NotADirectoryPfsError("names in an open commit's directories are looked up by `node`")
 
     async def listing(self) -> list[Found]:
         raise NotADirectoryPfsError("an open commit's directories are listed by pages")
 
     async def node(self, name: bytes) -> OpenFile | OpenDir | None:
         """What stands here under a name now."""
-        await self.commit.freshen()
         while True:
-            node = self.children.get(name)
-            if node is not None and node.is_local and not (isinstance(node, OpenFile) and node.is_untouched):
-                return node
-            if name in self.hidden or not self.is_linked:
-                return None
-            root = self.commit.root
-            value = await self.commit.content.child(DirEntry(await self.tree_root()), name)
-            if value is not None and links.link_of(value):
+            await self.commit.freshen()
+            try:
+                return self.node_now(name)
+            except NodesMissing as missing:
+                wanted = missing.hashes
+            except LinksMissingError:
                 await self.commit.read_links()
-            if root == self.commit.root and node is self.children.get(name) and name not in self.hidden:
-                if isinstance(node, OpenFile) and node.is_untouched:
-                    if value is not None and value[:1] != _DIRECTORY:
-                        node.give_way(value)
-                    return node
-                if not (node and node.is_local):
-                    return self.node_for(name, value)
+                continue
+            await self.commit.content.fetch_nodes(wanted)
+
+    def node_now(self, name: bytes) -> OpenFile | OpenDir | None:
+        """What stands here under a name, as the commit's tree was told last.
+
+        Raises NodesMissing and LinksMissingError where something has to be fetched for that.
+        """
+        node = self.children.get(name)
+        is_untouched = isinstance(node, OpenFile) and node.is_untouched
+        if node is not None and node.is_local and not is_untouched:
+            return node
+        if name in self.hidden or not self.is_linked:
+            return None
+        value = tree.get(self.commit.content.nodes, self.tree_root_now(), name)
+        if value is not None and links.link_of(value) and not self.commit.has_links:
+            raise LinksMissingError
+        if isinstance(node, OpenFile) and is_untouched:
+            if value is not None and value[:1] != _DIRECTORY:
+                node.give_way(value)
+            return node
+        return self.node_for(name, value)
 
     def node_for(self, name: bytes, value: bytes | None) -> OpenFile | OpenDir | None:
         """The node of an entry of the commit's tree; a new one is not among the children before `attach`."""
         node = self.children.get(name)
-        if node is not None and (node.is_local or (value is not None and _kind(node) == value[0])):
+        if node is not None and (node.is_local or (value is not None and node.value[0] == value[0])):
             if isinstance(node, OpenDir):
                 if value is not None:
                     node.told(value)
@@ -448,10 +458,6 @@ class OpenDir(ChangingDir):
 
 _PLAIN_BYTES = 1 + tree.HASH_BYTES + 3
 """Length of the shortest entry of a directory; one that is as short has no attributes."""
-
-
-def _kind(node: OpenFile | OpenDir) -> int:
-    return node.value[0]
 
 
 def _free_number(node: OpenFile | OpenDir, inodes: InodeTable) -> int:

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import functools
 import logging
+import secrets
 import time
 from typing import Protocol
 
 import trio
 
 from pfsd.errors import NotFoundError, PfsError
+from pfsd.names.paths import Path
 from pfsd.trees import attributes, entries
+from pfsd.trees.attributes import LINK_BYTES
 from pfsd.trees.links import LinkWalk
 from pfsfuse.client.commits import CommitRecord
 from pfsfuse.content.content import Content
 from pfsfuse.kernel.inodes import FOREVER, Inode, InodeTable, Snapshot
 from pfsfuse.opencommits import recalled
-from pfsfuse.opencommits.links import LinkTable
+from pfsfuse.opencommits.links import Group, LinkTable
 from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
 from pfsfuse.opencommits.recalled import TooManyError
 
@@ -159,12 +162,22 @@ class OpenTree:
         self.root, self.time_ns, self._is_final = commit.root or self.root, commit.time_ns, True
         self.close()
 
+    @property
+    def is_sending(self) -> bool:
+        """Whether something is on its way."""
+        return False
+
     async def flush(self) -> None:
         """Send everything that waits."""
 
+    @property
+    def has_links(self) -> bool:
+        """Whether `links` is as the commit's tree is, with all that was done here."""
+        return self.links.is_current(self.epoch)
+
     async def read_links(self) -> None:
         """Have `links` be as the commit's tree is, with all that was done here."""
-        while not self.links.is_current(self.epoch):
+        while not self.has_links:
             await self.flush()
             epoch, root = self.epoch, self.root
             nodes = self.content.nodes
@@ -199,3 +212,37 @@ class OpenTree:
             self.links.move(path, node.path())
         node.kept.changed_ns = time.time_ns()
         self.inodes.recheck(before)
+
+    async def link(self, node: OpenFile, parent: OpenDir, name: bytes) -> None:
+        """Give a file, which is no directory, one more name."""
+        await self.read_links()
+        if self.is_sending:  # it may be on its way
+            await self.flush()
+        group = node.group
+        if group is None:
+            group = node.group = Group(node)
+            assert isinstance(node.parent, OpenDir)
+            group.places.add((node.parent, node.key))
+            self.links.add(group, node.path())
+        if not node.kept.link:
+            node.kept.link = secrets.token_bytes(LINK_BYTES)
+        path = (*parent.path(), name.decode())
+        self.links.add(group, path)
+        group.places.add((parent, name))
+        group.unsent.add(path)
+        parent.children[name] = node
+        node.change_attributes()
+        parent.note_change(name)
+
+    def drop_name(self, node: OpenFile, group: Group[OpenFile, OpenDir], parent: OpenDir) -> bool:
+        """A file loses the name by which it goes; whether it has another."""
+        self.links.remove(group, (*parent.path(), node.key.decode()))
+        group.places.discard((parent, node.key))
+        if group.places:
+            node.name_at(*next(iter(group.places)))
+        return bool(group.paths)
+
+
+def unsent_names(node: OpenFile | OpenDir) -> set[Path]:
+    """The names of a file that the daemon lacks, of one with several."""
+    return node.group.unsent if isinstance(node, OpenFile) and node.group is not None else set()

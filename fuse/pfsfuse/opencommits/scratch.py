@@ -119,7 +119,7 @@ class Scratch:
         self._memory = bytearray()
         self._fd = -1
 
-    def write(self, offset: int, data: bytes) -> None:
+    def write(self, offset: int, data: bytes | memoryview) -> None:
         """Take in bytes at an offset, also beyond the end. Raises TooLargeError."""
         end = offset + len(data)
         self._check(end)
@@ -270,7 +270,7 @@ class Scratch:
             self._fd = -1
         self._memory = bytearray()
 
-    def _store(self, offset: int, data: bytes) -> None:
+    def _store(self, offset: int, data: bytes | memoryview) -> None:
         end = offset + len(data)
         if self._fd < 0 and end <= MEMORY_BYTES:
             if len(self._memory) < end:

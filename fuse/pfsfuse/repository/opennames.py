@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import functools
 import stat
+from typing import NamedTuple
 
 import pyfuse3
 from pyfuse3 import EntryAttributes, FUSEError
@@ -26,6 +27,20 @@ from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
 EMPTY_FILE = entries.encode(entries.EMPTY_FILE)
 _KINDS = {entries.FILE: stat.S_IFREG, entries.DIRECTORY: stat.S_IFDIR, entries.SYMLINK: stat.S_IFLNK}
 _PERMISSIONS = 0o7777
+
+
+class Shown(NamedTuple):
+    """What `stat` tells of a file or directory."""
+
+    mode: int
+    links: int
+    owner: tuple[int, int]
+    """User and group."""
+    size: int
+    time_ns: int
+    read_ns: int
+    changed_ns: int
+    device: int
 
 
 class NamesView(View):
@@ -57,22 +72,35 @@ class NamesView(View):
     def _attributes(self, inode: Inode, timeout: float) -> EntryAttributes:
         if not isinstance(inode, OpenFile | OpenDir):
             return super()._attributes(inode, timeout)
-        kept, time_ns, size = inode.kept, inode.time_ns, inode.size
-        shown = EntryAttributes()
+        told, shown = self.shown(inode), EntryAttributes()
         shown.st_ino = inode.ino
-        shown.st_mode = self._kind(inode) | (inode.default_mode if kept.mode is None else kept.mode)
-        shown.st_uid, shown.st_gid = self.owner_shown(kept.owner)
-        shown.st_nlink = inode.link_count
-        shown.st_size = size
-        shown.st_blocks = (size + 511) // 512
-        shown.st_mtime_ns = time_ns
-        shown.st_atime_ns = time_ns if kept.read_ns is None else kept.read_ns
-        shown.st_ctime_ns = kept.changed_ns or time_ns
-        if inode.value[0] == entries.SPECIAL and isinstance(inode.entry, SpecialEntry):
-            shown.st_rdev = inode.entry.device
+        shown.st_mode = told.mode
+        shown.st_uid, shown.st_gid = told.owner
+        shown.st_nlink = told.links
+        shown.st_size = told.size
+        shown.st_blocks = (told.size + 511) // 512
+        shown.st_mtime_ns, shown.st_atime_ns, shown.st_ctime_ns = told.time_ns, told.read_ns, told.changed_ns
+        shown.st_rdev = told.device
         shown.entry_timeout = timeout
         shown.attr_timeout = inode.commit.timeout
         return shown
+
+    def shown(self, node: OpenFile | OpenDir) -> Shown:
+        """What a file or directory of an open commit shows of itself."""
+        kept, time_ns = node.kept, node.time_ns
+        device = 0
+        if node.value[0] == entries.SPECIAL and isinstance(node.entry, SpecialEntry):
+            device = node.entry.device
+        return Shown(
+            self._kind(node) | (node.default_mode if kept.mode is None else kept.mode),
+            node.link_count,
+            self.owner_shown(kept.owner),
+            node.size,
+            time_ns,
+            time_ns if kept.read_ns is None else kept.read_ns,
+            kept.changed_ns or time_ns,
+            device,
+        )
 
     @staticmethod
     def _kind(inode: OpenFile | OpenDir) -> int:
@@ -82,15 +110,15 @@ class NamesView(View):
             return inode.entry.kind << entries.KIND_SHIFT
         return _KINDS[inode.value[0]]
 
-    def _own(self, node: OpenFile | OpenDir, mode: int, ctx: pyfuse3.RequestContext) -> None:
+    def _own(self, node: OpenFile | OpenDir, mode: int, user: int, group: int) -> None:
         """Give a new node its mode and its owner, as its directory and who makes it say."""
         parent = node.parent
         assert isinstance(parent, OpenDir)
         kept, inherits = node.kept, (parent.kept.mode or 0) & stat.S_ISGID
         kept.mode = mode & _PERMISSIONS | (inherits if node.is_dir else 0)
         if self.shows_stored_owners:
-            group = self.owner_shown(parent.kept.owner)[1] if inherits else ctx.gid
-            kept.owner = self.owner_kept((ctx.uid, group))
+            group = self.owner_shown(parent.kept.owner)[1] if inherits else group
+            kept.owner = self.owner_kept((user, group))
         kept.touch()
 
     def _writable(self, inode: Inode) -> OpenFile | OpenDir:
@@ -151,12 +179,17 @@ class NamesView(View):
             self.inodes.remember(made)
             return self._attributes(made, 0)
         directory = await self._new_in(parent_inode, name)
-        node = OpenDir(directory, name, commit_of(directory), is_new=True, snapshot=directory.commit.snapshot)
-        self._own(node, mode, ctx)
-        self._add(directory, node)
-        commit_of(directory).note_attributes(node)
+        node = self.add_directory(directory, name, mode, ctx.uid, ctx.gid)
         await commit_of(directory).make_directory(node)
         return self._attributes(node, directory.commit.timeout)
+
+    def add_directory(self, directory: OpenDir, name: bytes, mode: int, user: int, group: int) -> OpenDir:
+        """Make a directory where nothing is."""
+        node = OpenDir(directory, name, commit_of(directory), is_new=True, snapshot=directory.commit.snapshot)
+        self._own(node, mode, user, group)
+        self._add(directory, node)
+        commit_of(directory).note_attributes(node)
+        return node
 
     async def _new_in(self, ino: int, name: bytes) -> OpenDir:
         """The directory in which something of that name, which is not there, can be made."""
@@ -281,15 +314,18 @@ class NamesView(View):
         """Make a symbolic link or a special file."""
         directory = await self._new_in(parent_inode, name)
         node = OpenFile(directory, name, entries.encode(entry), is_new=True)
-        self._own(node, mode, ctx)
+        self._own(node, mode, ctx.uid, ctx.gid)
         self._add(directory, node)
         commit_of(node).note_attributes(node)
         return node
 
     async def _make_file(self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext) -> OpenFile:
-        directory = await self._new_in(parent_inode, name)
+        return self.add_file(await self._new_in(parent_inode, name), name, mode, ctx.uid, ctx.gid)
+
+    def add_file(self, directory: OpenDir, name: bytes, mode: int, user: int, group: int) -> OpenFile:
+        """Make a file where nothing is."""
         node = OpenFile(directory, name, EMPTY_FILE, is_new=True)
-        self._own(node, mode, ctx)
+        self._own(node, mode, user, group)
         self._add(directory, node)
         return node
 

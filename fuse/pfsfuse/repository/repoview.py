@@ -27,6 +27,7 @@ from pfsfuse.opencommits.kept import kept_directory
 from pfsfuse.opencommits.opencommit import OpenCommit, commit_of
 from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
 from pfsfuse.opencommits.openservices import Services
+from pfsfuse.repository.atonce import AtOnce
 from pfsfuse.repository.otherrequests import OtherRequests
 from pfsfuse.repository.repodirs import COMMIT_KEY, CommitRoot, MountRoot, ViewState
 from pfsfuse.repository.writable import WritableView
@@ -81,15 +82,17 @@ class RepositoryView(WritableView):
 
     async def watch(self) -> None:
         """Run it beside the mount: it sends what is written, and keeps the mount attached to the daemon."""
-        others = OtherRequests(self.inodes, self.content)
+        others, at_once = OtherRequests(self.inodes, self.content), AtOnce(self)
         with ungrouped(), self._walker:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 others.begin()
+                at_once.begin()
                 try:
                     await self._state.attachment.run(self)
                 finally:
                     others.end()
+                    at_once.end()
                     self._nursery = None
 
     async def recall(self, repo: str, commit: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from typing import NamedTuple
 
 import pyfuse3
 from pyfuse3 import EntryAttributes, FUSEError
@@ -21,6 +22,16 @@ from pfsfuse.repository.opennames import NamesView, key_of
 _PERMISSIONS = 0o7777
 _USER = b"user."
 _OWN = b"user.pfs."
+
+
+class Change(NamedTuple):
+    """What is set of a file's attributes; None for what stays."""
+
+    mode: int | None
+    user: int | None
+    group: int | None
+    time_ns: int | None
+    read_ns: int | None
 
 
 class WritableView(NamesView):
@@ -45,26 +56,32 @@ class WritableView(NamesView):
             self._truncate(node, attr.st_size)
             if not node.handles:
                 await commit_of(node).send_file(node)
-        self._change_attributes(node, attr, fields)
+        change = Change(
+            attr.st_mode if fields.update_mode else None,
+            attr.st_uid if fields.update_uid else None,
+            attr.st_gid if fields.update_gid else None,
+            attr.st_mtime_ns if fields.update_mtime else None,
+            attr.st_atime_ns if fields.update_atime else None,
+        )
+        self.change_attributes(node, change)
         return self._attributes(node, 0)
 
-    def _change_attributes(
-        self, node: OpenFile | OpenDir, attr: EntryAttributes, fields: pyfuse3.SetattrFields
-    ) -> None:
-        kept, is_kept = node.kept, fields.update_mode or fields.update_mtime
-        if fields.update_mode:
-            kept.mode = attr.st_mode & _PERMISSIONS
-        if fields.update_uid or fields.update_gid:
+    def change_attributes(self, node: OpenFile | OpenDir, change: Change) -> None:
+        """Change what is kept of a node, and when it was read."""
+        kept, is_kept = node.kept, change.mode is not None or change.time_ns is not None
+        if change.mode is not None:
+            kept.mode = change.mode & _PERMISSIONS
+        if change.user is not None or change.group is not None:
             user, group = kept.owner or self.owner_shown(None)
-            owner = attr.st_uid if fields.update_uid else user, attr.st_gid if fields.update_gid else group
+            owner = (user if change.user is None else change.user, group if change.group is None else change.group)
             kept.owner, is_kept = self.owner_kept(owner), True
-        if fields.update_mtime:
-            kept.time_ns = attr.st_mtime_ns
-        if fields.update_atime:
-            kept.read_ns = attr.st_atime_ns
+        if change.time_ns is not None:
+            kept.time_ns = change.time_ns
+        if change.read_ns is not None:
+            kept.read_ns = change.read_ns
         if is_kept:
             node.change_attributes()
-        elif fields.update_atime:
+        elif change.read_ns is not None:
             kept.changed_ns = time.time_ns()
 
     @answers
@@ -157,11 +174,15 @@ class WritableView(NamesView):
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         node = self.inodes[fh]
         assert isinstance(node, OpenFile)
+        self.write_to(node, off, buf)
+        return len(buf)
+
+    def write_to(self, node: OpenFile, offset: int, data: bytes | memoryview) -> None:
+        """Write to a file that is open for writing."""
         if node.is_linked:
             commit_of(node).check_open()
-        node.to_scratch().write(off, buf)
+        node.to_scratch().write(offset, data)
         node.note_change()
-        return len(buf)
 
     @answers
     async def flush(self, fh: int) -> None:

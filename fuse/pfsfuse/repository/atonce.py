@@ -1,0 +1,280 @@
+"""Requests about open commits that are answered at once, without a task of their own: what needs to wait for nothing.
+
+Programs that write many small files make five to thirteen requests for each; a task of trio for each request costs
+several times what the request itself does. `csrc/answers/offering.c` offers them here first. What has to ask the
+daemon, or to wait for what is being sent, is left to the handlers of the view.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import struct
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from pyfuse3 import FUSEError
+
+from pfsd.errors import PfsError
+from pfsd.names.paths import MAX_DEPTH
+from pfsd.trees.tree import NodesMissing
+from pfsfuse.kernel.errnos import errno_of
+from pfsfuse.opencommits.commitprotocol import LinksMissingError
+from pfsfuse.opencommits.opencommit import OpenCommit, commit_of
+from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
+from pfsfuse.opencommits.sending import SMALL_BYTES
+from pfsfuse.repository.opennames import key_of
+from pfsfuse.repository.writable import Change, WritableView
+
+log = logging.getLogger(__name__)
+
+# `enum fuse_opcode` in linux/fuse.h, which has the layouts too.
+_LOOKUP, _FORGET, _GETATTR, _SETATTR, _MKDIR, _UNLINK = 1, 2, 3, 4, 9, 10
+_WRITE, _RELEASE, _FLUSH, _CREATE, _BATCH_FORGET = 16, 18, 25, 35, 42
+
+_ENTRY = struct.Struct("=QQQQII")
+_ATTRIBUTES_HEAD = struct.Struct("=QII")
+_ATTRIBUTES = struct.Struct("=QQQqqqIIIIIIIIII")
+_OPENED = struct.Struct("=QII")
+_WRITTEN = struct.Struct("=II")
+_CREATE_IN = struct.Struct("=IIII")
+_MKDIR_IN = struct.Struct("=II")
+_WRITE_IN = struct.Struct("=QQIIQII")
+_SETATTR_IN = struct.Struct("=IIQQQqqqIIIIIIII")
+_NUMBER = struct.Struct("=Q")
+_COUNT = struct.Struct("=II")
+_FORGOTTEN = struct.Struct("=QQ")
+
+_MODE, _UID, _GID, _SIZE, _ATIME, _MTIME, _ATIME_NOW, _MTIME_NOW = 1, 2, 4, 8, 16, 32, 128, 256
+_SECOND = 1_000_000_000
+_BLOCK = 4096
+
+
+class _LaterError(Exception):
+    """The view's own handler is to answer."""
+
+
+_Handler = Callable[[int, int, int, bytes], bytes | None]
+"""Answers a request about a node, made by a user and a group; None where there is no answer."""
+
+
+class AtOnce:
+    """Answers such requests of one mount."""
+
+    def __init__(self, view: WritableView) -> None:
+        self._view = view
+        self._inodes = view.inodes
+        self._answers: Any = sys.modules.get("pfsfuse._answers")
+        self._handlers: dict[int, _Handler] = {
+            _LOOKUP: self._lookup,
+            _FORGET: self._forget,
+            _GETATTR: self._getattr,
+            _SETATTR: self._setattr,
+            _MKDIR: self._mkdir,
+            _UNLINK: self._unlink,
+            _WRITE: self._write,
+            _RELEASE: self._release,
+            _FLUSH: self._flush,
+            _CREATE: self._create,
+            _BATCH_FORGET: self._batch_forget,
+        }
+
+    def begin(self) -> None:
+        """Take them from now on."""
+        if self._answers is not None:
+            for kind, handler in self._handlers.items():
+                self._answers.offer(kind, functools.partial(self._take, handler))
+
+    def end(self) -> None:
+        """Take them no more."""
+        if self._answers is not None:
+            for kind in self._handlers:
+                self._answers.offer(kind, None)
+
+    def _take(self, handler: _Handler, unique: int, ino: int, user: int, group: int, body: bytes) -> bool:
+        number, answer = 0, b""
+        try:
+            told = handler(ino, user, group, body)
+            if told is None:
+                return True
+            answer = told
+        except (_LaterError, NodesMissing, LinksMissingError):
+            return False
+        except FUSEError as error:
+            number = error.errno
+        except PfsError as error:
+            log.warning("%s: %s", handler.__name__, error)
+            number = errno_of(error)
+        except Exception:  # a defect must not end the mount
+            log.exception("%s failed", handler.__name__)
+            number = errno.EIO
+        self._answers.reply(unique, number, answer)
+        return True
+
+    # --- names -------------------------------------------------------------------------------------------
+
+    def _directory(self, ino: int) -> tuple[OpenDir, OpenCommit]:
+        """A directory of an open commit that can be changed at once."""
+        found = self._inodes.find(ino)
+        if not isinstance(found, OpenDir) or not found.is_linked:
+            raise _LaterError
+        commit = commit_of(found)
+        if not commit.is_at_hand:
+            raise _LaterError
+        return found, commit
+
+    def _lookup(self, ino: int, _user: int, _group: int, body: bytes) -> bytes:
+        directory, commit = self._directory(ino)
+        node, timeout = directory.node_now(key_of(body[:-1])), commit.timeout
+        if node is None:
+            if not timeout:
+                raise FUSEError(errno.ENOENT)
+            seconds, rest = _parts(timeout)
+            return _ENTRY.pack(0, 0, seconds, 0, rest, 0) + bytes(_ATTRIBUTES.size)
+        self._inodes.remember(self._inodes.settle(node))
+        return self._entry(node, timeout)
+
+    def _create(self, ino: int, user: int, group: int, body: bytes) -> bytes:
+        directory, commit = self._directory(ino)
+        name = self._new(directory, body[_CREATE_IN.size : -1])
+        _, mode, _, _ = _CREATE_IN.unpack_from(body)
+        node = self._view.add_file(directory, name, mode, user, group)
+        node.handles += 1
+        return self._entry(node, commit.timeout) + _OPENED.pack(node.ino, 0, 0)
+
+    def _mkdir(self, ino: int, user: int, group: int, body: bytes) -> bytes:
+        directory, commit = self._directory(ino)
+        name = self._new(directory, body[_MKDIR_IN.size : -1])
+        node = self._view.add_directory(directory, name, _MKDIR_IN.unpack_from(body)[0], user, group)
+        commit.make_directory_soon(node)
+        return self._entry(node, commit.timeout)
+
+    def _new(self, directory: OpenDir, name: bytes) -> bytes:
+        """The key of a name that nothing stands under."""
+        key = key_of(name)
+        if len(directory.path()) + 1 >= MAX_DEPTH or directory.node_now(key) is not None:
+            raise _LaterError
+        return key
+
+    def _unlink(self, ino: int, _user: int, _group: int, body: bytes) -> bytes:
+        directory, commit = self._directory(ino)
+        node = directory.node_now(key := key_of(body[:-1]))
+        if not isinstance(node, OpenFile) or node.group is not None or not node.ino:
+            raise _LaterError
+        if node.is_new and commit.is_sending:
+            raise _LaterError
+        commit.take_off_soon(node)
+        directory.note_change(key)
+        return b""
+
+    def _forget(self, ino: int, _user: int, _group: int, body: bytes) -> None:
+        _run(self._view.forget([(ino, _NUMBER.unpack_from(body)[0])]))
+
+    def _batch_forget(self, _ino: int, _user: int, _group: int, body: bytes) -> None:
+        count, _ = _COUNT.unpack_from(body)
+        places = range(_COUNT.size, _COUNT.size + count * _FORGOTTEN.size, _FORGOTTEN.size)
+        _run(self._view.forget([_FORGOTTEN.unpack_from(body, at) for at in places]))
+
+    # --- attributes --------------------------------------------------------------------------------------
+
+    def _node(self, ino: int) -> OpenFile | OpenDir:
+        found = self._inodes.find(ino)
+        if not isinstance(found, OpenFile | OpenDir) or (isinstance(found, OpenFile) and found.group is not None):
+            raise _LaterError
+        return found
+
+    def _getattr(self, ino: int, _user: int, _group: int, _body: bytes) -> bytes:
+        node = self._node(ino)
+        seconds, rest = _parts(node.commit.timeout)
+        return _ATTRIBUTES_HEAD.pack(seconds, rest, 0) + self._attributes(node)
+
+    def _setattr(self, ino: int, user: int, group: int, body: bytes) -> bytes:
+        node = self._node(ino)
+        told = _SETATTR_IN.unpack_from(body)
+        valid, (read, written), (read_ns, written_ns) = told[0], told[5:7], told[8:10]
+        mode, owner, owners = told[11], told[13], told[14]
+        if valid & (_SIZE | _ATIME_NOW | _MTIME_NOW) or not commit_of(node).is_at_hand:
+            raise _LaterError
+        change = Change(
+            mode if valid & _MODE else None,
+            owner if valid & _UID else None,
+            owners if valid & _GID else None,
+            written * _SECOND + written_ns if valid & _MTIME else None,
+            read * _SECOND + read_ns if valid & _ATIME else None,
+        )
+        self._view.change_attributes(node, change)
+        return self._getattr(ino, user, group, b"")
+
+    def _entry(self, node: OpenFile | OpenDir, timeout: float) -> bytes:
+        name_seconds, name_rest = _parts(timeout)
+        seconds, rest = _parts(node.commit.timeout)
+        return _ENTRY.pack(node.ino, 0, name_seconds, seconds, name_rest, rest) + self._attributes(node)
+
+    def _attributes(self, node: OpenFile | OpenDir) -> bytes:
+        shown = self._view.shown(node)
+        times = [divmod(each, _SECOND) for each in (shown.read_ns, shown.time_ns, shown.changed_ns)]
+        return _ATTRIBUTES.pack(
+            node.ino,
+            shown.size,
+            (shown.size + 511) // 512,
+            *(seconds for seconds, _ in times),
+            *(rest for _, rest in times),
+            shown.mode,
+            shown.links,
+            *shown.owner,
+            shown.device,
+            _BLOCK,
+            0,
+        )
+
+    # --- files -------------------------------------------------------------------------------------------
+
+    def _file(self, body: bytes) -> OpenFile:
+        """The file that the handle a request begins with is of."""
+        found = self._inodes.find(_NUMBER.unpack_from(body)[0])
+        if not isinstance(found, OpenFile):
+            raise _LaterError
+        return found
+
+    def _write(self, _ino: int, _user: int, _group: int, body: bytes) -> bytes:
+        node, (_, offset, size, _, _, _, _) = self._file(body), _WRITE_IN.unpack_from(body)
+        data = memoryview(body)[_WRITE_IN.size : _WRITE_IN.size + size]
+        self._view.write_to(node, offset, data)
+        return _WRITTEN.pack(len(data), 0)
+
+    def _flush(self, _ino: int, _user: int, _group: int, body: bytes) -> bytes:
+        node = self._file(body)
+        if not node.changes:
+            return b""
+        commit = commit_of(node)
+        if node.is_dirty and (node.size > SMALL_BYTES or commit.is_overfull):
+            raise _LaterError
+        commit.raise_error()
+        if node.is_dirty:
+            commit.send_file_soon(node)
+        return b""
+
+    def _release(self, _ino: int, _user: int, _group: int, body: bytes) -> bytes:
+        node = self._file(body)
+        if node.is_dirty and (node.size > SMALL_BYTES or commit_of(node).is_overfull):
+            raise _LaterError
+        commit_of(node).release_soon(node)
+        return b""
+
+
+def _parts(timeout: float) -> tuple[int, int]:
+    """Seconds and nanoseconds."""
+    seconds = int(timeout)
+    return seconds, int((timeout - seconds) * _SECOND)
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """Run what never waits."""
+    try:
+        work.send(None)
+    except StopIteration:
+        return
+    work.close()
+    raise AssertionError("it waits")
