@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import os
 import resource
@@ -205,7 +206,7 @@ async def _serve_view(view: RepositoryView, settings: _Settings) -> None:
             trio.open_nursery() as nursery,
             mounted(view, settings.mountpoint, options=options, debug=settings.debug) as ended,
         ):
-            nursery.start_soon(view.watch)
+            nursery.start_soon(functools.partial(view.watch, at_once=not settings.debug))
             if settings.ready is not None:
                 settings.ready()
             await ended.wait()

@@ -80,19 +80,23 @@ class RepositoryView(WritableView):
         self._state.left = self._left
         self._nursery: trio.Nursery | None = None
 
-    async def watch(self) -> None:
-        """Run it beside the mount: it sends what is written, and keeps the mount attached to the daemon."""
-        others, at_once = OtherRequests(self.inodes, self.content), AtOnce(self)
+    async def watch(self, *, at_once: bool = True) -> None:
+        """Run it beside the mount: it sends what is written, and keeps the mount attached to the daemon.
+
+        Without `at_once`, libfuse gets every request, and can print it.
+        """
+        others, quick = OtherRequests(self.inodes, self.content), AtOnce(self)
         with ungrouped(), self._walker:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 others.begin()
-                at_once.begin()
+                if at_once:
+                    quick.begin()
                 try:
                     await self._state.attachment.run(self)
                 finally:
                     others.end()
-                    at_once.end()
+                    quick.end()
                     self._nursery = None
 
     async def recall(self, repo: str, commit: str) -> None:

@@ -10,6 +10,7 @@ import pathlib
 import random
 import shutil
 import subprocess
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -296,6 +297,9 @@ def test_a_directory_is_empty_though_its_removals_are_sent_while_its_tree_is_rea
 
         async def freshen(self) -> None:
             pass
+
+        async def run(self, read: Callable[[], bytes]) -> bytes:
+            return read()
 
         async def page(self, root: bytes, start: bytes, count: int) -> list[tuple[bytes, bytes]]:
             if root != b"before":
