@@ -39,16 +39,9 @@ class DescribedView(pyfuse3.Operations):
 
     @answers
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
-        found = self.inodes[inode]
-        snapshot = found.snapshot
-        if snapshot is None:
-            return []
-        names = [_HASH, _COMMIT, _STATE]
-        if snapshot.provenance:
-            names.insert(2, _PROVENANCE)
-        if self.branch_of(found):
-            names.append(_BRANCH)
-        return names + [name for name, _ in found.kept_attributes.xattrs if not name.startswith(OWN_XATTRS)]
+        """Those that are kept. The mount's own are not listed, so what copies attributes leaves them alone."""
+        kept = self.inodes[inode].kept_attributes.xattrs
+        return [name for name, _ in kept if not name.startswith(OWN_XATTRS)]
 
     def branch_of(self, inode: Inode) -> str:
         """The branch under which the inode's commit was found, or nothing."""

@@ -86,7 +86,7 @@ def test_extended_attributes_stand_beside_the_mounts_own(daemon: Daemon, tmp_pat
         path = mounted.path / "r/master/f"
         assert os.getxattr(path, "user.note") == b"mine"
         assert os.getxattr(path, "user.pfs.state") == b"finished"
-        assert os.listxattr(path) == [*os.listxattr(path.with_name("g")), "user.note"]
+        assert (os.listxattr(path), os.listxattr(path.with_name("g"))) == (["user.note"], [])
         with pytest.raises(OSError, match="No data"):
             os.getxattr(path, "user.other")
 
