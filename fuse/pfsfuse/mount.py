@@ -22,6 +22,7 @@ from pfsd.errors import PfsError
 from pfsd.redact import log_to_stderr
 from pfsd.rpc import DEFAULT_ADDRESS
 from pfsd.runtime.groups import ungrouped
+from pfsd.runtime.stack import allow_depth
 from pfsfuse.client.daemon import PATIENCE, Daemon
 from pfsfuse.content.content import open_content
 from pfsfuse.content.remotepacks import ReadingOptions
@@ -123,6 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--debug", action="store_true", help="print each request")
     options = parser.parse_args(arguments)
+    allow_depth()
     log_to_stderr(logging.DEBUG if options.debug else logging.WARNING)
 
     def ready() -> None:

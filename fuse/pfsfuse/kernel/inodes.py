@@ -134,8 +134,9 @@ class Inode:
         """Whether the table has to keep it also when the kernel has forgotten it."""
         return False
 
-    def dropped(self) -> None:
-        """The table does not have it any more."""
+    def dropped(self) -> list[Inode]:
+        """The table does not have it any more. Gives the inodes that it held and nothing else may need now."""
+        return []
 
     async def directory(self) -> DirEntry:
         """The directory's content. Raises NotADirectoryPfsError for a file."""
@@ -253,10 +254,13 @@ class InodeTable:
         self.recheck(inode)
 
     def recheck(self, inode: Inode) -> None:
-        """Drop an inode that neither the kernel nor anything else needs any more."""
-        if inode.lookups <= 0 and inode.ino != ROOT and not inode.held and self._inodes.get(inode.ino) is inode:
-            del self._inodes[inode.ino]
-            inode.dropped()
+        """Drop an inode that neither the kernel nor anything else needs any more, and those that it alone held."""
+        doubtful = [inode]  # not recursion: directories may lie deeper than Python's stack
+        while doubtful:
+            here = doubtful.pop()
+            if here.lookups <= 0 and here.ino != ROOT and not here.held and self._inodes.get(here.ino) is here:
+                del self._inodes[here.ino]
+                doubtful += here.dropped()
 
     def keep(self, inode: Inode) -> None:
         """`inode`, which has its number, is in the table although the kernel may not refer to it."""

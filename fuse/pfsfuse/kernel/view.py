@@ -432,11 +432,18 @@ def _show_special(attributes: EntryAttributes, value: bytes) -> None:
 
 def _place(inode: Inode) -> Place | None:
     """Where a file or directory of a tree stands, so that what follows it can be fetched along."""
-    parent = inode.parent
-    if parent is None or isinstance(parent, ChangingDir) or isinstance(inode, ChangingDir | LinkedFile):
-        return None
-    directory = parent.entry
-    return Place(directory.root, inode.name, _place(parent)) if isinstance(directory, DirEntry) else None
+    steps: list[tuple[bytes, bytes]] = []
+    here, parent = inode, inode.parent
+    while parent is not None and not isinstance(parent, ChangingDir) and not isinstance(here, ChangingDir | LinkedFile):
+        directory = parent.entry
+        if not isinstance(directory, DirEntry):
+            break
+        steps.append((directory.root, here.name))
+        here, parent = parent, parent.parent
+    place = None
+    for root, name in reversed(steps):
+        place = Place(root, name, place)
+    return place
 
 
 def _text(name: bytes) -> str:

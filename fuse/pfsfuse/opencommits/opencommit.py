@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import logging
 import secrets
-import time
 from collections.abc import Callable, Sequence
 
 import trio
@@ -24,6 +23,7 @@ from pfsfuse.kernel.errnos import ClosedError, LocalError
 from pfsfuse.kernel.inodes import Inode, Snapshot
 from pfsfuse.opencommits import kept
 from pfsfuse.opencommits.delivery import Delivery
+from pfsfuse.opencommits.nodeattributes import now_ns
 from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
 from pfsfuse.opencommits.openservices import Services
 from pfsfuse.opencommits.opentree import OpenTree, unsent_names
@@ -68,7 +68,7 @@ class OpenCommit(OpenTree):
 
     def conclude(self, commit: CommitRecord) -> bool:
         """Whether this is exactly the commit that is finished now: nothing that was written is missing from it."""
-        if not self._is_final and not self.unwritten and not self.pending and not self.top.dirty_files():
+        if not self._is_final and not self.unwritten and not self.pending and not self.dirty_files():
             self._finalize(commit)
         return self._is_final
 
@@ -231,7 +231,7 @@ class OpenCommit(OpenTree):
         assert isinstance(parent, OpenDir)
         if parent.children.get(node.key) is node:
             del parent.children[node.key]
-        node.kept.changed_ns = time.time_ns()
+        node.kept.changed_ns = now_ns()
         if isinstance(node, OpenFile) and node.group is not None and self.drop_name(node, node.group, parent):
             return
         node.is_linked = False
@@ -350,14 +350,14 @@ class OpenCommit(OpenTree):
     async def flush_all(self) -> None:
         """Send everything, also of files that are still open. Raises what `flush` does."""
         async with self._lock:
-            for node in self.top.dirty_files():
+            for node in self.dirty_files():
                 self._wait(node)
             await self._flush()
 
     async def finish(self) -> None:
         """Send everything, also of files that are still open, and finish the commit."""
         async with self._lock:
-            for node in self.top.dirty_files():
+            for node in self.dirty_files():
                 self._wait(node)
             await self._flush()
             self.raise_error()
@@ -369,13 +369,13 @@ class OpenCommit(OpenTree):
         async with self._lock:
             await self._services.writer.delete_commit(self.snapshot.repo, self.snapshot.commit)
             self.close()
-            for node in self.top.dirty_files():
+            for node in self.dirty_files():
                 node.sent = node.changes
             self._waiting.clear()
 
     async def salvage(self) -> None:
         """Keep on this machine what was not written, and forget it; see `unwritten`."""
-        for node in self.top.dirty_files():
+        for node in self.dirty_files():
             try:
                 await self._keep(node)
             except PfsError as error:
@@ -471,7 +471,7 @@ class OpenCommit(OpenTree):
     async def _give_up(self, files: list[OpenFile], error: PfsError) -> None:
         """The commit takes nothing any more: keep what it lacks."""
         log.error("%s: files that can't be written (%s) are kept in %s", self, error, kept.kept_directory())
-        for node in dict.fromkeys([*files, *self.top.dirty_files()]):
+        for node in dict.fromkeys([*files, *self.dirty_files()]):
             if node.is_dirty:
                 try:
                     await self._keep(node)

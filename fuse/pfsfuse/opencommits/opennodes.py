@@ -228,15 +228,16 @@ class OpenFile(Inode):
     def settle_in(self, inodes: InodeTable) -> Inode:
         return _settle(self, inodes)
 
-    def dropped(self) -> None:
+    def dropped(self) -> list[Inode]:
+        left = _leave(self)
         if self.group is not None:
             for directory, name in self.group.places:
                 if directory.children.get(name) is self:
                     del directory.children[name]
-                    directory.commit.inodes.recheck(directory)
+                    left.append(directory)
             self.group.places.clear()
             self.group.node = None
-        _leave(self)
+        return left
 
 
 class OpenDir(ChangingDir):
@@ -304,8 +305,8 @@ class OpenDir(ChangingDir):
     def settle_in(self, inodes: InodeTable) -> Inode:
         return _settle(self, inodes)
 
-    def dropped(self) -> None:
-        _leave(self)
+    def dropped(self) -> list[Inode]:
+        return _leave(self)
 
     def path(self) -> Path:
         """Where it stands in the commit."""
@@ -321,12 +322,20 @@ class OpenDir(ChangingDir):
 
     def tree_root_now(self) -> bytes:
         """The same; raises NodesMissing where the nodes that tell it are not at hand."""
-        parent = self.parent
-        if not isinstance(parent, OpenDir):
-            return self.commit.root
-        if self.is_new:  # the tree may still have one of this name that was removed
-            return tree.EMPTY
-        within = parent.tree_root_now()
+        above: list[OpenDir] = []  # not recursion, as in `InodeTable.recheck`
+        here, root = self, self.commit.root
+        while isinstance(here.parent, OpenDir):
+            if here.is_new:  # the tree may still have one of this name that was removed
+                root = tree.EMPTY
+                break
+            above.append(here)
+            here = here.parent
+        for directory in reversed(above):
+            root = directory._root_within(root)
+        return root
+
+    def _root_within(self, within: bytes) -> bytes:
+        """Root hash of what a tree, that of its parent, has of this directory."""
         if within != self._within:
             value = tree.get(self.commit.content.nodes, within, self.key)
             found = entries.decode(value) if value is not None else None
@@ -337,16 +346,6 @@ class OpenDir(ChangingDir):
     def moved(self) -> None:
         """It stands elsewhere: forget what was looked up."""
         self._within = None
-
-    def dirty_files(self) -> list[OpenFile]:
-        """The files in it, and below it, of which the daemon lacks something."""
-        found: list[OpenFile] = []
-        for child in self.children.values():
-            if isinstance(child, OpenDir):
-                found += child.dirty_files()
-            elif child.is_dirty:
-                found.append(child)
-        return list(dict.fromkeys(found))
 
     async def is_empty(self) -> bool:
         """Whether nothing stands in it."""
@@ -490,11 +489,12 @@ def _settle(node: OpenFile | OpenDir, inodes: InodeTable) -> Inode:
     return node
 
 
-def _leave(node: OpenFile | OpenDir) -> None:
+def _leave(node: OpenFile | OpenDir) -> list[Inode]:
+    """Take a node from its directory, which may not be needed any more then."""
     parent = node.parent
-    if isinstance(parent, OpenDir):
-        if parent.children.get(node.key) is node:
-            del parent.children[node.key]
-        parent.commit.inodes.recheck(parent)
-    else:
+    if not isinstance(parent, OpenDir):
         node.commit.ended()
+        return []
+    if parent.children.get(node.key) is node:
+        del parent.children[node.key]
+    return [parent]

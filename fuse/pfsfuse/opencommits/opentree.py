@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import logging
 import secrets
-import time
 from typing import Protocol
 
 import trio
@@ -23,6 +22,7 @@ from pfsfuse.content.content import Content
 from pfsfuse.kernel.inodes import FOREVER, Inode, InodeTable, Snapshot
 from pfsfuse.opencommits import recalled
 from pfsfuse.opencommits.links import Group, LinkTable
+from pfsfuse.opencommits.nodeattributes import now_ns
 from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
 from pfsfuse.opencommits.recalled import TooManyError
 
@@ -113,6 +113,18 @@ class OpenTree:
     def is_certain(self) -> bool:
         """Whether `root` is the commit's tree now."""
         return trio.current_time() < self._until
+
+    def dirty_files(self) -> list[OpenFile]:
+        """The files of which the daemon lacks something."""
+        found: dict[OpenFile, None] = {}
+        directories = [self.top]
+        while directories:  # not recursion, as in `InodeTable.recheck`
+            for child in directories.pop().children.values():
+                if isinstance(child, OpenDir):
+                    directories.append(child)
+                elif child.is_dirty:
+                    found[child] = None
+        return list(found)
 
     async def freshen(self) -> None:
         """Ask for the commit's tree unless what was told holds."""
@@ -210,7 +222,7 @@ class OpenTree:
         if isinstance(node, OpenDir):
             node.moved()
             self.links.move(path, node.path())
-        node.kept.changed_ns = time.time_ns()
+        node.kept.changed_ns = now_ns()
         self.inodes.recheck(before)
 
     async def link(self, node: OpenFile, parent: OpenDir, name: bytes) -> None:

@@ -154,7 +154,7 @@ class AtOnce:
     def _new(self, directory: OpenDir, name: bytes) -> bytes:
         """The key of a name that nothing stands under."""
         key = key_of(name)
-        if len(directory.path()) + 1 >= MAX_DEPTH or directory.node_now(key) is not None:
+        if len(directory.path()) >= MAX_DEPTH or directory.node_now(key) is not None:
             raise _LaterError
         return key
 

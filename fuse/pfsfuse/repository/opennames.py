@@ -21,8 +21,8 @@ from pfsfuse.kernel.errnos import answers
 from pfsfuse.kernel.inodes import SHOWN_NAME_BYTES, ChangingDir, Inode
 from pfsfuse.kernel.view import View
 from pfsfuse.opencommits.opencommit import commit_of
-from pfsfuse.opencommits.openlisting import OpenListing, list_open
 from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
+from pfsfuse.repository.openlisting import OpenListing, list_open
 
 EMPTY_FILE = entries.encode(entries.EMPTY_FILE)
 _KINDS = {entries.FILE: stat.S_IFREG, entries.DIRECTORY: stat.S_IFDIR, entries.SYMLINK: stat.S_IFLNK}
@@ -195,7 +195,7 @@ class NamesView(View):
         """The directory in which something of that name, which is not there, can be made."""
         directory = self._writable_dir(ino)
         await commit_of(directory).begin()
-        if len(directory.path()) + 1 >= paths.MAX_DEPTH:
+        if len(directory.path()) >= paths.MAX_DEPTH:
             raise FUSEError(errno.ENAMETOOLONG)
         if await directory.node(name) is not None:
             raise FUSEError(errno.EEXIST)

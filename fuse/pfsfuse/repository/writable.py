@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import time
 from typing import NamedTuple
 
 import pyfuse3
@@ -14,9 +13,10 @@ from pfsfuse.content.beside import SMALL_BYTES, Place
 from pfsfuse.kernel import kernelcache
 from pfsfuse.kernel.errnos import answers
 from pfsfuse.kernel.inodes import ChangingDir, Inode
+from pfsfuse.opencommits.nodeattributes import now_ns
 from pfsfuse.opencommits.opencommit import OpenCommit, commit_of
-from pfsfuse.opencommits.openlisting import OpenListing
 from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
+from pfsfuse.repository.openlisting import OpenListing
 from pfsfuse.repository.opennames import NamesView, key_of
 
 _PERMISSIONS = 0o7777
@@ -82,7 +82,7 @@ class WritableView(NamesView):
         if is_kept:
             node.change_attributes()
         elif change.read_ns is not None:
-            kept.changed_ns = time.time_ns()
+            kept.changed_ns = now_ns()
 
     @answers
     async def access(self, inode: int, mode: int, ctx: pyfuse3.RequestContext) -> bool:

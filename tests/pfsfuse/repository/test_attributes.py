@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.daemons import Daemon, commit
 from tests.support.mounts import Mounted, mounting
-from tests.support.openwrites import fails_with, finish
+from tests.support.openwrites import described, fails_with, finish
 
 pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs /dev/fuse")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs to be root")
@@ -29,23 +29,6 @@ def owned(daemon: Daemon, tmp_path: pathlib.Path, state: pathlib.Path) -> Iterat
     daemon.start_commit("r")
     with mounting(daemon, tmp_path / "owned", "--owners", "stored") as made:
         yield made.path / "r/master"
-
-
-def described(path: pathlib.Path) -> dict[str, tuple[object, ...]]:
-    """What `lstat` says of all below a directory that a commit keeps, links and extended attributes."""
-    found: dict[str, tuple[object, ...]] = {}
-    for above, directories, files in os.walk(path):
-        for name in (".", *directories, *files):
-            each = pathlib.Path(above, name)
-            status = each.lstat()
-            target = os.readlink(each) if each.is_symlink() else ""
-            own = [key for key in os.listxattr(each, follow_symlinks=False) if not key.startswith("user.pfs.")]
-            attributes = {key: os.getxattr(each, key, follow_symlinks=False) for key in own}
-            is_directory = stat.S_ISDIR(status.st_mode)  # whose links and size are not counted
-            size, links = (0, 0) if is_directory else (status.st_size, status.st_nlink)
-            what = (status.st_mode, links, size, status.st_mtime_ns, status.st_rdev, target, attributes)
-            found[str(each.relative_to(path))] = what
-    return found
 
 
 def make_one_of_each(top: pathlib.Path) -> None:
@@ -89,6 +72,17 @@ def test_another_mount_shows_what_was_made(
         assert described(other) == before
         assert (other / "three").stat().st_ino == (other / "sub/two").stat().st_ino
         assert subprocess.run([other / "script"], check=True, capture_output=True).stdout == b"ran\n"
+
+
+def test_times_do_not_go_back(master: pathlib.Path) -> None:
+    for number in range(300):
+        path = master / str(number)
+        path.touch()
+        made = path.stat()
+        os.utime(path)
+        assert path.stat().st_mtime_ns >= made.st_mtime_ns
+        path.chmod(0o600)
+        assert path.stat().st_ctime_ns >= made.st_ctime_ns
 
 
 def test_a_file_of_several_names_is_one(daemon: Daemon, mounted: Mounted, master: pathlib.Path) -> None:

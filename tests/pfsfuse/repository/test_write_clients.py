@@ -7,6 +7,7 @@ import functools
 import os
 import pathlib
 import signal
+import subprocess
 import time
 
 import grpc
@@ -236,6 +237,33 @@ def test_unmounting_without_a_daemon_keeps_what_was_written_and_says_where(
     where = pathlib.Path(str(caught.value).rsplit(" ", 1)[-1])
     assert [path.read_bytes() for path in where.rglob("f")] == [b"precious"]
     assert where.is_relative_to(tmp_path / "state")
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_what_lies_deep_hinders_nothing_when_a_mount_ends(
+    daemon: Daemon, mounted: Mounted, master: pathlib.Path, tmp_path: pathlib.Path, is_there: bool
+) -> None:
+    deep = "/".join(["d"] * 1000)
+    subprocess.run(["mkdir", "-p", deep], cwd=master, check=True)
+    with (master / "f").open("wb") as shallow, (master / deep / "g").open("wb") as below:
+        shallow.write(b"precious")
+        below.write(b"also")
+        if not is_there:
+            daemon.kill()
+    if is_there:
+        unmount(str(mounted.path))
+        found = stored(daemon)
+        assert (found["/f"], found[f"/{deep}/g"]) == (b"precious", b"also")
+    else:
+        with pytest.raises(UnavailableError, match="is unmounted, but what was written") as caught:
+            unmount(str(mounted.path))
+        assert mounted.process.wait(60) == 0
+        where = pathlib.Path(str(caught.value).rsplit(" ", 1)[-1])
+        (found_in,) = (where / "r").iterdir()
+        try:
+            assert ((found_in / "f").read_bytes(), (found_in / deep / "g").read_bytes()) == (b"precious", b"also")
+        finally:
+            subprocess.run(["rm", "-rf", where], check=True)  # deeper than pytest can remove
 
 
 def test_a_commit_that_was_deleted_by_another_client_ends_quietly(daemon: Daemon, master: pathlib.Path) -> None:

@@ -1,0 +1,1 @@
+"""Ordinary programs in an open commit."""
