@@ -39,8 +39,9 @@ void taking_reply(uint64_t unique, int error, const void *body, size_t size);
 /* Who is offered each request, with the interpreter's lock held, before pyfuse3 gets it; nonzero where it was taken. */
 extern int (*taking_offer)(const struct fuse_in_header *request, size_t size);
 
-/* Waits a moment, without that lock, for whoever was answered to make the next request; 0 where there is none. */
-extern int (*taking_pause)(int descriptor);
+/* Give that lock up, and take it again. */
+extern void *(*taking_leave)(void);
+extern void (*taking_return)(void *state);
 
 /* Answers the request of `size` bytes. Returns 0 where that is left to others. */
 int ready_answer(const char *message, size_t size);

@@ -8,11 +8,7 @@
 #include "answers.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
-#include <time.h>
-
-#define MOMENT_NS 200000
 
 static PyObject *offered[REQUEST_KINDS]; /* by opcode, a function or NULL */
 
@@ -36,17 +32,14 @@ static int offer(const struct fuse_in_header *request, size_t size)
     return is_taken != 0;
 }
 
-/* A program that waits for one answer after the other makes the next request sooner than a loop of tasks goes round. */
-static int wait_a_moment(int descriptor)
+static void *leave(void)
 {
-    struct pollfd event = {descriptor, POLLIN, 0};
-    const struct timespec moment = {.tv_nsec = MOMENT_NS};
-    int found;
+    return PyEval_SaveThread();
+}
 
-    Py_BEGIN_ALLOW_THREADS
-    found = ppoll(&event, 1, &moment, NULL);
-    Py_END_ALLOW_THREADS
-    return found > 0;
+static void come_back(void *state)
+{
+    PyEval_RestoreThread(state);
 }
 
 PyObject *offering_set(PyObject *self, PyObject *arguments)
@@ -62,7 +55,8 @@ PyObject *offering_set(PyObject *self, PyObject *arguments)
         return NULL;
     }
     Py_XSETREF(offered[kind], function == Py_None ? NULL : Py_NewRef(function));
-    taking_pause = wait_a_moment;
+    taking_leave = leave;
+    taking_return = come_back;
     taking_offer = offer;
     Py_RETURN_NONE;
 }

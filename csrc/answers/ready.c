@@ -439,7 +439,7 @@ static ssize_t copy_ranges(uint64_t inode, const struct fuse_read_in *read, char
 
 static int answer_read(const struct fuse_in_header *request, const struct fuse_read_in *read)
 {
-    static char buffer[MESSAGE_BYTES]; /* of the one thread that is here */
+    static char buffer[MESSAGE_BYTES]; /* of the one thread that answers */
     ssize_t size;
 
     if (read->size > sizeof buffer)

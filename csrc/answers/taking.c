@@ -4,6 +4,9 @@
  * What ready.c can't answer waits in a queue. Functions of libfuse that pyfuse3 calls are stood in for: it waits for
  * the queue instead of the kernel, and gets the messages from there. A full queue is not filled further: what comes
  * then waits in the kernel.
+ *
+ * Who was offered a request, and took it, is likely to be offered another one soon. For a moment then, pyfuse3's
+ * thread takes the requests itself while the other one rests: each costs one switch of threads less.
  */
 #define _GNU_SOURCE
 #include "answers.h"
@@ -17,11 +20,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #define QUEUED 128u
-/* Requests that others than pyfuse3 take before the loop may go on with something else. */
-#define OFFERED_AT_ONCE 64u
+/* How many requests others than pyfuse3 take, and for how long, before the loop may go on with something else. */
+#define OFFERED_AT_ONCE 256u
+#define OFFERED_AT_ONCE_NS 4000000
+/* For how long the loop waits for one more. */
+#define MOMENT_NS 200000
 /* What is no size of a message and no error. */
 #define OFFERED (-100000)
 /* A message up to this size is copied out of the buffer into which it was read; a larger one takes the buffer along. */
@@ -50,7 +57,9 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct message queue[QUEUED];
 static unsigned first, count; /* of the queue */
 static int is_stopping;
+static int is_resting;        /* the thread takes nothing: pyfuse3's does */
 static int end_error;         /* why no more comes */
+static pthread_mutex_t answering = PTHREAD_MUTEX_INITIALIZER; /* who reads, and answers without Python */
 
 static void raise_event(int descriptor)
 {
@@ -70,21 +79,29 @@ static void end_with(int error)
     raise_event(waiting_fd);
 }
 
-/* Queues the message in *buffer, which is replaced where it goes along; nonzero where there is no memory. */
-static int put(char **buffer, size_t size)
+/* The message in *buffer, which is replaced where it goes along; without memory where there is none. */
+static struct message message_of(char **buffer, size_t size)
 {
     struct message message = {malloc(size <= COPIED_BYTES ? size : MESSAGE_BYTES), size};
 
-    if (!message.memory)
-        return -1;
-    if (size <= COPIED_BYTES) {
+    if (message.memory && size <= COPIED_BYTES) {
         memcpy(message.memory, *buffer, size);
-    } else {
+    } else if (message.memory) {
         char *fresh = message.memory;
 
         message.memory = *buffer;
         *buffer = fresh;
     }
+    return message;
+}
+
+/* Queues the message in *buffer; nonzero where there is no memory. */
+static int put(char **buffer, size_t size)
+{
+    struct message message = message_of(buffer, size);
+
+    if (!message.memory)
+        return -1;
     pthread_mutex_lock(&lock);
     queue[(first + count++) % QUEUED] = message;
     pthread_mutex_unlock(&lock);
@@ -105,13 +122,34 @@ unsigned long long taking_asked(unsigned kind)
     return kind < REQUEST_KINDS ? __atomic_load_n(&asked[kind], __ATOMIC_RELAXED) : 0;
 }
 
-/* Waits for a request, unless the queue is full, and for who wakes this thread. */
-static void wait_for_more(int is_full)
+/* Reads a message and answers it where that needs no Python. Its size; 0 where it is answered; -1 and errno. */
+static ssize_t read_message(char *buffer)
+{
+    ssize_t size;
+
+    pthread_mutex_lock(&answering);
+    size = read(session_fd, buffer, MESSAGE_BYTES);
+    if (size > 0) {
+        note(buffer, (size_t)size);
+        if (ready_answer(buffer, (size_t)size))
+            size = 0;
+    } else if (size == 0) {
+        errno = ENODEV;
+        size = -1;
+    } else if (errno == ENOENT) { /* it was given up before it was read */
+        errno = EINTR;
+    }
+    pthread_mutex_unlock(&answering);
+    return size;
+}
+
+/* Waits for a request, unless this thread is to take none, and for who wakes it. */
+static void wait_for_more(int rests)
 {
     struct pollfd events[] = {{wake_fd, POLLIN, 0}, {session_fd, POLLIN, 0}};
     uint64_t times;
 
-    if (poll(events, is_full ? 1 : 2, -1) > 0 && events[0].revents)
+    if (poll(events, rests ? 1 : 2, -1) > 0 && events[0].revents)
         while (read(wake_fd, &times, sizeof times) < 0 && errno == EINTR)
             continue;
 }
@@ -122,29 +160,25 @@ static void *take(void *buffer_)
     int error = 0;
 
     while (!error) {
-        int is_full, stop;
+        int rests, stop;
         ssize_t size;
 
         pthread_mutex_lock(&lock);
-        is_full = count == QUEUED;
+        rests = is_resting || count == QUEUED;
         stop = is_stopping;
         pthread_mutex_unlock(&lock);
         if (stop)
             break;
-        if (is_full) {
+        if (rests) {
             wait_for_more(1);
             continue;
         }
-        size = read(session_fd, buffer, MESSAGE_BYTES);
+        size = read_message(buffer);
         if (size > 0)
-            note(buffer, (size_t)size);
-        if (size > 0)
-            error = ready_answer(buffer, (size_t)size) || !put(&buffer, (size_t)size) ? 0 : ENOMEM;
-        else if (size == 0)
-            error = ENODEV;
-        else if (errno == EAGAIN)
+            error = put(&buffer, (size_t)size) ? ENOMEM : 0;
+        else if (size < 0 && errno == EAGAIN)
             wait_for_more(0);
-        else if (errno != EINTR && errno != ENOENT) /* ENOENT: it was given up before it was read */
+        else if (size < 0 && errno != EINTR)
             error = errno;
     }
     free(buffer);
@@ -172,7 +206,7 @@ static void start(struct fuse_session *session)
     waiting_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
     wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     flags = fcntl(session_fd, F_GETFL);
-    is_stopping = end_error = 0;
+    is_stopping = is_resting = end_error = 0;
     if (buffer && waiting_fd >= 0 && wake_fd >= 0 && flags >= 0 && !fcntl(session_fd, F_SETFL, flags | O_NONBLOCK)) {
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -250,7 +284,20 @@ void taking_reply(uint64_t unique, int error, const void *body, size_t size)
 }
 
 int (*taking_offer)(const struct fuse_in_header *request, size_t size);
-int (*taking_pause)(int descriptor);
+void *(*taking_leave)(void);
+void (*taking_return)(void *state);
+
+/* Gives a message to those who take it, or to pyfuse3. */
+static int give(struct message message, struct fuse_buf *into)
+{
+    if (taking_offer && taking_offer(message.memory, message.size)) {
+        free(message.memory);
+        return OFFERED;
+    }
+    free(into->mem);
+    *into = (struct fuse_buf){.mem = message.memory, .size = message.size};
+    return (int)message.size;
+}
 
 static int receive(struct fuse_session *session, struct fuse_buf *into)
 {
@@ -278,27 +325,92 @@ static int receive(struct fuse_session *session, struct fuse_buf *into)
         fuse_session_exit(session);
         return 0;
     }
-    if (taking_offer && taking_offer(message.memory, message.size)) {
-        free(message.memory);
-        return OFFERED;
+    return give(message, into);
+}
+
+static int64_t now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * (int64_t)1000000000 + now.tv_nsec;
+}
+
+/* The next message that needs Python, where one comes soon: its size, or -1; 0 where one waits in the queue. To be
+ * called without Python's lock. */
+static ssize_t next_here(char *buffer, int64_t until)
+{
+    struct pollfd events[] = {{session_fd, POLLIN, 0}, {waiting_fd, POLLIN, 0}};
+    const struct timespec moment = {.tv_nsec = MOMENT_NS};
+
+    while (now_ns() < until) {
+        ssize_t size;
+
+        if (ppoll(events, 2, &moment, NULL) <= 0)
+            return -1;
+        if (events[1].revents)
+            return 0;
+        size = read_message(buffer);
+        if (size > 0)
+            return size;
+        if (size < 0 && errno != EAGAIN && errno != EINTR)
+            return -1; /* the thread is going to find it too */
     }
-    free(into->mem);
-    *into = (struct fuse_buf){.mem = message.memory, .size = message.size};
-    return (int)message.size;
+    return -1;
+}
+
+static void rest(int rests)
+{
+    pthread_mutex_lock(&lock);
+    is_resting = rests;
+    pthread_mutex_unlock(&lock);
+    if (!rests)
+        raise_event(wake_fd);
+}
+
+/* A program that waits for one answer after the other makes the next request sooner than a loop of tasks goes round. */
+static int receive_here(struct fuse_session *session, struct fuse_buf *into)
+{
+    static char *buffer; /* of pyfuse3's thread */
+    int64_t until = now_ns() + OFFERED_AT_ONCE_NS;
+    int got = OFFERED;
+
+    if (!buffer && !(buffer = malloc(MESSAGE_BYTES)))
+        return OFFERED;
+    rest(1);
+    for (unsigned times = 0; times < OFFERED_AT_ONCE && got == OFFERED; times++) {
+        void *state = taking_leave();
+        ssize_t size = next_here(buffer, until);
+        struct message message;
+
+        taking_return(state);
+        if (size < 0)
+            break;
+        if (!size) {
+            got = receive(session, into);
+            continue;
+        }
+        message = message_of(&buffer, (size_t)size);
+        if (!message.memory) {
+            taking_reply(((const struct fuse_in_header *)(void *)buffer)->unique, ENOMEM, NULL, 0);
+            break;
+        }
+        got = give(message, into);
+    }
+    rest(0);
+    return got;
 }
 
 /* What is taken by others than pyfuse3 is followed by the next, for some time: other tasks want to run too. */
 int fuse_session_receive_buf(struct fuse_session *session, struct fuse_buf *into)
 {
-    int got = OFFERED;
+    int got;
 
     if (!is_running)
         return libfuse_receive(session, into);
-    for (unsigned times = 0; times < OFFERED_AT_ONCE && got == OFFERED; times++)
-        if (!times || taking_pause(waiting_fd))
-            got = receive(session, into);
-        else
-            break;
+    got = receive(session, into);
+    if (got == OFFERED)
+        got = receive_here(session, into);
     return got == OFFERED ? -EINTR : got;
 }
 
