@@ -29,6 +29,7 @@ from pfsfuse.opencommits.openservices import Services
 from pfsfuse.opencommits.opentree import OpenTree, unsent_names
 from pfsfuse.opencommits.outdated import Closed, outdated
 from pfsfuse.opencommits.sending import SMALL_BYTES, Sent, Taken
+from pfsfuse.opencommits.unnamed import UnnamedFile
 from pfsfuse.opencommits.waiting import Changed, Waiting
 
 log = logging.getLogger(__name__)
@@ -262,7 +263,8 @@ class OpenCommit(OpenTree):
 
     def _let_go(self, node: OpenFile) -> None:
         """The store has all of a file that no program has open."""
-        if node.scratch is not None and not node.handles:
+        may_be_named = isinstance(node, UnnamedFile) and node.may_be_named
+        if node.scratch is not None and not node.handles and not may_be_named:
             node.scratch.close()
             node.scratch = None
         self.inodes.recheck(node)

@@ -25,6 +25,7 @@ from pfsfuse.opencommits.commitprotocol import LinksMissingError
 from pfsfuse.opencommits.opencommit import OpenCommit, commit_of
 from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
 from pfsfuse.opencommits.sending import SMALL_BYTES
+from pfsfuse.repository import packing
 from pfsfuse.repository.opennames import key_of
 from pfsfuse.repository.writable import Change, WritableView
 
@@ -34,10 +35,6 @@ log = logging.getLogger(__name__)
 _LOOKUP, _FORGET, _GETATTR, _SETATTR, _MKDIR, _UNLINK = 1, 2, 3, 4, 9, 10
 _WRITE, _RELEASE, _FLUSH, _CREATE, _BATCH_FORGET = 16, 18, 25, 35, 42
 
-_ENTRY = struct.Struct("=QQQQII")
-_ATTRIBUTES_HEAD = struct.Struct("=QII")
-_ATTRIBUTES = struct.Struct("=QQQqqqIIIIIIIIII")
-_OPENED = struct.Struct("=QII")
 _WRITTEN = struct.Struct("=II")
 _CREATE_IN = struct.Struct("=IIII")
 _MKDIR_IN = struct.Struct("=II")
@@ -49,7 +46,6 @@ _FORGOTTEN = struct.Struct("=QQ")
 
 _MODE, _UID, _GID, _SIZE, _ATIME, _MTIME, _ATIME_NOW, _MTIME_NOW = 1, 2, 4, 8, 16, 32, 128, 256
 _SECOND = 1_000_000_000
-_BLOCK = 4096
 
 
 class _LaterError(Exception):
@@ -131,10 +127,9 @@ class AtOnce:
         if node is None:
             if not timeout:
                 raise FUSEError(errno.ENOENT)
-            seconds, rest = _parts(timeout)
-            return _ENTRY.pack(0, 0, seconds, 0, rest, 0) + bytes(_ATTRIBUTES.size)
+            return packing.no_entry(timeout)
         self._inodes.remember(self._inodes.settle(node))
-        return self._entry(node, timeout)
+        return packing.entry(self._view, node, timeout)
 
     def _create(self, ino: int, user: int, group: int, body: bytes) -> bytes:
         directory, commit = self._directory(ino)
@@ -142,14 +137,14 @@ class AtOnce:
         _, mode, _, _ = _CREATE_IN.unpack_from(body)
         node = self._view.add_file(directory, name, mode, user, group)
         node.handles += 1
-        return self._entry(node, commit.timeout) + _OPENED.pack(node.ino, 0, 0)
+        return packing.entry(self._view, node, commit.timeout) + packing.opened(node.ino)
 
     def _mkdir(self, ino: int, user: int, group: int, body: bytes) -> bytes:
         directory, commit = self._directory(ino)
         name = self._new(directory, body[_MKDIR_IN.size : -1])
         node = self._view.add_directory(directory, name, _MKDIR_IN.unpack_from(body)[0], user, group)
         commit.make_directory_soon(node)
-        return self._entry(node, commit.timeout)
+        return packing.entry(self._view, node, commit.timeout)
 
     def _new(self, directory: OpenDir, name: bytes) -> bytes:
         """The key of a name that nothing stands under."""
@@ -186,9 +181,7 @@ class AtOnce:
         return found
 
     def _getattr(self, ino: int, _user: int, _group: int, _body: bytes) -> bytes:
-        node = self._node(ino)
-        seconds, rest = _parts(node.commit.timeout)
-        return _ATTRIBUTES_HEAD.pack(seconds, rest, 0) + self._attributes(node)
+        return packing.attributes(self._view, self._node(ino))
 
     def _setattr(self, ino: int, user: int, group: int, body: bytes) -> bytes:
         node = self._node(ino)
@@ -206,28 +199,6 @@ class AtOnce:
         )
         self._view.change_attributes(node, change)
         return self._getattr(ino, user, group, b"")
-
-    def _entry(self, node: OpenFile | OpenDir, timeout: float) -> bytes:
-        name_seconds, name_rest = _parts(timeout)
-        seconds, rest = _parts(node.commit.timeout)
-        return _ENTRY.pack(node.ino, 0, name_seconds, seconds, name_rest, rest) + self._attributes(node)
-
-    def _attributes(self, node: OpenFile | OpenDir) -> bytes:
-        shown = self._view.shown(node)
-        times = [divmod(each, _SECOND) for each in (shown.read_ns, shown.time_ns, shown.changed_ns)]
-        return _ATTRIBUTES.pack(
-            node.ino,
-            shown.size,
-            (shown.size + 511) // 512,
-            *(seconds for seconds, _ in times),
-            *(rest for _, rest in times),
-            shown.mode,
-            shown.links,
-            *shown.owner,
-            shown.device,
-            _BLOCK,
-            0,
-        )
 
     # --- files -------------------------------------------------------------------------------------------
 
@@ -262,12 +233,6 @@ class AtOnce:
             raise _LaterError
         commit_of(node).release_soon(node)
         return b""
-
-
-def _parts(timeout: float) -> tuple[int, int]:
-    """Seconds and nanoseconds."""
-    seconds = int(timeout)
-    return seconds, int((timeout - seconds) * _SECOND)
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:

@@ -22,6 +22,7 @@ from pfsfuse.kernel.inodes import SHOWN_NAME_BYTES, ChangingDir, Inode
 from pfsfuse.kernel.view import View
 from pfsfuse.opencommits.opencommit import commit_of
 from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
+from pfsfuse.opencommits.unnamed import UnnamedFile
 from pfsfuse.repository.openlisting import OpenListing, list_open
 
 EMPTY_FILE = entries.encode(entries.EMPTY_FILE)
@@ -347,6 +348,11 @@ class NamesView(View):
         node, directory = self.inodes[inode], await self._new_in(new_parent_inode, new_name)
         if not isinstance(node, OpenFile) or node.commit is not directory.commit:
             raise FUSEError(errno.EXDEV)
+        if isinstance(node, UnnamedFile) and node.may_be_named:
+            node.name_first(directory, new_name)
+            self._add(directory, node)
+            commit_of(node).send_file_soon(node)
+            return self._attributes(node, node.commit.timeout)
         if not node.is_linked:
             raise FUSEError(errno.ENOENT)
         await commit_of(node).link(node, directory, new_name)

@@ -16,6 +16,7 @@ from pfsfuse.kernel.inodes import ChangingDir, Inode
 from pfsfuse.opencommits.nodeattributes import now_ns
 from pfsfuse.opencommits.opencommit import OpenCommit, commit_of
 from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
+from pfsfuse.opencommits.unnamed import UnnamedFile
 from pfsfuse.repository.openlisting import OpenListing
 from pfsfuse.repository.opennames import NamesView, key_of
 
@@ -111,6 +112,16 @@ class WritableView(NamesView):
         self.inodes.remember(self.inodes.settle(found))
         opened = await self._open_file(found, flags)
         return opened, self._attributes(found, found.commit.timeout)
+
+    async def make_unnamed(self, ino: int, mode: int, user: int, group: int) -> UnnamedFile:
+        """Make and open a file that has no name yet."""
+        directory = self._writable_dir(ino)
+        await commit_of(directory).begin()
+        node = UnnamedFile(directory, self.inodes)
+        self._own(node, mode, user, group)
+        node.handles += 1
+        self.inodes.remember(node)
+        return node
 
     @answers
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
