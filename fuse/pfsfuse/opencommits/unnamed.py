@@ -39,3 +39,8 @@ class UnnamedFile(OpenFile):
         if self.may_be_named and self.scratch is not None:
             self.scratch.close()
         return super().dropped()
+
+
+def may_be_named(node: OpenFile) -> bool:
+    """Whether a file was made without a name, and has had none yet."""
+    return isinstance(node, UnnamedFile) and node.may_be_named

@@ -10,12 +10,13 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+import os
 import struct
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from pyfuse3 import FUSEError
+from pyfuse3 import RENAME_NOREPLACE, FUSEError
 
 from pfsd.errors import PfsError
 from pfsd.names.paths import MAX_DEPTH
@@ -32,12 +33,15 @@ from pfsfuse.repository.writable import Change, WritableView
 log = logging.getLogger(__name__)
 
 # `enum fuse_opcode` in linux/fuse.h, which has the layouts too.
-_LOOKUP, _FORGET, _GETATTR, _SETATTR, _MKDIR, _UNLINK = 1, 2, 3, 4, 9, 10
-_WRITE, _RELEASE, _FLUSH, _CREATE, _BATCH_FORGET = 16, 18, 25, 35, 42
+_LOOKUP, _FORGET, _GETATTR, _SETATTR, _MKDIR, _UNLINK, _RENAME, _OPEN = 1, 2, 3, 4, 9, 10, 12, 14
+_WRITE, _RELEASE, _FLUSH, _CREATE, _BATCH_FORGET, _RENAME2 = 16, 18, 25, 35, 42, 45
 
 _WRITTEN = struct.Struct("=II")
 _CREATE_IN = struct.Struct("=IIII")
 _MKDIR_IN = struct.Struct("=II")
+_OPEN_IN = struct.Struct("=II")
+_RENAME_IN = struct.Struct("=Q")
+_RENAME2_IN = struct.Struct("=QII")
 _WRITE_IN = struct.Struct("=QQIIQII")
 _SETATTR_IN = struct.Struct("=IIQQQqqqIIIIIIII")
 _NUMBER = struct.Struct("=Q")
@@ -70,6 +74,9 @@ class AtOnce:
             _SETATTR: self._setattr,
             _MKDIR: self._mkdir,
             _UNLINK: self._unlink,
+            _RENAME: self._rename,
+            _RENAME2: self._rename2,
+            _OPEN: self._open,
             _WRITE: self._write,
             _RELEASE: self._release,
             _FLUSH: self._flush,
@@ -164,6 +171,30 @@ class AtOnce:
         directory.note_change(key)
         return b""
 
+    def _rename(self, ino: int, _user: int, _group: int, body: bytes) -> bytes:
+        return self._move(ino, _RENAME_IN.unpack_from(body)[0], body[_RENAME_IN.size :], 0)
+
+    def _rename2(self, ino: int, _user: int, _group: int, body: bytes) -> bytes:
+        new_ino, flags, _ = _RENAME2_IN.unpack_from(body)
+        return self._move(ino, new_ino, body[_RENAME2_IN.size :], flags)
+
+    def _move(self, ino: int, new_ino: int, names: bytes, flags: int) -> bytes:
+        """Rename a file that the daemon does not have, and that is not on its way."""
+        old, commit = self._directory(ino)
+        new, other = self._directory(new_ino)
+        if commit is not other or commit.is_sending or flags & ~RENAME_NOREPLACE:
+            raise _LaterError
+        name_old, name_new = map(key_of, names[:-1].split(b"\0"))
+        node, target = old.node_now(name_old), new.node_now(name_new)
+        if not isinstance(node, OpenFile) or not node.is_new or node.group is not None or isinstance(target, OpenDir):
+            raise _LaterError
+        if target is not node:
+            self._view.check_rename(node, target, new, flags)
+            commit.rename_soon(node, target, new, name_new)
+            old.note_change(name_old)
+            new.note_change(name_new)
+        return b""
+
     def _forget(self, ino: int, _user: int, _group: int, body: bytes) -> None:
         _run(self._view.forget([(ino, _NUMBER.unpack_from(body)[0])]))
 
@@ -208,6 +239,16 @@ class AtOnce:
         if not isinstance(found, OpenFile):
             raise _LaterError
         return found
+
+    def _open(self, ino: int, _user: int, _group: int, body: bytes) -> bytes:
+        node, flags = self._inodes.find(ino), _OPEN_IN.unpack_from(body)[0]
+        if not isinstance(node, OpenFile):
+            raise _LaterError
+        is_read = flags & os.O_ACCMODE == os.O_RDONLY
+        if (not is_read or flags & os.O_TRUNC) and not commit_of(node).is_at_hand:
+            raise _LaterError
+        keep = self._view.open_now(node, flags)
+        return packing.opened(node.ino, (packing.KEEP_CACHE if keep else 0) | (packing.NO_FLUSH if is_read else 0))
 
     def _write(self, _ino: int, _user: int, _group: int, body: bytes) -> bytes:
         node, (_, offset, size, _, _, _, _) = self._file(body), _WRITE_IN.unpack_from(body)

@@ -15,7 +15,8 @@ _ATTRIBUTES_HEAD = struct.Struct("=QII")
 _ATTRIBUTES = struct.Struct("=QQQqqqIIIIIIIIII")
 _OPENED = struct.Struct("=QII")
 
-KEEP_CACHE = 2
+KEEP_CACHE, NO_FLUSH = 2, 32
+"""What the kernel has of the file's content holds; closing it makes no request."""
 _SECOND = 1_000_000_000
 _BLOCK = 4096
 

@@ -133,6 +133,11 @@ class WritableView(NamesView):
     async def _open_file(self, node: OpenFile, flags: int) -> pyfuse3.FileInfo:
         if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
             await commit_of(node).begin()
+        keep = self.open_now(node, flags)
+        return pyfuse3.FileInfo(fh=node.ino, keep_cache=keep)
+
+    def open_now(self, node: OpenFile, flags: int) -> bool:
+        """Open a file, which can be written where that is wanted; whether what the kernel has of it holds."""
         # Local content came through the kernel, whose pages agree with it.
         keep = self._hand_over_whole(node) or node.is_local or node.opened_content == node.content_value
         node.handles += 1
@@ -140,7 +145,7 @@ class WritableView(NamesView):
             self._truncate(node, 0)
         if not node.is_local:
             node.opened_content = node.content_value
-        return pyfuse3.FileInfo(fh=node.ino, keep_cache=keep)
+        return keep
 
     def _hand_over_whole(self, node: OpenFile) -> bool:
         """Give the kernel all of a small file that no program has open; whether that was done, now or before."""
