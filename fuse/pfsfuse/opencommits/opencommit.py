@@ -26,9 +26,10 @@ from pfsfuse.opencommits.delivery import Delivery
 from pfsfuse.opencommits.nodeattributes import now_ns
 from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
 from pfsfuse.opencommits.openservices import Services
-from pfsfuse.opencommits.opentree import OpenTree, unsent_names
+from pfsfuse.opencommits.opentree import OpenTree, go_by, unsent_names
 from pfsfuse.opencommits.outdated import Closed, outdated
 from pfsfuse.opencommits.sending import SMALL_BYTES, Sent, Taken
+from pfsfuse.opencommits.unnamed import may_be_named
 from pfsfuse.opencommits.waiting import Changed, Waiting
 
 log = logging.getLogger(__name__)
@@ -180,26 +181,28 @@ class OpenCommit(OpenTree):
     async def rename(
         self, node: OpenFile | OpenDir, target: OpenFile | OpenDir | None, parent: OpenDir, name: bytes
     ) -> None:
-        """Move a node to a place where `target` is and may be replaced.
-
-        A file that the daemon does not have yet needs no call.
-        """
+        """Move a node to where `target` is and may be replaced. A file that the daemon lacks needs no call."""
         if self._lock.locked() and (node.is_new or (target is not None and target.is_new)):
             await self.flush()
         if isinstance(node, OpenFile) and node.is_new:
-            if target is not None:
-                self._take_off(target)
-            self.move(node, parent, name)
-            await self._begin()
-            return
-        before, after = join(node.path()), join((*parent.path(), name.decode()))
+            self.rename_soon(node, target, parent, name)
+            return await self._begin()
 
         def taken() -> None:
             if target is not None:
+                go_by(target, parent, name)
                 self.unlink(target)
             self.move(node, parent, name)
 
-        await self.edit([writes.rename(before, after)], taken)
+        await self.edit([writes.rename(join(node.path()), join((*parent.path(), name.decode())))], taken)
+
+    def rename_soon(self, node: OpenFile, target: OpenFile | OpenDir | None, parent: OpenDir, name: bytes) -> None:
+        """The same for a file that the daemon does not have yet, where neither is on its way."""
+        if target is not None:
+            go_by(target, parent, name)
+            self._take_off(target)
+        self.move(node, parent, name)
+        self.start_behind()
 
     async def exchange(self, one: OpenFile | OpenDir, other: OpenFile | OpenDir) -> None:
         """Two nodes change places."""
@@ -262,7 +265,7 @@ class OpenCommit(OpenTree):
 
     def _let_go(self, node: OpenFile) -> None:
         """The store has all of a file that no program has open."""
-        if node.scratch is not None and not node.handles:
+        if node.scratch is not None and not node.handles and not may_be_named(node):
             node.scratch.close()
             node.scratch = None
         self.inodes.recheck(node)

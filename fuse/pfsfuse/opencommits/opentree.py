@@ -255,6 +255,12 @@ class OpenTree:
         return bool(group.paths)
 
 
+def go_by(node: OpenFile | OpenDir, directory: OpenDir, name: bytes) -> None:
+    """Let a node that stands in a directory under a name go by it, if it has several."""
+    if isinstance(node, OpenFile) and node.group is not None:
+        node.name_at(directory, name)
+
+
 def unsent_names(node: OpenFile | OpenDir) -> set[Path]:
     """The names of a file that the daemon lacks, of one with several."""
     return node.group.unsent if isinstance(node, OpenFile) and node.group is not None else set()

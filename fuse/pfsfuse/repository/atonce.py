@@ -10,12 +10,13 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+import os
 import struct
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from pyfuse3 import FUSEError
+from pyfuse3 import RENAME_NOREPLACE, FUSEError
 
 from pfsd.errors import PfsError
 from pfsd.names.paths import MAX_DEPTH
@@ -25,22 +26,22 @@ from pfsfuse.opencommits.commitprotocol import LinksMissingError
 from pfsfuse.opencommits.opencommit import OpenCommit, commit_of
 from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
 from pfsfuse.opencommits.sending import SMALL_BYTES
+from pfsfuse.repository import packing
 from pfsfuse.repository.opennames import key_of
 from pfsfuse.repository.writable import Change, WritableView
 
 log = logging.getLogger(__name__)
 
 # `enum fuse_opcode` in linux/fuse.h, which has the layouts too.
-_LOOKUP, _FORGET, _GETATTR, _SETATTR, _MKDIR, _UNLINK = 1, 2, 3, 4, 9, 10
-_WRITE, _RELEASE, _FLUSH, _CREATE, _BATCH_FORGET = 16, 18, 25, 35, 42
+_LOOKUP, _FORGET, _GETATTR, _SETATTR, _MKDIR, _UNLINK, _RENAME, _OPEN = 1, 2, 3, 4, 9, 10, 12, 14
+_WRITE, _RELEASE, _FLUSH, _CREATE, _BATCH_FORGET, _RENAME2 = 16, 18, 25, 35, 42, 45
 
-_ENTRY = struct.Struct("=QQQQII")
-_ATTRIBUTES_HEAD = struct.Struct("=QII")
-_ATTRIBUTES = struct.Struct("=QQQqqqIIIIIIIIII")
-_OPENED = struct.Struct("=QII")
 _WRITTEN = struct.Struct("=II")
 _CREATE_IN = struct.Struct("=IIII")
 _MKDIR_IN = struct.Struct("=II")
+_OPEN_IN = struct.Struct("=II")
+_RENAME_IN = struct.Struct("=Q")
+_RENAME2_IN = struct.Struct("=QII")
 _WRITE_IN = struct.Struct("=QQIIQII")
 _SETATTR_IN = struct.Struct("=IIQQQqqqIIIIIIII")
 _NUMBER = struct.Struct("=Q")
@@ -49,7 +50,6 @@ _FORGOTTEN = struct.Struct("=QQ")
 
 _MODE, _UID, _GID, _SIZE, _ATIME, _MTIME, _ATIME_NOW, _MTIME_NOW = 1, 2, 4, 8, 16, 32, 128, 256
 _SECOND = 1_000_000_000
-_BLOCK = 4096
 
 
 class _LaterError(Exception):
@@ -74,6 +74,9 @@ class AtOnce:
             _SETATTR: self._setattr,
             _MKDIR: self._mkdir,
             _UNLINK: self._unlink,
+            _RENAME: self._rename,
+            _RENAME2: self._rename2,
+            _OPEN: self._open,
             _WRITE: self._write,
             _RELEASE: self._release,
             _FLUSH: self._flush,
@@ -131,10 +134,9 @@ class AtOnce:
         if node is None:
             if not timeout:
                 raise FUSEError(errno.ENOENT)
-            seconds, rest = _parts(timeout)
-            return _ENTRY.pack(0, 0, seconds, 0, rest, 0) + bytes(_ATTRIBUTES.size)
+            return packing.no_entry(timeout)
         self._inodes.remember(self._inodes.settle(node))
-        return self._entry(node, timeout)
+        return packing.entry(self._view, node, timeout)
 
     def _create(self, ino: int, user: int, group: int, body: bytes) -> bytes:
         directory, commit = self._directory(ino)
@@ -142,14 +144,14 @@ class AtOnce:
         _, mode, _, _ = _CREATE_IN.unpack_from(body)
         node = self._view.add_file(directory, name, mode, user, group)
         node.handles += 1
-        return self._entry(node, commit.timeout) + _OPENED.pack(node.ino, 0, 0)
+        return packing.entry(self._view, node, commit.timeout) + packing.opened(node.ino)
 
     def _mkdir(self, ino: int, user: int, group: int, body: bytes) -> bytes:
         directory, commit = self._directory(ino)
         name = self._new(directory, body[_MKDIR_IN.size : -1])
         node = self._view.add_directory(directory, name, _MKDIR_IN.unpack_from(body)[0], user, group)
         commit.make_directory_soon(node)
-        return self._entry(node, commit.timeout)
+        return packing.entry(self._view, node, commit.timeout)
 
     def _new(self, directory: OpenDir, name: bytes) -> bytes:
         """The key of a name that nothing stands under."""
@@ -169,6 +171,30 @@ class AtOnce:
         directory.note_change(key)
         return b""
 
+    def _rename(self, ino: int, _user: int, _group: int, body: bytes) -> bytes:
+        return self._move(ino, _RENAME_IN.unpack_from(body)[0], body[_RENAME_IN.size :], 0)
+
+    def _rename2(self, ino: int, _user: int, _group: int, body: bytes) -> bytes:
+        new_ino, flags, _ = _RENAME2_IN.unpack_from(body)
+        return self._move(ino, new_ino, body[_RENAME2_IN.size :], flags)
+
+    def _move(self, ino: int, new_ino: int, names: bytes, flags: int) -> bytes:
+        """Rename a file that the daemon does not have, and that is not on its way."""
+        old, commit = self._directory(ino)
+        new, other = self._directory(new_ino)
+        if commit is not other or commit.is_sending or flags & ~RENAME_NOREPLACE:
+            raise _LaterError
+        name_old, name_new = map(key_of, names[:-1].split(b"\0"))
+        node, target = old.node_now(name_old), new.node_now(name_new)
+        if not isinstance(node, OpenFile) or not node.is_new or node.group is not None or isinstance(target, OpenDir):
+            raise _LaterError
+        if target is not node:
+            self._view.check_rename(node, target, new, flags)
+            commit.rename_soon(node, target, new, name_new)
+            old.note_change(name_old)
+            new.note_change(name_new)
+        return b""
+
     def _forget(self, ino: int, _user: int, _group: int, body: bytes) -> None:
         _run(self._view.forget([(ino, _NUMBER.unpack_from(body)[0])]))
 
@@ -186,9 +212,7 @@ class AtOnce:
         return found
 
     def _getattr(self, ino: int, _user: int, _group: int, _body: bytes) -> bytes:
-        node = self._node(ino)
-        seconds, rest = _parts(node.commit.timeout)
-        return _ATTRIBUTES_HEAD.pack(seconds, rest, 0) + self._attributes(node)
+        return packing.attributes(self._view, self._node(ino))
 
     def _setattr(self, ino: int, user: int, group: int, body: bytes) -> bytes:
         node = self._node(ino)
@@ -207,28 +231,6 @@ class AtOnce:
         self._view.change_attributes(node, change)
         return self._getattr(ino, user, group, b"")
 
-    def _entry(self, node: OpenFile | OpenDir, timeout: float) -> bytes:
-        name_seconds, name_rest = _parts(timeout)
-        seconds, rest = _parts(node.commit.timeout)
-        return _ENTRY.pack(node.ino, 0, name_seconds, seconds, name_rest, rest) + self._attributes(node)
-
-    def _attributes(self, node: OpenFile | OpenDir) -> bytes:
-        shown = self._view.shown(node)
-        times = [divmod(each, _SECOND) for each in (shown.read_ns, shown.time_ns, shown.changed_ns)]
-        return _ATTRIBUTES.pack(
-            node.ino,
-            shown.size,
-            (shown.size + 511) // 512,
-            *(seconds for seconds, _ in times),
-            *(rest for _, rest in times),
-            shown.mode,
-            shown.links,
-            *shown.owner,
-            shown.device,
-            _BLOCK,
-            0,
-        )
-
     # --- files -------------------------------------------------------------------------------------------
 
     def _file(self, body: bytes) -> OpenFile:
@@ -237,6 +239,16 @@ class AtOnce:
         if not isinstance(found, OpenFile):
             raise _LaterError
         return found
+
+    def _open(self, ino: int, _user: int, _group: int, body: bytes) -> bytes:
+        node, flags = self._inodes.find(ino), _OPEN_IN.unpack_from(body)[0]
+        if not isinstance(node, OpenFile):
+            raise _LaterError
+        is_read = flags & os.O_ACCMODE == os.O_RDONLY
+        if (not is_read or flags & os.O_TRUNC) and not commit_of(node).is_at_hand:
+            raise _LaterError
+        keep = self._view.open_now(node, flags)
+        return packing.opened(node.ino, (packing.KEEP_CACHE if keep else 0) | (packing.NO_FLUSH if is_read else 0))
 
     def _write(self, _ino: int, _user: int, _group: int, body: bytes) -> bytes:
         node, (_, offset, size, _, _, _, _) = self._file(body), _WRITE_IN.unpack_from(body)
@@ -262,12 +274,6 @@ class AtOnce:
             raise _LaterError
         commit_of(node).release_soon(node)
         return b""
-
-
-def _parts(timeout: float) -> tuple[int, int]:
-    """Seconds and nanoseconds."""
-    seconds = int(timeout)
-    return seconds, int((timeout - seconds) * _SECOND)
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:

@@ -22,6 +22,8 @@ from pfsfuse.kernel.inodes import SHOWN_NAME_BYTES, ChangingDir, Inode
 from pfsfuse.kernel.view import View
 from pfsfuse.opencommits.opencommit import commit_of
 from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
+from pfsfuse.opencommits.opentree import go_by
+from pfsfuse.opencommits.unnamed import UnnamedFile
 from pfsfuse.repository.openlisting import OpenListing, list_open
 
 EMPTY_FILE = entries.encode(entries.EMPTY_FILE)
@@ -237,8 +239,7 @@ class NamesView(View):
         node = await directory.node(name)
         if node is None:
             raise FUSEError(errno.ENOENT)
-        if isinstance(node, OpenFile) and node.group is not None:
-            node.name_at(directory, name)
+        go_by(node, directory, name)
         if not node.ino or directory.children.get(name) is not node:
             self.inodes.keep(self.inodes.settle(node))
         return directory, node
@@ -267,14 +268,16 @@ class NamesView(View):
         elif target is node:  # two names of one file
             return
         else:
-            await self._check_rename(node, target, new, flags)
+            self.check_rename(node, target, new, flags)
+            if isinstance(target, OpenDir) and not await target.is_empty():
+                raise FUSEError(errno.ENOTEMPTY)
             await commit_of(old).rename(node, target, new, name_new)
         old.note_change(name_old)
         new.note_change(name_new)
 
-    async def _check_rename(
-        self, node: OpenFile | OpenDir, target: OpenFile | OpenDir | None, parent: OpenDir, flags: int
-    ) -> None:
+    @staticmethod
+    def check_rename(node: OpenFile | OpenDir, target: OpenFile | OpenDir | None, parent: OpenDir, flags: int) -> None:
+        """Raise what hinders that a node comes to a place, but for what stands in a directory that is there."""
         here: Inode | None = parent
         while isinstance(here, OpenDir):
             if here is node:
@@ -286,8 +289,6 @@ class NamesView(View):
             raise FUSEError(errno.EEXIST)
         if isinstance(target, OpenDir) != isinstance(node, OpenDir):
             raise FUSEError(errno.EISDIR if isinstance(target, OpenDir) else errno.ENOTDIR)
-        if isinstance(target, OpenDir) and not await target.is_empty():
-            raise FUSEError(errno.ENOTEMPTY)
 
     @answers
     async def mknod(
@@ -347,6 +348,11 @@ class NamesView(View):
         node, directory = self.inodes[inode], await self._new_in(new_parent_inode, new_name)
         if not isinstance(node, OpenFile) or node.commit is not directory.commit:
             raise FUSEError(errno.EXDEV)
+        if isinstance(node, UnnamedFile) and node.may_be_named:
+            node.name_first(directory, new_name)
+            self._add(directory, node)
+            commit_of(node).send_file_soon(node)
+            return self._attributes(node, node.commit.timeout)
         if not node.is_linked:
             raise FUSEError(errno.ENOENT)
         await commit_of(node).link(node, directory, new_name)

@@ -1,4 +1,4 @@
-"""Requests that pyfuse3 has no handlers for: holes in files, and copies of files that copy no bytes.
+"""Requests that pyfuse3 has no handlers for: holes in files, copies of files that copy no bytes, files without a name.
 
 They are offered by `pfsfuse._answers` (`csrc/answers/offering.c`); where that is not there, the kernel does without.
 """
@@ -11,26 +11,28 @@ import logging
 import os
 import struct
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from pyfuse3 import FUSEError
 
 from pfsd.trees.entries import FileEntry
-from pfsfuse.content.content import Content
 from pfsfuse.kernel.errnos import answers
-from pfsfuse.kernel.inodes import Inode, InodeTable
+from pfsfuse.kernel.inodes import Inode
 from pfsfuse.opencommits.opencommit import commit_of
 from pfsfuse.opencommits.opennodes import OpenFile
 from pfsfuse.opencommits.scratch import Scratch
 from pfsfuse.opencommits.sending import SMALL_BYTES
+from pfsfuse.repository import packing
+from pfsfuse.repository.writable import WritableView
 
 log = logging.getLogger(__name__)
 
-_FALLOCATE, _LSEEK, _COPY = 43, 46, 47  # `enum fuse_opcode` in linux/fuse.h, which has the layouts too
+_FALLOCATE, _LSEEK, _COPY, _TMPFILE = 43, 46, 47, 51  # `enum fuse_opcode` in linux/fuse.h, which has the layouts too
 _FALLOCATE_IN = struct.Struct("=QQQII")
 _LSEEK_IN = struct.Struct("=QQII")
 _COPY_IN = struct.Struct("=QQQQQQQ")
+_CREATE_IN = struct.Struct("=IIII")
 _OFFSET_OUT = struct.Struct("=Q")
 _WRITE_OUT = struct.Struct("=II")
 
@@ -39,45 +41,47 @@ _MOST_COPIED = 0xFFFFF000
 """What one answer can tell."""
 
 
+_Handler = Callable[[int, int, int, bytes], Coroutine[Any, Any, bytes]]
+"""Answers a request about a node, made by a user and a group."""
+
+
 class OtherRequests:
     """Answers such requests of one mount."""
 
-    def __init__(self, inodes: InodeTable, content: Content) -> None:
-        self._inodes = inodes
-        self._content = content
+    def __init__(self, view: WritableView) -> None:
+        self._view = view
+        self._inodes = view.inodes
+        self._content = view.content
         self._answers: Any = sys.modules.get("pfsfuse._answers")
+        self._handlers: dict[int, _Handler] = {
+            _FALLOCATE: self._fallocate,
+            _LSEEK: self._lseek,
+            _COPY: self._copy,
+            _TMPFILE: self._make_unnamed,
+        }
 
     def begin(self) -> None:
         """Take them from now on."""
-        handlers = {_FALLOCATE: self._fallocate, _LSEEK: self._lseek, _COPY: self._copy}
         if self._answers is not None:
-            for kind, handler in handlers.items():
+            for kind, handler in self._handlers.items():
                 self._answers.offer(kind, functools.partial(self._take, handler))
 
     def end(self) -> None:
         """Take them no more."""
         if self._answers is not None:
-            for kind in (_FALLOCATE, _LSEEK, _COPY):
+            for kind in self._handlers:
                 self._answers.offer(kind, None)
 
-    def _take(
-        self,
-        handler: Callable[[int, bytes], Awaitable[bytes]],
-        unique: int,
-        node: int,
-        _user: int,
-        _group: int,
-        body: bytes,
-    ) -> bool:
-        self._content.start(functools.partial(self._answer, handler, unique, node, body))
+    def _take(self, handler: _Handler, unique: int, node: int, user: int, group: int, body: bytes) -> bool:
+        self._content.start(
+            functools.partial(self._answer, unique, functools.partial(handler, node, user, group, body))
+        )
         return True
 
-    async def _answer(
-        self, handler: Callable[[int, bytes], Awaitable[bytes]], unique: int, node: int, body: bytes
-    ) -> None:
+    async def _answer(self, unique: int, work: Callable[[], Coroutine[Any, Any, bytes]]) -> None:
         number, answer = errno.EINTR, b""
         try:
-            answer = await handler(node, body)
+            answer = await work()
             number = 0
         except FUSEError as error:
             number = error.errno
@@ -87,7 +91,7 @@ class OtherRequests:
     # --- holes -------------------------------------------------------------------------------------------
 
     @answers
-    async def _fallocate(self, ino: int, body: bytes) -> bytes:
+    async def _fallocate(self, ino: int, _user: int, _group: int, body: bytes) -> bytes:
         _, offset, length, mode, _ = _FALLOCATE_IN.unpack_from(body)
         node, end = self._inodes[ino], offset + length
         if not isinstance(node, OpenFile) or not node.is_regular:
@@ -104,7 +108,7 @@ class OtherRequests:
         return b""
 
     @answers
-    async def _lseek(self, ino: int, body: bytes) -> bytes:
+    async def _lseek(self, ino: int, _user: int, _group: int, body: bytes) -> bytes:
         _, offset, whence, _ = _LSEEK_IN.unpack_from(body)
         node = self._inodes[ino]
         if whence not in (os.SEEK_DATA, os.SEEK_HOLE) or not isinstance(node.entry, FileEntry):
@@ -131,7 +135,7 @@ class OtherRequests:
     # --- copies ------------------------------------------------------------------------------------------
 
     @answers
-    async def _copy(self, ino: int, body: bytes) -> bytes:
+    async def _copy(self, ino: int, _user: int, _group: int, body: bytes) -> bytes:
         """The kernel copies bytes itself where this answers that it is not supported."""
         _, start, target_ino, _, target_start, length, _ = _COPY_IN.unpack_from(body)
         entry, target = _stored(self._inodes[ino]), self._inodes[target_ino]
@@ -150,6 +154,14 @@ class OtherRequests:
             raise FUSEError(errno.EOPNOTSUPP)
         target.note_change()
         return _WRITE_OUT.pack(end - start, 0)
+
+    # --- files without a name ----------------------------------------------------------------------------
+
+    @answers
+    async def _make_unnamed(self, ino: int, user: int, group: int, body: bytes) -> bytes:
+        """Answered as if the file were made under a name; never ENOSYS, after which the kernel asks no more."""
+        node = await self._view.make_unnamed(ino, _CREATE_IN.unpack_from(body)[1], user, group)
+        return packing.entry(self._view, node, 0) + packing.opened(node.ino)
 
 
 def _stored(node: Inode) -> FileEntry | None:

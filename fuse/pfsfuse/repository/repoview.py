@@ -79,23 +79,27 @@ class RepositoryView(WritableView):
         )
         self._state.left = self._left
         self._nursery: trio.Nursery | None = None
+        self._others = OtherRequests(self)
+
+    def init(self) -> None:
+        """Called before the first request: what the kernel is told once that nobody answers it does not ask again."""
+        self._others.begin()
 
     async def watch(self, *, at_once: bool = True) -> None:
         """Run it beside the mount: it sends what is written, and keeps the mount attached to the daemon.
 
         Without `at_once`, libfuse gets every request, and can print it.
         """
-        others, quick = OtherRequests(self.inodes, self.content), AtOnce(self)
+        quick = AtOnce(self)
         with ungrouped(), self._walker:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                others.begin()
                 if at_once:
                     quick.begin()
                 try:
                     await self._state.attachment.run(self)
                 finally:
-                    others.end()
+                    self._others.end()
                     quick.end()
                     self._nursery = None
 

@@ -16,6 +16,7 @@ from pfsfuse.kernel.inodes import ChangingDir, Inode
 from pfsfuse.opencommits.nodeattributes import now_ns
 from pfsfuse.opencommits.opencommit import OpenCommit, commit_of
 from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
+from pfsfuse.opencommits.unnamed import UnnamedFile
 from pfsfuse.repository.openlisting import OpenListing
 from pfsfuse.repository.opennames import NamesView, key_of
 
@@ -112,6 +113,16 @@ class WritableView(NamesView):
         opened = await self._open_file(found, flags)
         return opened, self._attributes(found, found.commit.timeout)
 
+    async def make_unnamed(self, ino: int, mode: int, user: int, group: int) -> UnnamedFile:
+        """Make and open a file that has no name yet."""
+        directory = self._writable_dir(ino)
+        await commit_of(directory).begin()
+        node = UnnamedFile(directory, self.inodes)
+        self._own(node, mode, user, group)
+        node.handles += 1
+        self.inodes.remember(node)
+        return node
+
     @answers
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         node = self.inodes[inode]
@@ -122,6 +133,11 @@ class WritableView(NamesView):
     async def _open_file(self, node: OpenFile, flags: int) -> pyfuse3.FileInfo:
         if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
             await commit_of(node).begin()
+        keep = self.open_now(node, flags)
+        return pyfuse3.FileInfo(fh=node.ino, keep_cache=keep)
+
+    def open_now(self, node: OpenFile, flags: int) -> bool:
+        """Open a file, which can be written where that is wanted; whether what the kernel has of it holds."""
         # Local content came through the kernel, whose pages agree with it.
         keep = self._hand_over_whole(node) or node.is_local or node.opened_content == node.content_value
         node.handles += 1
@@ -129,7 +145,7 @@ class WritableView(NamesView):
             self._truncate(node, 0)
         if not node.is_local:
             node.opened_content = node.content_value
-        return pyfuse3.FileInfo(fh=node.ino, keep_cache=keep)
+        return keep
 
     def _hand_over_whole(self, node: OpenFile) -> bool:
         """Give the kernel all of a small file that no program has open; whether that was done, now or before."""

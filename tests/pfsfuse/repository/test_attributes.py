@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.daemons import Daemon, commit
 from tests.support.mounts import Mounted, mounting
-from tests.support.openwrites import described, fails_with, finish
+from tests.support.openwrites import described, fails_with, finish, stored
 
 pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs /dev/fuse")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs to be root")
@@ -109,6 +109,27 @@ def test_a_file_of_several_names_is_one(daemon: Daemon, mounted: Mounted, master
     finish(master)
     texts = {name: daemon.get(commit("r", "master"), name) for name in ("/three", "/moved", "/dir/four")}
     assert texts == dict.fromkeys(texts, b"second, by another name!")
+
+
+@pytest.mark.parametrize("is_sent", [False, True])
+def test_a_file_that_replaces_one_of_several_names_leaves_the_others(
+    daemon: Daemon, master: pathlib.Path, is_sent: bool
+) -> None:
+    for name in ("new", "renamed"):
+        where = master / name
+        where.mkdir()
+        (where / "one").write_bytes(b"shared")
+        os.link(where / "one", where / "two")
+        (where / "other").write_bytes(b"other")
+        if name == "renamed" or is_sent:
+            os.setxattr(master, "user.pfs.flush", b"")
+        assert [(where / each).stat().st_nlink for each in ("two", "one")] == [2, 2]
+        (where / "other").rename(where / "two")
+        assert [(where / each).read_bytes() for each in ("two", "one")] == [b"other", b"shared"]
+    finish(master)
+    for name in ("new", "renamed"):
+        found = stored(daemon)
+        assert (found[f"/{name}/one"], found[f"/{name}/two"]) == (b"shared", b"other")
 
 
 def test_what_is_copied_is_complete_and_a_second_copy_moves_nothing(
