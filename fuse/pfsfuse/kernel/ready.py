@@ -10,7 +10,7 @@ import logging
 import weakref
 from typing import Any
 
-from pfsfuse.content.chunks import PackFile
+from pfsfuse.content.packfiles import PackFile
 
 log = logging.getLogger(__name__)
 
