@@ -213,7 +213,11 @@ class Content:
             )
             missing += islice(leaves_beside, max(0, _NODES_A_CALL - len(missing)))
             await self.fetch_nodes(missing)
-        return await self.run(lambda: list(islice(tree.items(self.nodes, root, start), limit)))
+        return await self.run(lambda: self.page_now(root, start, limit))
+
+    def page_now(self, root: bytes, start: bytes, limit: int) -> list[Pair]:
+        """The same of nodes that are at hand; raises NodesMissing."""
+        return list(islice(tree.items(self.nodes, root, start), limit))
 
     def _leaves_now(self, root: bytes) -> list[bytes]:
         """The leaves of a small tree whose root is at hand."""

@@ -1,4 +1,4 @@
-"""Requests about open commits that are answered at once, without a task of their own: what needs to wait for nothing.
+"""Requests that are answered at once, without a task of their own: about open commits, and lists of finished ones.
 
 Programs that write many small files make five to thirteen requests for each; a task of trio for each request costs
 several times what the request itself does. `csrc/answers/offering.c` offers them here first. What has to ask the
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 # `enum fuse_opcode` in linux/fuse.h, which has the layouts too.
 _LOOKUP, _FORGET, _GETATTR, _SETATTR, _MKDIR, _UNLINK = 1, 2, 3, 4, 9, 10
-_WRITE, _RELEASE, _FLUSH, _CREATE, _BATCH_FORGET = 16, 18, 25, 35, 42
+_WRITE, _RELEASE, _FLUSH, _CREATE, _BATCH_FORGET, _READDIRPLUS = 16, 18, 25, 35, 42, 44
 
 _ENTRY = struct.Struct("=QQQQII")
 _ATTRIBUTES_HEAD = struct.Struct("=QII")
@@ -42,6 +42,7 @@ _WRITTEN = struct.Struct("=II")
 _CREATE_IN = struct.Struct("=IIII")
 _MKDIR_IN = struct.Struct("=II")
 _WRITE_IN = struct.Struct("=QQIIQII")
+_READ_IN = struct.Struct("=QQIIQII")
 _SETATTR_IN = struct.Struct("=IIQQQqqqIIIIIIII")
 _NUMBER = struct.Struct("=Q")
 _COUNT = struct.Struct("=II")
@@ -79,6 +80,7 @@ class AtOnce:
             _FLUSH: self._flush,
             _CREATE: self._create,
             _BATCH_FORGET: self._batch_forget,
+            _READDIRPLUS: self._list,
         }
 
     def begin(self) -> None:
@@ -176,6 +178,13 @@ class AtOnce:
         count, _ = _COUNT.unpack_from(body)
         places = range(_COUNT.size, _COUNT.size + count * _FORGOTTEN.size, _FORGOTTEN.size)
         _run(self._view.forget([_FORGOTTEN.unpack_from(body, at) for at in places]))
+
+    def _list(self, _ino: int, _user: int, _group: int, body: bytes) -> bytes:
+        handle, offset, room, *_ = _READ_IN.unpack_from(body)
+        answer = self._view.list_now(handle, offset, room)
+        if answer is None:
+            raise _LaterError
+        return answer
 
     # --- attributes --------------------------------------------------------------------------------------
 
