@@ -4,6 +4,7 @@
  * module.c  what is added to pyfuse3's answers; the Python module
  * taking.c  the thread that takes requests from the kernel, and the queue from which pyfuse3 gets the others
  * ready.c   what that thread can answer by itself
+ * listing.c  what directories are listed with
  * offering.c  a Python function that takes requests before pyfuse3 does
  */
 #pragma once

@@ -177,12 +177,16 @@ static PyObject *requests(PyObject *self, PyObject *unused)
 
 PyObject *offering_set(PyObject *self, PyObject *arguments);
 PyObject *offering_reply(PyObject *self, PyObject *arguments);
+PyObject *listing_list(PyObject *self, PyObject *arguments);
 
 static PyMethodDef methods[] = {
     {"offer", offering_set, METH_VARARGS,
      "offer(opcode, function): call function(unique, node, user, group, body) for each such request, or, with None, no\n"
      "function any more. A true value says that it is going to be answered with reply."},
     {"reply", offering_reply, METH_VARARGS, "reply(unique, error, body): answer a request; error is an errno value or 0."},
+    {"list", listing_list, METH_VARARGS,
+     "list(pairs, first, numbers, offset, time_ns, uid, gid, with_owners, modes): what READDIRPLUS is answered of entries\n"
+     "from the first on, one for each number; None where one of them is special, linked or malformed."},
     {"requests", requests, METH_NOARGS, "requests() -> dict: how many requests of each opcode the kernel has made."},
     {"opens", opens, METH_O, "opens(inode): a file may be opened for reading without asking Python."},
     {"claims", claims, METH_O,

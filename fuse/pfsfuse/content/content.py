@@ -21,8 +21,9 @@ from pfsd.trees import entries, tree
 from pfsd.trees.entries import Chunk, DirEntry, FileEntry
 from pfsd.trees.tree import Node, NodesMissing, Pair
 from pfsfuse.content.beside import SMALL_BYTES, Beside, Place, small_chunk, walk
-from pfsfuse.content.chunks import ChunkReader, ChunkSource, PackFile, PackFiles
+from pfsfuse.content.chunks import ChunkReader, ChunkSource
 from pfsfuse.content.nodes import NodeCache, verified
+from pfsfuse.content.packfiles import PackFile, PackFiles
 from pfsfuse.content.remotepacks import ReadingOptions, open_remote, options_from_environment, own_directories
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,11 @@ _REMOTE = _Ahead(8 << 20, 4 << 20, 2 << 20, 24 << 20, 64 << 20, 8 << 20)
 while the reader is on its way from one to the next. What is at hand early waits on the disk, not in memory."""
 _NEAR_BYTES = 4 << 20
 """A read this close to where the last one ended counts as sequential: the kernel's come out of order."""
+_PART_NEAR_BYTES = 256 << 10
+"""The same of a small read, which the kernel, that reads ahead, seldom makes of a sequential reader."""
 _STREAMS = 1024
+_PART_BYTES = 64 << 10
+"""A reader who jumps and asks for no more than this probably jumps again: the rest of the chunk is not kept."""
 
 
 class Source(ChunkSource, Protocol):
@@ -208,7 +213,11 @@ class Content:
             )
             missing += islice(leaves_beside, max(0, _NODES_A_CALL - len(missing)))
             await self.fetch_nodes(missing)
-        return await self.run(lambda: list(islice(tree.items(self.nodes, root, start), limit)))
+        return await self.run(lambda: self.page_now(root, start, limit))
+
+    def page_now(self, root: bytes, start: bytes, limit: int) -> list[Pair]:
+        """The same of nodes that are at hand; raises NodesMissing."""
+        return list(islice(tree.items(self.nodes, root, start), limit))
 
     def _leaves_now(self, root: bytes) -> list[bytes]:
         """The leaves of a small tree whose root is at hand."""
@@ -303,6 +312,8 @@ class Content:
         elif place is not None and entry.size <= SMALL_BYTES and not self.chunks.on_hand(needed[0][1].hash):
             along, later = self._beside.along(place)
             self.chunks.prefetch([needed[0][1], *(chunk for _, chunk in along)], later)
+        elif entry.chunk_count > 1 and end - offset <= _PART_BYTES:
+            return await self._read_parts(entry, needed, offset, end)
         data = await self.chunks.get([chunk for _, chunk in needed])
         if offer is not None:
             self._offer(along, offer)
@@ -310,6 +321,18 @@ class Content:
             self._let_go(stream, needed, offset)
         parts = [
             _part(part, max(offset - start, 0), end - start) for (start, _), part in zip(needed, data, strict=True)
+        ]
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _read_parts(
+        self, entry: FileEntry, needed: Iterable[tuple[int, Chunk]], offset: int, end: int
+    ) -> bytes | memoryview:
+        """What a reader who jumps about wants of some chunks."""
+        parts = [
+            await self.chunks.part(
+                chunk, max(offset - start, 0), min(end - start, chunk.size), self._later(entry, start + chunk.size)
+            )
+            for start, chunk in needed
         ]
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -373,7 +396,7 @@ class Content:
         stream = self._streams.get(key)
         if stream is None:
             stream = self._streams[key] = _Stream(self._ahead.far)
-        near = abs(offset - stream.end) <= _NEAR_BYTES
+        near = abs(offset - stream.end) <= (_NEAR_BYTES if end - offset > _PART_BYTES else _PART_NEAR_BYTES)
         stream.jumped = not near
         stream.end = end
         self._streams.move_to_end(key)

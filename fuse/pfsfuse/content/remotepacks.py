@@ -18,7 +18,7 @@ from pfsd.local.packs import pack_object
 from pfsd.names import sizes
 from pfsd.objectstores.blockcache import DEFAULT_BYTES, BlockCache, Coming, Source
 from pfsd.runtime.persistence import streamed
-from pfsfuse.content.chunks import Location
+from pfsfuse.content.packfiles import Location
 
 log = logging.getLogger(__name__)
 

@@ -8,12 +8,16 @@ from __future__ import annotations
 import importlib
 import logging
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
-from pfsfuse.content.chunks import PackFile
+from pfsd.trees.attributes import DIRECTORY_MODE, FILE_MODE, SYMLINK_MODE
+from pfsd.trees.tree import Pair
+from pfsfuse.content.packfiles import PackFile
 
 log = logging.getLogger(__name__)
 
+_MODES = FILE_MODE, DIRECTORY_MODE, SYMLINK_MODE
 TREE_LISTING = 1 << 63
 """Handles of directories of immutable trees have this bit; the rest is the directory's number."""
 
@@ -42,6 +46,24 @@ class Ready:
         """The same of a small file that no program has opened: the kernel is to get all of it just before."""
         if self._answers is not None:
             self._answers.offers(ino, data)
+
+    def list(
+        self,
+        pairs: Sequence[Pair],
+        first: int,
+        numbers: Sequence[int],
+        offset: int,
+        time_ns: int,
+        owners: tuple[int, int, bool],
+    ) -> bytes | None:
+        """What the kernel is answered that lists entries, one for each number; None where one of them is not plain.
+
+        `owners` are the user and the group that they show, and whether they show those that are kept instead.
+        """
+        if self._answers is None:
+            return None
+        answer: bytes | None = self._answers.list(pairs, first, numbers, offset, time_ns, *owners, _MODES)
+        return answer
 
     def lists(self, ino: int) -> None:
         """The kernel has been given all entries of a directory, and still knows them."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import gc
 import logging
 import os
 import stat
@@ -29,6 +30,8 @@ _READ_AHEAD_KB = 1024
 _DEVICE = "/dev/fuse"
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT_FREE_BYTES = 32 << 20
+_COLLECTED_AFTER = 10_000, 20, 20
+"""How often cycles are looked for: less often than Python does, as inodes are many and in none."""
 
 
 @asynccontextmanager
@@ -50,6 +53,7 @@ async def mounted(
     await trio.to_thread.run_sync(functools.partial(check_mountpoint, mountpoint, over=over))
     check_device()
     _keep_freed_memory()
+    gc.set_threshold(*_COLLECTED_AFTER)
     wanted = {*options, "debug"} if debug else set(options)
     try:
         pyfuse3.init(operations, mountpoint, wanted)

@@ -12,7 +12,7 @@ import logging
 import os
 import stat
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from itertools import islice
 
 import pyfuse3
 import trio
@@ -35,18 +35,20 @@ from pfsfuse.kernel.inodes import (
     SHOWN_NAME_BYTES,
     ChangingDir,
     EntryStat,
-    Found,
     Inode,
     InodeTable,
     LinkedFile,
     stat_of,
 )
+from pfsfuse.kernel.listings import ChangingListing, TreeListing
 from pfsfuse.kernel.ready import TREE_LISTING, Ready
 
 log = logging.getLogger(__name__)
 
 _PAGE = 1024
 """Entries of a directory that are read at a time."""
+_LISTED_BYTES = 152
+"""What an entry takes in a list with attributes, beside its name (`struct fuse_direntplus`)."""
 _FILE, _DIRECTORY, _SYMLINK = 1, 2, 3
 _FILE_MODE = stat.S_IFREG | FILE_MODE
 _DIRECTORY_MODE = stat.S_IFDIR | DIRECTORY_MODE
@@ -57,26 +59,6 @@ MOST_INODES = 500_000
 """About 300 bytes each here, and more in the kernel."""
 _FORGETTING_SECONDS = 0.1
 """After which the kernel has said what it has forgotten."""
-
-
-@dataclass(slots=True)
-class TreeListing:
-    """An open directory of a tree. Offsets count its entries; `starts` keeps where each page begins."""
-
-    inode: Inode
-    root: bytes
-    first: int = 0
-    """Offset of the page's first entry."""
-    page: list[Pair] = field(default_factory=list)
-    starts: list[tuple[int, bytes]] = field(default_factory=lambda: [(0, b"")])
-
-
-@dataclass(slots=True)
-class ChangingListing:
-    """An open directory that can change: its entries as they were when it was read from the start."""
-
-    inode: ChangingDir
-    found: list[Found] = field(default_factory=list)
 
 
 class View(DescribedView):
@@ -295,8 +277,12 @@ class View(DescribedView):
             self._limit_inodes()
             await trio.lowlevel.checkpoint()
         if start == at:  # nothing is left
-            self._listings.pop(TREE_LISTING | parent.ino, None)
-            self._ready.lists(parent.ino)
+            self._end_listing(parent)
+
+    def _end_listing(self, directory: Inode) -> None:
+        """The kernel has all entries of a directory of a tree."""
+        self._listings.pop(TREE_LISTING | directory.ino, None)
+        self._ready.lists(directory.ino)
 
     def _limit_inodes(self) -> None:
         """Have the kernel forget files that it was told of long ago where it knows too many."""
@@ -318,24 +304,71 @@ class View(DescribedView):
         self._trim_at = len(self.inodes) + self.most_inodes // 4
         self._trimming = False
 
+    def list_now(self, fh: int, start: int, room: int) -> bytes | None:
+        """What the kernel is answered that lists an open directory of a tree from an offset on, with attributes, in at
+        most `room` bytes; None where `readdir` is to do that. Raises NodesMissing where it has to wait.
+        """
+        listing = self._listing_now(fh)
+        if listing is None:
+            return None
+        parent, inodes = listing.inode, self.inodes
+        if not self._turn_now(listing, start):
+            self._end_listing(parent)
+            return b""
+        first, parent_ino, snapshot, number = start - listing.first, parent.ino, parent.snapshot, inodes.number
+        found: list[Inode] = []
+        for key, value in islice(listing.page, first, None):
+            room -= _LISTED_BYTES + (len(key) + 7 & ~7)
+            if room < 0:
+                break
+            if b"\xef" in key or len(key) > SHOWN_NAME_BYTES:
+                return None
+            ino, inode = number(parent_ino, key)
+            found.append(inode or Inode(parent, key, snapshot, value, ino))
+        numbers = [inode.ino for inode in found]
+        if not numbers or len(set(numbers)) < len(numbers):
+            return None
+        owners = self._uid, self._gid, self.shows_stored_owners
+        answer = self._ready.list(listing.page, first, numbers, start, parent.time_ns, owners)
+        if answer is not None:
+            at_hand = self.content.chunks.held > 0
+            for inode in found:
+                inodes.remember(inode)
+                if at_hand:
+                    self._offer(inode)
+            self._limit_inodes()
+        return answer
+
+    def _listing_now(self, fh: int) -> TreeListing | None:
+        """An open directory of a tree in which nothing is linked."""
+        found = self._listings.get(fh)
+        if found is None and fh & TREE_LISTING:
+            directory = self.inodes.find(fh & ~TREE_LISTING)
+            if type(directory) is Inode and isinstance(directory.entry, DirEntry) and not directory.entry.links:
+                self._ready.lists_no_more(directory.ino)
+                found = self._listings[fh] = TreeListing(directory, directory.entry.root)
+        if type(found) is not TreeListing or type(found.inode) is not Inode:
+            return None
+        entry = found.inode.entry
+        return found if isinstance(entry, DirEntry) and not entry.links else None
+
     async def turn_to(self, listing: TreeListing, at: int) -> bool:
         """Bring in the page that holds entry `at`; False when there is no such entry."""
-        if listing.page and listing.first <= at < listing.first + len(listing.page):
-            return True
-        index = next(i for i in reversed(range(len(listing.starts))) if listing.starts[i][0] <= at)
-        while True:
-            first, start = listing.starts[index]
-            listing.page = await self.content.page(listing.root, start, _PAGE, self._beside(listing.inode))
-            listing.first = first
-            if not listing.page:
-                return False
-            self.content.prefetch_nodes(value[1:33] for _, value in listing.page if value[0] == 2)
-            last = first + len(listing.page)
-            if index + 1 == len(listing.starts):
-                listing.starts.append((last, listing.page[-1][0] + b"\0"))
-            if at < last:
-                return True
-            index += 1
+        for index in listing.pages_to(at):
+            start = listing.starts[index][1]
+            page = await self.content.page(listing.root, start, _PAGE, self._beside(listing.inode))
+            self._take_page(listing, index, page)
+        return listing.holds(at)
+
+    def _turn_now(self, listing: TreeListing, at: int) -> bool:
+        """The same without waiting; raises NodesMissing."""
+        for index in listing.pages_to(at):
+            self._take_page(listing, index, self.content.page_now(listing.root, listing.starts[index][1], _PAGE))
+        return listing.holds(at)
+
+    def _take_page(self, listing: TreeListing, index: int, page: list[Pair]) -> None:
+        listing.take(index, page)
+        self.content.prefetch_nodes(value[1:33] for _, value in page if value[0] == _DIRECTORY)
 
     def _beside(self, inode: Inode) -> Iterable[bytes]:
         """The roots of the directories that a walk comes to after this one."""

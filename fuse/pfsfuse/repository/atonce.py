@@ -1,4 +1,4 @@
-"""Requests about open commits that are answered at once, without a task of their own: what needs to wait for nothing.
+"""Requests that are answered at once, without a task of their own: about open commits, and lists of finished ones.
 
 Programs that write many small files make five to thirteen requests for each; a task of trio for each request costs
 several times what the request itself does. `csrc/answers/offering.c` offers them here first. What has to ask the
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 # `enum fuse_opcode` in linux/fuse.h, which has the layouts too.
 _LOOKUP, _FORGET, _GETATTR, _SETATTR, _MKDIR, _UNLINK, _RENAME, _OPEN = 1, 2, 3, 4, 9, 10, 12, 14
-_WRITE, _RELEASE, _FLUSH, _CREATE, _BATCH_FORGET, _RENAME2 = 16, 18, 25, 35, 42, 45
+_WRITE, _RELEASE, _FLUSH, _CREATE, _BATCH_FORGET, _READDIRPLUS, _RENAME2 = 16, 18, 25, 35, 42, 44, 45
 
 _WRITTEN = struct.Struct("=II")
 _CREATE_IN = struct.Struct("=IIII")
@@ -43,6 +43,7 @@ _OPEN_IN = struct.Struct("=II")
 _RENAME_IN = struct.Struct("=Q")
 _RENAME2_IN = struct.Struct("=QII")
 _WRITE_IN = struct.Struct("=QQIIQII")
+_READ_IN = struct.Struct("=QQIIQII")
 _SETATTR_IN = struct.Struct("=IIQQQqqqIIIIIIII")
 _NUMBER = struct.Struct("=Q")
 _COUNT = struct.Struct("=II")
@@ -82,6 +83,7 @@ class AtOnce:
             _FLUSH: self._flush,
             _CREATE: self._create,
             _BATCH_FORGET: self._batch_forget,
+            _READDIRPLUS: self._list,
         }
 
     def begin(self) -> None:
@@ -202,6 +204,13 @@ class AtOnce:
         count, _ = _COUNT.unpack_from(body)
         places = range(_COUNT.size, _COUNT.size + count * _FORGOTTEN.size, _FORGOTTEN.size)
         _run(self._view.forget([_FORGOTTEN.unpack_from(body, at) for at in places]))
+
+    def _list(self, _ino: int, _user: int, _group: int, body: bytes) -> bytes:
+        handle, offset, room, *_ = _READ_IN.unpack_from(body)
+        answer = self._view.list_now(handle, offset, room)
+        if answer is None:
+            raise _LaterError
+        return answer
 
     # --- attributes --------------------------------------------------------------------------------------
 

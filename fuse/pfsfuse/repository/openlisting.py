@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pfsd.trees.links import link_of
-from pfsfuse.kernel.view import TreeListing, View
+from pfsfuse.kernel.listings import TreeListing
+from pfsfuse.kernel.view import View
 from pfsfuse.opencommits.opencommit import commit_of
 from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
 

@@ -21,9 +21,9 @@ from pfsd.trees.entries import Chunk, FileEntry
 from pfsd.trees.tree import Node
 from pfsfuse.content import content as content_module
 from pfsfuse.content.beside import Place
-from pfsfuse.content.chunks import Location, PackFiles
 from pfsfuse.content.content import Content, open_content
 from pfsfuse.content.nodes import NodeCache, verified
+from pfsfuse.content.packfiles import Location, PackFiles
 from pfsfuse.content.remotepacks import RemotePacks
 from pfsfuse.kernel.inodes import ROOT, Inode, InodeTable
 

@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from pfsd.trees.entries import FileEntry
-from pfsfuse.content.chunks import PackFile
 from pfsfuse.content.content import Content
+from pfsfuse.content.packfiles import Location, PackFile, PackFiles
 from tests.pfsfuse.content.test_content import MemoryStore, using
 
 MIB = 1 << 20
@@ -55,6 +55,49 @@ def test_a_reader_who_goes_on_is_answered_from_memory(store: MemoryStore) -> Non
         for offset in range(0, 3 * MIB, 1 << 18):
             await content.read(entry, offset, 1 << 18)
             assert content.in_place(entry, offset) is None
+
+    using(store, test)
+
+
+def test_of_what_is_read_at_random_nothing_is_kept(store: MemoryStore) -> None:
+    """Also across the end of a chunk, and of the file; and it costs few calls."""
+    entry = a_large_file(store)
+    store.write_pack()
+
+    async def test(content: Content) -> None:
+        for number in (15, 4, 11, 2, 17, 7):
+            border = bytes([number]) * 1000 + bytes([number + 1]) * 3096
+            assert await content.read(entry, (number + 1) * MIB - 1000, 4096) == border
+            assert await content.read(entry, number * MIB, 4096) == bytes([number]) * 4096
+        assert await content.read(entry, 20 * MIB - 10, 4096) == bytes([19]) * 10
+        assert content.chunks.held == 0
+        assert (store.count("locate"), store.count("chunks")) == (3, 0)
+
+    using(store, test)
+
+
+def test_readers_of_one_chunk_at_random_wait_for_one_verification(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = a_large_file(store)
+    store.write_pack()
+    verifications: list[bytes] = []
+    read_part = PackFiles.read_part
+
+    def counted(packs: PackFiles, name: bytes, location: Location, start: int, end: int) -> bytes | None:
+        verifications.append(name)
+        return read_part(packs, name, location, start, end)
+
+    monkeypatch.setattr(PackFiles, "read_part", counted)
+
+    async def test(content: Content) -> None:
+        async def read(offset: int) -> None:
+            assert await content.read(entry, offset, 100) == bytes([offset // MIB]) * 100
+
+        async with trio.open_nursery() as nursery:
+            for number in range(8):
+                nursery.start_soon(read, (15 if number % 2 else 5) * MIB + number)
+        assert len(verifications) == len(set(verifications)) == 2
 
     using(store, test)
 
