@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import gc
 import logging
 import pathlib
 import signal
@@ -31,6 +32,9 @@ from pfsd.services.core import core_services
 from pfsd.version import SENTENCE
 from pfsdaemon.mounting import repository_mount
 from ppsd.launchers import LAUNCHERS
+
+COLLECTED_AFTER = 10_000, 20, 20
+"""How often cycles are looked for: less often than Python does, as requests make many objects and few cycles."""
 
 SWITCH_SECONDS = 0.001
 """After which a thread that computes lets another one have the interpreter: calls go through three threads' hands."""
@@ -98,6 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     log_to_stderr(logging.INFO if args.verbose else logging.WARNING)
     allow_depth()
+    gc.set_threshold(*COLLECTED_AFTER)
     sys.setswitchinterval(SWITCH_SECONDS)
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):

@@ -5,6 +5,8 @@
  * taking.c  the thread that takes requests from the kernel, and the queue from which pyfuse3 gets the others
  * ready.c   what that thread can answer by itself
  * listing.c  what directories are listed with
+ * held.c    what that thread can answer about small new files while they are written
+ * packing.c  what is told of files of open commits
  * offering.c  a Python function that takes requests before pyfuse3 does
  */
 #pragma once
@@ -44,8 +46,12 @@ extern int (*taking_offer)(const struct fuse_in_header *request, size_t size);
 extern void *(*taking_leave)(void);
 extern void (*taking_return)(void *state);
 
-/* Answers the request of `size` bytes. Returns 0 where that is left to others. */
+/* Answer the request of `size` bytes. They return 0 where that is left to others. */
 int ready_answer(const char *message, size_t size);
+int held_answer(const char *message, size_t size);
+
+/* Whether there is something of which Python has to be told before it gets a request. */
+int held_news(void);
 
 /* Forgets everything: at the end of a session. */
 void ready_clear(void);

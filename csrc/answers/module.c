@@ -176,13 +176,35 @@ static PyObject *requests(PyObject *self, PyObject *unused)
 }
 
 PyObject *offering_set(PyObject *self, PyObject *arguments);
+PyObject *offering_settle(PyObject *self, PyObject *function);
 PyObject *offering_reply(PyObject *self, PyObject *arguments);
+PyObject *packing_entry(PyObject *self, PyObject *arguments);
+PyObject *packing_no_entry(PyObject *self, PyObject *timeout);
+PyObject *packing_attributes(PyObject *self, PyObject *arguments);
+PyObject *held_hold(PyObject *self, PyObject *inode);
+PyObject *held_tell(PyObject *self, PyObject *unused);
+PyObject *held_end(PyObject *self, PyObject *unused);
+PyObject *held_event(PyObject *self, PyObject *unused);
 PyObject *listing_list(PyObject *self, PyObject *arguments);
 
 static PyMethodDef methods[] = {
     {"offer", offering_set, METH_VARARGS,
      "offer(opcode, function): call function(unique, node, user, group, body) for each such request, or, with None, no\n"
      "function any more. A true value says that it is going to be answered with reply."},
+    {"entry", packing_entry, METH_VARARGS,
+     "entry(inode, name_seconds, seconds, shown, is_opened=False) -> bytes: what a name stands for, and for how long;\n"
+     "with a handle, which is the inode's number, where it is opened."},
+    {"no_entry", packing_no_entry, METH_O, "no_entry(seconds) -> bytes: that a name stands for nothing."},
+    {"attributes", packing_attributes, METH_VARARGS, "attributes(inode, seconds, shown) -> bytes"},
+    {"settle_with", offering_settle, METH_O,
+     "settle_with(function): call it before each request where there is news; with None, nothing any more."},
+    {"hold", held_hold, METH_O,
+     "hold(inode): a new empty file, open once: writes that leave it small, flushes and its close need not be asked for."},
+    {"news", held_tell, METH_NOARGS,
+     "news() -> list: of each file that was written, flushed or closed so: inode, offset, bytes, time in ns, whether it\n"
+     "was flushed, whether it was closed."},
+    {"let_go", held_end, METH_NOARGS, "let_go() -> list: the same; from here on all is asked for."},
+    {"news_event", held_event, METH_NOARGS, "news_event() -> int: a descriptor that can be read while there is news."},
     {"reply", offering_reply, METH_VARARGS, "reply(unique, error, body): answer a request; error is an errno value or 0."},
     {"list", listing_list, METH_VARARGS,
      "list(pairs, first, numbers, offset, time_ns, uid, gid, with_owners, modes): what READDIRPLUS is answered of entries\n"

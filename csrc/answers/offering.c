@@ -11,6 +11,7 @@
 #include <string.h>
 
 static PyObject *offered[REQUEST_KINDS]; /* by opcode, a function or NULL */
+static PyObject *settler;                /* takes in what held.c has answered, or NULL */
 
 /* A function that raises takes the request as well: it is answered with EIO, and the exception is shown. */
 static int offer(const struct fuse_in_header *request, size_t size)
@@ -18,6 +19,13 @@ static int offer(const struct fuse_in_header *request, size_t size)
     PyObject *function, *taken;
     int is_taken;
 
+    if (settler && held_news()) {
+        PyObject *settled = PyObject_CallNoArgs(settler);
+
+        if (!settled)
+            PyErr_WriteUnraisable(settler);
+        Py_XDECREF(settled);
+    }
     if (size < sizeof *request || request->opcode >= REQUEST_KINDS || !(function = offered[request->opcode]))
         return 0;
     taken = PyObject_CallFunction(function, "KKIIy#", (unsigned long long)request->unique,
@@ -58,6 +66,13 @@ PyObject *offering_set(PyObject *self, PyObject *arguments)
     taking_leave = leave;
     taking_return = come_back;
     taking_offer = offer;
+    Py_RETURN_NONE;
+}
+
+PyObject *offering_settle(PyObject *self, PyObject *function)
+{
+    (void)self;
+    Py_XSETREF(settler, function == Py_None ? NULL : Py_NewRef(function));
     Py_RETURN_NONE;
 }
 

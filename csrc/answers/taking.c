@@ -131,7 +131,7 @@ static ssize_t read_message(char *buffer)
     size = read(session_fd, buffer, MESSAGE_BYTES);
     if (size > 0) {
         note(buffer, (size_t)size);
-        if (ready_answer(buffer, (size_t)size))
+        if (ready_answer(buffer, (size_t)size) || held_answer(buffer, (size_t)size))
             size = 0;
     } else if (size == 0) {
         errno = ENODEV;

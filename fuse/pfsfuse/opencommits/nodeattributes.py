@@ -54,10 +54,10 @@ class NodeAttributes:
         self.changes += 1
         self.changed_ns = now_ns()
 
-    def touch(self) -> None:
-        """The content was changed just now."""
+    def touch(self, time_ns: int = 0) -> None:
+        """The content was changed, by default just now."""
         self.changes += 1
-        self.changed_ns = self.time_ns = now_ns()
+        self.changed_ns = self.time_ns = time_ns or now_ns()
 
     def taken(self, changes: int) -> None:
         """The daemon has so many of the changes."""

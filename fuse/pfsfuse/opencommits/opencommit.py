@@ -58,7 +58,6 @@ class OpenCommit(OpenTree):
         self._stuck: list[OpenFile] = []
         """Files that the daemon does not take and that can't be kept here either."""
         self._behind = False
-        self._error: PfsError | None = None
 
     async def begin(self) -> None:
         """To be called before something is written."""
@@ -69,6 +68,7 @@ class OpenCommit(OpenTree):
 
     def conclude(self, commit: CommitRecord) -> bool:
         """Whether this is exactly the commit that is finished now: nothing that was written is missing from it."""
+        self._services.take_in()
         if not self._is_final and not self.unwritten and not self.pending and not self.dirty_files():
             self._finalize(commit)
         return self._is_final
@@ -96,15 +96,9 @@ class OpenCommit(OpenTree):
         if self.is_closed:
             raise ClosedError(f"commit {self} is finished or deleted: start another one")
 
-    def raise_error(self) -> None:
-        """Raise what went wrong in the background since this was last asked."""
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
-
-    def note_error(self, error: PfsError) -> None:
-        """Something went wrong that the next `raise_error` is to raise."""
-        self._error = error
+    def close(self) -> None:
+        super().close()
+        self._services.take_in()
 
     async def send_file(self, node: OpenFile) -> None:
         """A closed file is to be sent: at once when it is large, else soon."""
@@ -127,8 +121,9 @@ class OpenCommit(OpenTree):
 
     @property
     def is_at_hand(self) -> bool:
-        """Whether it can be changed, and looked at, without asking the daemon first."""
-        return self._registered and not self.is_closed and self.is_certain and not self.is_overfull
+        """Whether it can be changed, and looked at, without asking the daemon first, and no error is to be told."""
+        is_writable = self._registered and not self.is_closed and self._error is None
+        return is_writable and self.is_certain and not self.is_overfull
 
     @property
     def is_sending(self) -> bool:
@@ -353,16 +348,17 @@ class OpenCommit(OpenTree):
     async def flush_all(self) -> None:
         """Send everything, also of files that are still open. Raises what `flush` does."""
         async with self._lock:
-            for node in self.dirty_files():
-                self._wait(node)
-            await self._flush()
+            await self._flush_open()
+
+    async def _flush_open(self) -> None:
+        for node in self.dirty_files():
+            self._wait(node)
+        await self._flush()
 
     async def finish(self) -> None:
         """Send everything, also of files that are still open, and finish the commit."""
         async with self._lock:
-            for node in self.dirty_files():
-                self._wait(node)
-            await self._flush()
+            await self._flush_open()
             self.raise_error()
             await self._services.writer.finish_commit(self.snapshot.repo, self.snapshot.commit)
             self.close()

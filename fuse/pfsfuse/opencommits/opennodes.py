@@ -55,7 +55,7 @@ class OpenFile(Inode):
         self.opened_content = b""
         """The content that the kernel's pages agree with, where it is known."""
         self.group: Group[OpenFile, OpenDir] | None = None
-        self._kept: NodeAttributes | None = None
+        self._kept = NodeAttributes() if is_new else None
 
     @property
     def is_dir(self) -> bool:
@@ -191,12 +191,12 @@ class OpenFile(Inode):
             self.scratch = Scratch(self.commit.directory, self.file.content)
         return self.scratch
 
-    def note_change(self) -> None:
-        """Its content was changed."""
+    def note_change(self, time_ns: int = 0) -> None:
+        """Its content was changed, by default now."""
         self.changes += 1
         self.opened_content = b""
         self.opened = False
-        self.kept.touch()
+        self.kept.touch(time_ns)
         self._touch()
 
     def change_attributes(self) -> None:

@@ -37,3 +37,5 @@ class Services:
     """Runs something in the background, as long as the mount lasts."""
     ended: Callable[[str], None]
     """The kernel and the programs are done with the commit of this id, and nothing of it waits to be sent."""
+    take_in: Callable[[], None]
+    """Takes in what programs were told is done to their files, and is not yet."""

@@ -76,6 +76,7 @@ class OpenTree:
         self.time_ns = snapshot.time_ns
         """The time of what has none of its own."""
         self.links: LinkTable[OpenFile, OpenDir] = LinkTable()
+        self._error: PfsError | None = None
 
     def __str__(self) -> str:
         return f"{self.snapshot.repo}/{self.snapshot.commit}"
@@ -200,6 +201,16 @@ class OpenTree:
             ]
             if epoch == self.epoch and root == self.root:
                 self.links.read(epoch, found)
+
+    def raise_error(self) -> None:
+        """Raise what went wrong in the background since this was last asked."""
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def note_error(self, error: PfsError) -> None:
+        """Something went wrong that the next `raise_error` is to raise."""
+        self._error = error
 
     def close(self) -> None:
         """It is finished or deleted."""

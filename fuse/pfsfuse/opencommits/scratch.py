@@ -111,7 +111,7 @@ class Scratch:
         """Everything from this offset on is here; before it, what `_present` has."""
         self._present = Ranges()
         self._changed = Ranges()
-        """What was written over `base` and not begun to be sent, before `_kept` ..."""
+        """What was written over `base`, or what is being sent, and not begun to be sent itself ..."""
         self._sending = Ranges()
         """... and what of it is being sent, ..."""
         self._sent_kept = base.size
@@ -125,7 +125,7 @@ class Scratch:
         self._check(end)
         self._store(offset, data)
         self._present.add(offset, min(end, self._kept))
-        self._changed.add(offset, end)
+        self._changed.add(offset, min(end, self._sent_kept))
         self.size = max(self.size, end)
 
     def truncate(self, size: int) -> None:

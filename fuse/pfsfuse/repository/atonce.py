@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import trio
 from pyfuse3 import RENAME_NOREPLACE, FUSEError
 
 from pfsd.errors import PfsError
@@ -51,6 +52,8 @@ _FORGOTTEN = struct.Struct("=QQ")
 
 _MODE, _UID, _GID, _SIZE, _ATIME, _MTIME, _ATIME_NOW, _MTIME_NOW = 1, 2, 4, 8, 16, 32, 128, 256
 _SECOND = 1_000_000_000
+_NEWS_SECONDS = 0.005
+"""How long what was answered in C may wait for more of it."""
 
 
 class _LaterError(Exception):
@@ -86,17 +89,48 @@ class AtOnce:
             _READDIRPLUS: self._list,
         }
 
-    def begin(self) -> None:
-        """Take them from now on."""
-        if self._answers is not None:
-            for kind, handler in self._handlers.items():
-                self._answers.offer(kind, functools.partial(self._take, handler))
-
-    def end(self) -> None:
-        """Take them no more."""
-        if self._answers is not None:
+    async def run(self) -> None:
+        """Take them, until this is cancelled."""
+        if self._answers is None:
+            return
+        for kind, handler in self._handlers.items():
+            self._answers.offer(kind, functools.partial(self._take, handler))
+        self._answers.settle_with(self._settle)
+        try:
+            event = self._answers.news_event()
+            while True:
+                await trio.lowlevel.wait_readable(event)
+                await trio.sleep(_NEWS_SECONDS)
+                self._settle()
+        finally:
             for kind in self._handlers:
                 self._answers.offer(kind, None)
+            self._answers.settle_with(None)
+            self.let_go()
+
+    def _settle(self) -> None:
+        self._take_in(self._answers.news())
+
+    def let_go(self) -> None:
+        """Take in all that was answered about open files; what comes is asked for here."""
+        if self._answers is not None:
+            self._take_in(self._answers.let_go())
+
+    def _take_in(self, news: list[tuple[int, int, bytes, int, bool, bool]]) -> None:
+        """Do to files what programs were told is done: see `csrc/answers/held.c`."""
+        for ino, offset, data, time_ns, is_flushed, is_closed in news:
+            node = self._inodes.find(ino)
+            if not isinstance(node, OpenFile):  # a defect, which must not lose what is told of the others
+                log.error("what was written to node %d is lost: it is not known any more", ino)
+                continue
+            commit = commit_of(node)
+            if data:
+                node.to_scratch().write(offset, data)
+                node.note_change(time_ns)
+            if is_closed:
+                commit.release_soon(node)
+            elif is_flushed and node.is_dirty:
+                commit.send_file_soon(node)
 
     def _take(self, handler: _Handler, unique: int, ino: int, user: int, group: int, body: bytes) -> bool:
         number, answer = 0, b""
@@ -146,7 +180,8 @@ class AtOnce:
         _, mode, _, _ = _CREATE_IN.unpack_from(body)
         node = self._view.add_file(directory, name, mode, user, group)
         node.handles += 1
-        return packing.entry(self._view, node, commit.timeout) + packing.opened(node.ino)
+        self._answers.hold(node.ino)
+        return packing.entry(self._view, node, commit.timeout, is_opened=True)
 
     def _mkdir(self, ino: int, user: int, group: int, body: bytes) -> bytes:
         directory, commit = self._directory(ino)

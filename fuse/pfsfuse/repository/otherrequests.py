@@ -161,7 +161,7 @@ class OtherRequests:
     async def _make_unnamed(self, ino: int, user: int, group: int, body: bytes) -> bytes:
         """Answered as if the file were made under a name; never ENOSYS, after which the kernel asks no more."""
         node = await self._view.make_unnamed(ino, _CREATE_IN.unpack_from(body)[1], user, group)
-        return packing.entry(self._view, node, 0) + packing.opened(node.ino)
+        return packing.entry(self._view, node, 0, is_opened=True)
 
 
 def _stored(node: Inode) -> FileEntry | None:

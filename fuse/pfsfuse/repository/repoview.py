@@ -67,6 +67,7 @@ class RepositoryView(WritableView):
         self._commits = self._state.commits
         self._scratch = scratch
         super().__init__(content, MountRoot(self._state), stored_owners=stored_owners)
+        self._quick = AtOnce(self)
         self._state.services = Services(
             content,
             self.inodes,
@@ -76,6 +77,7 @@ class RepositoryView(WritableView):
             scratch,
             self._start,
             self._state.ended,
+            self._quick.let_go,
         )
         self._state.left = self._left
         self._nursery: trio.Nursery | None = None
@@ -90,20 +92,19 @@ class RepositoryView(WritableView):
 
         Without `at_once`, libfuse gets every request, and can print it.
         """
-        quick = AtOnce(self)
         with ungrouped(), self._walker:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 if at_once:
-                    quick.begin()
+                    nursery.start_soon(self._quick.run)
                 try:
                     await self._state.attachment.run(self)
                 finally:
                     self._others.end()
-                    quick.end()
                     self._nursery = None
 
     async def recall(self, repo: str, commit: str) -> None:
+        self._quick.let_go()
         if commit:
             known = self._state.open_commits.get(commit)
             if known is not None:
@@ -161,6 +162,7 @@ class RepositoryView(WritableView):
             log.info("%s: %s", commit, error)
 
     async def send(self, commit: str) -> None:
+        self._quick.let_go()
         known = self._state.open_commits.get(commit)
         if known is not None:
             try:
@@ -170,6 +172,7 @@ class RepositoryView(WritableView):
                 log.error("%s: not all that was written is in the commit: %s", known, error)
 
     def lapse(self) -> None:
+        self._quick.let_go()
         for commit in self._state.open_commits.values():
             commit.lapse()
         for repo, names in self._commits.forget_all().items():
