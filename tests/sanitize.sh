@@ -37,6 +37,16 @@ build_extensions() {
         gcc $WARN $SANITIZE -shared -fPIC -I"$include" -o "$build/pfsd/_scan$suffix" csrc/scan.c
 }
 
+build_answers() {
+    include=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("include"))')
+    suffix=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_config_var("EXT_SUFFIX"))')
+    mkdir "$build/mount"
+    cp -r fuse/pfsfuse "$build/mount/pfsfuse"
+    rm -f "$build"/mount/pfsfuse/*.so
+    # shellcheck disable=SC2086 # lists of options
+    gcc $WARN $SANITIZE -shared -fPIC -I"$include" -o "$build/mount/pfsfuse/_answers$suffix" csrc/answers/*.c -lfuse3
+}
+
 build_runner() {
     # shellcheck disable=SC2086 # lists of options
     gcc $WARN $SANITIZE -o "$build/pfs-runner" csrc/runner/*.c
@@ -59,6 +69,23 @@ test_extensions() {
         tests/pfsd/services/test_fuzz_formats.py
 }
 
+# Of the processes that the tests start, mounts load the build; what they report is in files.
+test_answers() {
+    library=$(gcc -print-file-name=libasan.so)
+    LD_PRELOAD=$library ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$build/mount "$PYTHON" -P -c \
+        'import sys, pfsfuse; sys.exit(not pfsfuse.__file__.startswith(sys.argv[1]))' "$build" || return 1
+    LD_PRELOAD=$library ASAN_OPTIONS=detect_leaks=0:log_path=$build/mounts PYTHONMALLOC=malloc PYTHONPATH=$build/mount \
+        UBSAN_OPTIONS=print_stacktrace=1:log_path=$build/mounts "$PYTHON" -P -m pytest -p no:cacheprovider \
+        tests/pfsfuse/repository/test_small_files.py tests/pfsfuse/repository/test_at_once.py \
+        tests/pfsfuse/kernel/test_listings.py || return 1
+    for report in "$build"/mounts.*; do
+        if [ -e "$report" ]; then
+            cat "$build"/mounts.*
+            return 1
+        fi
+    done
+}
+
 # Reports go to files, for some of the runners that the tests start have nobody who reads their standard error.
 test_runner() {
     ASAN_OPTIONS=detect_leaks=1:log_path=$build/report UBSAN_OPTIONS=print_stacktrace=1:log_path=$build/report \
@@ -73,6 +100,13 @@ test_runner() {
 
 if step "build core and scan" build_extensions; then
     step "tests of core and scan" test_extensions || true
+fi
+if [ -r /dev/fuse ] && [ -w /dev/fuse ]; then
+    if step "build answers" build_answers; then
+        step "tests of answers" test_answers || true
+    fi
+else
+    echo "skipped tests of answers: needs /dev/fuse"
 fi
 if step "build runner" build_runner; then
     step "tests of runner" test_runner || true
