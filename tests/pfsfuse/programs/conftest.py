@@ -13,20 +13,16 @@ from tests.support.daemons import Daemon
 from tests.support.mounts import mounting
 
 
-@pytest.fixture(params=["mounter", "stored"])
-def work(
-    request: pytest.FixtureRequest, daemon: Daemon, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Work]:
-    """An open commit, mounted with the owners that it keeps and without."""
+@pytest.fixture
+def work(daemon: Daemon, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Work]:
+    """An open commit; for root, mounted with the owners that it keeps."""
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         pytest.skip("needs /dev/fuse")
-    if request.param == "stored" and os.geteuid():
-        pytest.skip("needs to be root")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     aside = tmp_path / "aside"
     aside.mkdir()
     daemon.create_repo("r")
     daemon.start_commit("r")
-    options = ("--owners", str(request.param))
+    options = ("--owners", "mounter" if os.geteuid() else "stored")
     with mounting(daemon, tmp_path / "mnt", *options) as mounted:
         yield Work(daemon, mounted, aside, options)
