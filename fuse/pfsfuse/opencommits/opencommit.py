@@ -26,7 +26,7 @@ from pfsfuse.opencommits.delivery import Delivery
 from pfsfuse.opencommits.nodeattributes import now_ns
 from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
 from pfsfuse.opencommits.openservices import Services
-from pfsfuse.opencommits.opentree import OpenTree, go_by, unsent_names
+from pfsfuse.opencommits.opentree import OpenTree, go_by, place_of, unsent_names
 from pfsfuse.opencommits.outdated import Closed, outdated
 from pfsfuse.opencommits.sending import SMALL_BYTES, Sent, Taken
 from pfsfuse.opencommits.unnamed import may_be_named
@@ -154,8 +154,10 @@ class OpenCommit(OpenTree):
 
         What the daemon does not have yet needs no call.
         """
+        place = place_of(node)
         if self._lock.locked() and (node.is_new or unsent_names(node)):  # it may be on its way
             await self.flush()
+            go_by(node, *place)
         self.take_off_soon(node)
         await self._begin()
 
@@ -177,8 +179,10 @@ class OpenCommit(OpenTree):
         self, node: OpenFile | OpenDir, target: OpenFile | OpenDir | None, parent: OpenDir, name: bytes
     ) -> None:
         """Move a node to where `target` is and may be replaced. A file that the daemon lacks needs no call."""
+        place = place_of(node)
         if self._lock.locked() and (node.is_new or (target is not None and target.is_new)):
             await self.flush()
+            go_by(node, *place)
         if isinstance(node, OpenFile) and node.is_new:
             self.rename_soon(node, target, parent, name)
             return await self._begin()
@@ -187,6 +191,7 @@ class OpenCommit(OpenTree):
             if target is not None:
                 go_by(target, parent, name)
                 self.unlink(target)
+            go_by(node, *place)
             self.move(node, parent, name)
 
         await self.edit([writes.rename(join(node.path()), join((*parent.path(), name.decode())))], taken)
@@ -202,16 +207,16 @@ class OpenCommit(OpenTree):
     async def exchange(self, one: OpenFile | OpenDir, other: OpenFile | OpenDir) -> None:
         """Two nodes change places."""
         first, second = one.path(), other.path()
+        places = place_of(one), place_of(other)
         aside = f".exchange-{secrets.token_hex(8)}".encode()
         apart = join((*first[:-1], aside.decode()))
 
         def taken() -> None:
-            one_parent, one_name, other_parent, other_name = one.parent, one.key, other.parent, other.key
-            assert isinstance(one_parent, OpenDir)
-            assert isinstance(other_parent, OpenDir)
-            self.move(one, one_parent, aside)
-            self.move(other, one_parent, one_name)
-            self.move(one, other_parent, other_name)
+            go_by(one, *places[0])
+            go_by(other, *places[1])
+            self.move(one, places[0][0], aside)
+            self.move(other, *places[0])
+            self.move(one, *places[1])
 
         for node in (one, other):
             if isinstance(node, OpenFile) and node.is_dirty:

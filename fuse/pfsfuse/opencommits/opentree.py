@@ -275,3 +275,9 @@ def go_by(node: OpenFile | OpenDir, directory: OpenDir, name: bytes) -> None:
 def unsent_names(node: OpenFile | OpenDir) -> set[Path]:
     """The names of a file that the daemon lacks, of one with several."""
     return node.group.unsent if isinstance(node, OpenFile) and node.group is not None else set()
+
+
+def place_of(node: OpenFile | OpenDir) -> tuple[OpenDir, bytes]:
+    """The directory and the name by which it goes: another of its names may be looked up while something is awaited."""
+    assert isinstance(node.parent, OpenDir)
+    return node.parent, node.key

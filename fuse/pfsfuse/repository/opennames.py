@@ -264,6 +264,7 @@ class NamesView(View):
         target = await new.node(name_new)
         if flags & pyfuse3.RENAME_EXCHANGE:
             _, target = await self._entry(parent_inode_new, name_new)
+            go_by(node, old, name_old)
             await commit_of(old).exchange(node, target)
         elif target is node:  # two names of one file
             return
@@ -271,6 +272,7 @@ class NamesView(View):
             self.check_rename(node, target, new, flags)
             if isinstance(target, OpenDir) and not await target.is_empty():
                 raise FUSEError(errno.ENOTEMPTY)
+            go_by(node, old, name_old)
             await commit_of(old).rename(node, target, new, name_new)
         old.note_change(name_old)
         new.note_change(name_new)

@@ -18,6 +18,7 @@ import tarfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -26,9 +27,11 @@ from pfsfuse.kernel.mounts import CALLS, mount_at
 from pfsfuse.mount import unmount
 from tests.pfsfuse.repository.test_mount_ends import alone
 from tests.pfsfuse.repository.test_repository import errno_of, put_many
+from tests.pfsfuse.repository.test_write import rename2
 from tests.support.daemons import Daemon
 from tests.support.faulty import defects
 from tests.support.mounts import WAIT_SECONDS, Mounted, mounting
+from tests.support.openwrites import stored
 from tests.support.places import TREE
 
 pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs /dev/fuse")
@@ -348,3 +351,45 @@ def test_a_defect_is_an_error_or_nothing_and_never_ends_the_mount(
             time.sleep(0.05)
         assert contents(mounted.path / "r" / at.id) == files
         assert mounted.process.poll() is None
+
+
+@pytest.mark.parametrize("how", ["rename", "unlink", "exchange"])
+def test_a_name_that_is_looked_up_while_another_one_of_the_file_goes_stays(
+    daemon: Daemon, mounted: Mounted, master: pathlib.Path, tmp_path: pathlib.Path, how: str
+) -> None:
+    (master / "x").mkdir()
+    (master / "y").mkdir()
+    (master / "x/one").write_bytes(b"shared")
+    os.link(master / "x/one", master / "y/two")
+    (master / "x/three").write_bytes(b"three")
+    os.setxattr(master, "user.pfs.flush", b"")
+    calls = {
+        "rename": lambda top: os.rename(top / "x/one", top / "x/renamed"),
+        "unlink": lambda top: os.unlink(top / "x/one"),
+        "exchange": lambda top: rename2(top / "x/one", top / "x/three", 2),
+    }
+    with mounting(daemon, tmp_path / "second") as second:
+        top = second.path / "r/master"
+        (top / "x/one").stat()
+        assert not (top / "y/none").exists()  # all that looking up the other name takes is here then
+        (top / "x/new").write_bytes(b"n" * 200_000)  # which is on its way while the daemon does nothing
+        with ThreadPoolExecutor(2) as threads:
+            with stopped(daemon.process):
+                sending = threads.submit((top / "x/large").write_bytes, b"l" * 200_000)
+                time.sleep(0.3)
+                going = threads.submit(calls[how], top)
+                time.sleep(0.3)
+                looked = subprocess.Popen(["stat", top / "y/two"], stdout=subprocess.DEVNULL)
+                time.sleep(0.3)
+            going.result(60)
+            sending.result(60)
+            assert looked.wait(60) == 0
+        os.setxattr(top, "user.pfs.finish", b"1")
+    found = stored(daemon)
+    assert found["/y/two"] == b"shared"
+    want = {
+        "rename": (None, b"shared", b"three"),
+        "unlink": (None, None, b"three"),
+        "exchange": (b"three", None, b"shared"),
+    }
+    assert (found.get("/x/one"), found.get("/x/renamed"), found["/x/three"]) == want[how]
