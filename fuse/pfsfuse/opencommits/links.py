@@ -48,6 +48,13 @@ class LinkTable(Generic[F, D]):
     def __init__(self) -> None:
         self._groups: dict[Path, Group[F, D]] = {}
         self._epoch: object = None
+        self.changes = 0
+        """How often a name came, went or moved."""
+
+    def files(self) -> list[F]:
+        """Those of them that are known here."""
+        groups = {id(group): group for group in self._groups.values()}.values()
+        return [group.node for group in groups if group.node is not None]
 
     def is_current(self, epoch: object) -> bool:
         """Whether it was read for this state of the commit."""
@@ -73,6 +80,7 @@ class LinkTable(Generic[F, D]):
 
     def add(self, group: Group[F, D], path: Path) -> None:
         """A file has this name too."""
+        self.changes += 1
         group.paths.add(path)
         self._groups[path] = group
 
@@ -89,6 +97,7 @@ class LinkTable(Generic[F, D]):
 
     def remove(self, group: Group[F, D], path: Path) -> None:
         """A file loses a name."""
+        self.changes += 1
         group.paths.discard(path)
         group.unsent.discard(path)
         if self._groups.get(path) is group:

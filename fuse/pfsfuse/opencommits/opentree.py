@@ -117,7 +117,7 @@ class OpenTree:
 
     def dirty_files(self) -> list[OpenFile]:
         """The files of which the daemon lacks something."""
-        found: dict[OpenFile, None] = {}
+        found = {file: None for file in self.links.files() if file.is_dirty}  # its names may not be known here
         directories = [self.top]
         while directories:  # not recursion, as in `InodeTable.recheck`
             for child in directories.pop().children.values():
@@ -192,14 +192,14 @@ class OpenTree:
         """Have `links` be as the commit's tree is, with all that was done here."""
         while not self.has_links:
             await self.flush()
-            epoch, root = self.epoch, self.root
+            epoch, root, changes = self.epoch, self.root, self.links.changes
             nodes = self.content.nodes
             top = await self.content.run(functools.partial(entries.dir_entry, nodes, root))
             found = [
                 (tuple(key.decode() for key in path), value)
                 for path, value in await self.content.run(LinkWalk(nodes, top).run)
             ]
-            if epoch == self.epoch and root == self.root:
+            if (epoch, root, changes) == (self.epoch, self.root, self.links.changes):
                 self.links.read(epoch, found)
 
     def raise_error(self) -> None:
