@@ -7,11 +7,12 @@ from typing import Protocol
 
 from pachproto import pfs_pb2
 from pfsd.errors import PfsError, UnavailableError
+from pfsd.trees import entries
 from pfsfuse.client.writes import Writer
 from pfsfuse.content.content import Content
 from pfsfuse.kernel.errnos import LocalError
 from pfsfuse.opencommits.opennodes import OpenFile
-from pfsfuse.opencommits.outdated import Closed
+from pfsfuse.opencommits.outdated import Closed, Tried
 from pfsfuse.opencommits.sending import SMALL_BYTES, Sent, Taken, send_large, small_files, take
 
 _TRIES = 4
@@ -24,6 +25,8 @@ class Recipient(Protocol):
     content: Content
     lease: int
     """The number of the lease by which its tree was told last; 0 for none."""
+    tried: Tried
+    """Entries that the daemon may have of files, without having said so."""
 
     def lapse(self) -> None:
         """What was told of it holds no longer."""
@@ -68,6 +71,8 @@ class Delivery:
 
     async def _send_small(self, files: Sequence[Taken], tries: int = _TRIES) -> None:
         messages, arriving = small_files(self._name, files, self._basis)
+        for each in arriving:
+            self._recipient.tried.setdefault(each.file.node, set()).add(entries.encode(each.entry))
         try:
             await self._writer.put_files(lambda _: messages, sum(each.entry.size for each in arriving))
             self.sent += arriving
@@ -89,14 +94,18 @@ class Delivery:
 
     async def _is_changed(self) -> bool:
         """Whether others have changed the commit since `_basis`; what they make outdated is sent no more."""
-        self._recipient.lapse()
-        await self._recipient.check_alive()
-        if not self._recipient.lease > self._basis > 0:
+        for _ in range(_TRIES):
+            self._recipient.lapse()
+            await self._recipient.check_alive()
+            if self._recipient.lease:  # there is none where others changed the commit while the answer came
+                break
+        if self._basis in (0, self._recipient.lease):
             return False
         await self._recipient.drop_outdated(self._waited)
         return True
 
     async def _send_large(self, file: Taken) -> None:
+        self._recipient.tried.setdefault(file.node, set()).add(b"")
         try:
             self.sent.append(await send_large(self._writer, self._recipient.content, self._name, file))
         except (UnavailableError, LocalError):

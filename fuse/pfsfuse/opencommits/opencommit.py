@@ -27,10 +27,10 @@ from pfsfuse.opencommits.nodeattributes import now_ns
 from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
 from pfsfuse.opencommits.openservices import Services
 from pfsfuse.opencommits.opentree import OpenTree, go_by, place_of, unsent_names
-from pfsfuse.opencommits.outdated import Closed, outdated
+from pfsfuse.opencommits.outdated import Closed, Tried, outdated
 from pfsfuse.opencommits.sending import SMALL_BYTES, Sent, Taken
 from pfsfuse.opencommits.unnamed import may_be_named
-from pfsfuse.opencommits.waiting import Changed, Waiting
+from pfsfuse.opencommits.waiting import Waiting
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,8 @@ class OpenCommit(OpenTree):
         """Whether the daemon knows that this mount writes to it."""
         self._lock = trio.Lock()
         self._waiting = Waiting()
+        self.tried: Tried = {}
+        """Entries that the daemon may have of files, without having said so."""
         self._stuck: list[OpenFile] = []
         """Files that the daemon does not take and that can't be kept here either."""
         self._behind = False
@@ -313,7 +315,7 @@ class OpenCommit(OpenTree):
 
     async def recall(self) -> None:
         self.lapse()
-        if self._waiting.next.files:
+        if self._waiting.next.files and not self.is_sending:  # else it is seen to before the next are sent
             try:
                 await self.refresh()
                 await self.drop_outdated(self._waiting.next.files)
@@ -323,7 +325,7 @@ class OpenCommit(OpenTree):
 
     async def drop_outdated(self, files: dict[OpenFile, Closed]) -> None:
         """Leave aside the files that another client has replaced or removed since they were closed."""
-        for node, value in await outdated(self, files):
+        for node, value in await outdated(self, files, self.tried):
             if files.pop(node, None) is None:  # it was sent, or left aside, while the trees were compared
                 continue
             log.info("%s: another client has changed /%s since it was closed", self, "/".join(node.path()))
@@ -418,23 +420,14 @@ class OpenCommit(OpenTree):
 
     def _settle(self, files: list[OpenFile], sent: list[Sent]) -> None:
         """The commit's tree has it all."""
-        for item in self._waiting.pop_taken():
-            if isinstance(item, OpenDir):
-                item.is_new = False
-                self.inodes.recheck(item)
-            elif isinstance(item, Changed):
-                item.taken()
-                self.inodes.recheck(item.node)
-            else:
-                parent, name = item
-                if item not in self._waiting.next.removals:
-                    parent.hidden.discard(name)
-                self.inodes.recheck(parent)
+        for settled in self._waiting.settle_taken():
+            self.inodes.recheck(settled)
         for file, entry, data in sent:
             if data and file.node.changes == file.changes:
                 self.content.chunks.keep(entry.chunks[0].hash, data)  # it is often read soon
             file.node.taken(file.changes, file.kept_changes, entry)
         for node in files:
+            self.tried.pop(node, None)
             node.handles -= 1
             if node.handles == 0 and not node.is_dirty:
                 self._let_go(node)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from pfsd import _core
 from pfsd.errors import CorruptError
 from pfsd.trees import entries
 from pfsd.trees.entries import DirEntry
@@ -34,7 +35,11 @@ class Outdated(NamedTuple):
     """The entry that is there now, if any."""
 
 
-async def outdated(tree: OpenTree, files: Mapping[OpenFile, Closed]) -> list[Outdated]:
+Tried = dict[OpenFile, set[bytes]]
+"""Entries that the daemon may have of files by now, without having said so; b"" for one that is not known."""
+
+
+async def outdated(tree: OpenTree, files: Mapping[OpenFile, Closed], tried: Tried) -> list[Outdated]:
     """Those of `files` that have been replaced or removed since they were closed, by somebody else."""
     found: list[Outdated] = []
     for node, closed in list(files.items()):
@@ -46,10 +51,19 @@ async def outdated(tree: OpenTree, files: Mapping[OpenFile, Closed]) -> list[Out
             then, now = [await _value_at(tree.content, root, path) for root in (closed.root, tree.root)]
         except CorruptError:  # the former tree is garbage by now
             continue
-        is_own = now in (node.value, node.entry_now()) or node.key in parent.hidden
-        if then != now and not is_own and (now is None or not entries.decode(now).is_dir):
+        if then == now or node.key in parent.hidden or _is_own(node, now, tried.get(node, set())):
+            continue
+        if now is None or not entries.decode(now).is_dir:
             found.append(Outdated(node, now))
     return found
+
+
+def _is_own(node: OpenFile, now: bytes | None, tried: set[bytes]) -> bool:
+    """Whether what the tree has at a file's path follows from what was done here."""
+    if now is None:
+        return node.is_new  # what stood there before was removed or moved here
+    contents = {entry[: _core.entry_end(entry)] for entry in tried if entry}
+    return b"" in tried or now[: _core.entry_end(now)] in {node.content_value, *contents}
 
 
 async def _value_at(content: Content, root: bytes, path: tuple[str, ...]) -> bytes | None:

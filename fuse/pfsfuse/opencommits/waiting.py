@@ -136,10 +136,22 @@ class Waiting:
         self._taken += [*batch.directories, *batch.removals, *changed]
         batch.directories, batch.removals, batch.attributes = {}, {}, {}
 
-    def pop_taken(self) -> list[OpenDir | Removal | Changed]:
-        """What the daemon had taken, of which the commit's tree tells by now."""
+    def settle_taken(self) -> list[OpenFile | OpenDir]:
+        """The commit's tree tells by now of what the daemon had taken; the nodes that may not be needed any more."""
         taken, self._taken = self._taken, []
-        return taken
+        return [self._settled(item) for item in taken]
+
+    def _settled(self, item: OpenDir | Removal | Changed) -> OpenFile | OpenDir:
+        if isinstance(item, OpenDir):
+            item.is_new = False
+            return item
+        if isinstance(item, Changed):
+            item.taken()
+            return item.node
+        parent, name = item
+        if item not in self.next.removals:
+            parent.hidden.discard(name)
+        return parent
 
     def clear(self) -> None:
         """Nothing of it is to be sent."""
