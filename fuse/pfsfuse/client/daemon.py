@@ -211,7 +211,9 @@ class Daemon:
             try:
                 answer = await trio.to_thread.run_sync(attempt, limiter=self._limiter, abandon_on_cancel=True)
             except _AwayError:
-                if not repeat or trio.current_time() + pause >= deadline:
+                if not repeat:  # which says nothing of how long the daemon is away
+                    raise
+                if trio.current_time() + pause >= deadline:
                     self._given_up = True
                     raise
             except errors.PfsError:
