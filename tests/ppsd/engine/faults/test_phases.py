@@ -28,7 +28,7 @@ from tests.support.servers.s3servers import S3Server
 
 EACH_PHASE = os.environ.get("PPSD_PHASES") == "all"
 DRAWN = 2
-"""Moments of each scene that are tried where not all are."""
+"""Moments of each scene at which it is killed where not all are tried."""
 DEATH_SECONDS = 10.0
 """A daemon whose calls fail has killed itself, and is gone after so long."""
 
@@ -307,15 +307,17 @@ def test_a_kill_at_any_step_loses_nothing(world: World, moto: S3Server, kind: Ca
     count = len(world.steps())
     moments = list(range(1, count + 1))
     if not EACH_PHASE:
-        moments = random.Random(seed).sample(moments, DRAWN)
+        random.Random(seed).shuffle(moments)
     killed: list[str] = []
-    for moment in moments:
+    # Where several pipelines run, and workers come, the steps come in another order, and now and then fewer.
+    for tried, moment in enumerate(moments, 1):
         turn += 1
         step = play(world, kind(world, turn), moment)
         print(f"turn {turn}, step {moment} of about {count}: {step or 'not reached'}")  # noqa: T201 (shown on demand)
         killed += [step] if step else []
-    # Where several pipelines run, and workers come, the steps come in another order, and now and then fewer.
-    assert len(killed) > len(moments) // 2
+        assert len(killed) >= tried // 2
+        if len(killed) == DRAWN and not EACH_PHASE:
+            break
     play(world, Succeeding(world, turn + 1), 0)
     pushed = s3servers.client(moto).list_objects_v2(Bucket="data", Prefix="each/")["Contents"]
     assert {one["Key"].removeprefix("each/") for one in pushed} >= set(world.content)
