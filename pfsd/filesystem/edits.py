@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pfsd.errors import (
@@ -13,6 +13,7 @@ from pfsd.errors import (
     NotEmptyError,
     NotFoundError,
 )
+from pfsd.filesystem.ownareas import folded, own_area
 from pfsd.filesystem.patches import hold
 from pfsd.model.commits import Commits
 from pfsd.model.records import Commit
@@ -90,36 +91,46 @@ class Edits:
         staging = self._commits.open_staging(commit)
         with staging.lock:
             self._commits.open_staging(commit)
-            has_renames = any(isinstance(step, Rename) for step in steps)
-            edit = _Edit(self._root, self._commits, commit, staging, has_renames=has_renames)
-            try:
-                for step in steps:
-                    edit.take(step)
-                edit.stage()
-            except BaseException:
-                edit.undo()
-                raise
-            if edit.of_root is not None:
-                self._commits.set_attributes(commit, edit.of_root)
+            if _is_one_batch(steps):
+                edit = _Edit(self._root, staging, lambda: self._commits.tree(commit))
+                edit.take(steps)
+                if edit.of_root is not None:
+                    self._commits.set_attributes(commit, edit.of_root)
+            else:
+                with own_area(self._root, self._commits.tree(commit)) as area:
+                    edit = _Edit(self._root, area, lambda: folded(self._root, area))
+                    edit.take(steps)
+                    self._commits.replace_tree(commit, area.fold(), edit.of_root)
             return self._commits.tree(commit) if tells else None
 
 
-class _Edit:
-    """One edit. Its steps are staged together, but for what comes before a rename, which needs the commit's tree."""
+def _is_one_batch(steps: Sequence[Step]) -> bool:
+    """Whether the steps of an edit can be stored by one write.
 
-    def __init__(self, root: Root, commits: Commits, commit: Commit, staging: Staging, *, has_renames: bool) -> None:
+    A rename needs a tree with all that comes before it, and the attributes of the commit's root are stored elsewhere.
+    """
+    of_root = [step for step in steps if isinstance(step, SetAttributes) and not step.path]
+    return not any(isinstance(step, Rename) for step in steps[1:]) and len(of_root) in (0, len(steps))
+
+
+class _Edit:
+    """The steps of an edit, which are staged in an area; `tree` gives the area's tree with what is staged."""
+
+    def __init__(self, root: Root, staging: Staging, tree: Callable[[], DirEntry]) -> None:
         self._root = root
-        self._commits = commits
-        self._commit = commit
         self._staging = staging
+        self._tree = tree
         self._change: Change | None = None
         self.of_root: bytes | None = None
         """Attributes that the commit's root is to have."""
-        self._before = commits.tree(commit).root if has_renames else None
-        """The commit's tree before the first step, where it is needed."""
 
-    def take(self, step: Step) -> None:
-        """Check a step, and stage it or have it staged later."""
+    def take(self, steps: Sequence[Step]) -> None:
+        """Check the steps and stage them: together, but for what comes before a rename."""
+        for step in steps:
+            self._take(step)
+        self._stage()
+
+    def _take(self, step: Step) -> None:
         if isinstance(step, MakeDirectory):
             if not step.parents:
                 self._need_parent(step.path)
@@ -131,8 +142,8 @@ class _Edit:
             self._writes.add(Write(step.path, remove=True))
         elif isinstance(step, Rename):
             self._need_parent(step.target)
-            self.stage()
-            for write in self._renamed(self._commits.tree(self._commit), step):
+            self._stage()
+            for write in self._renamed(self._tree(), step):
                 self._writes.add(write)
         elif isinstance(step, Replace):
             self._need_parent(step.path)
@@ -142,16 +153,10 @@ class _Edit:
         else:
             self.of_root = _of_directory(step, "/")
 
-    def stage(self) -> None:
-        """Stage what waits."""
+    def _stage(self) -> None:
         change, self._change = self._change, None
         if change is not None:
             change.commit()
-
-    def undo(self) -> None:
-        """Have the commit be as it was before."""
-        if self._before is not None:
-            self._commits.replace_tree(self._commit, self._before)
 
     @property
     def _writes(self) -> Change:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 
 from pfsd.chunks.split import Delimiter, Part, Splitter
 from pfsd.errors import InvalidError, IsADirectoryPfsError, NotADirectoryPfsError
 from pfsd.filesystem.filesinks import FileSink
+from pfsd.filesystem.ownareas import own_area
 from pfsd.filesystem.replacing import SPLIT_NAME, apply, replacing
 from pfsd.filesystem.uploadsteps import Step, Steps
 from pfsd.model.commits import Commits
@@ -127,18 +127,11 @@ class Upload:
         """Stage in an area of its own, a bounded part at a time, and let the commit have the outcome in one step."""
         root = self._root
         base = self._commits.tree(self._commit)
-        area = Staging(root.db, root.nodes, root.chunks, uuid.uuid4().bytes, base.root)
-        try:
-            with area.lock:
-                writes = replacing(root, base, self._writes())
-                for part in batches(writes, STAGED_AT_ONCE):
-                    area.apply(part)
-                folded = area.fold()
-            self._commits.replace_tree(self._commit, folded)
-        finally:
-            batch = root.db.batch()
-            area.discard(batch)
-            root.db.write(batch)
+        with own_area(root, base) as area:
+            writes = replacing(root, base, self._writes())
+            for part in batches(writes, STAGED_AT_ONCE):
+                area.apply(part)
+            self._commits.replace_tree(self._commit, area.fold())
 
     def _writes(self) -> Iterator[Write]:
         """The steps as writes: files of splits get the numbers after those that are there."""

@@ -310,9 +310,12 @@ class Commits:
         fields = {field.name: getattr(commit, field.name) for field in dataclasses.fields(commit)}
         return Snapshot(**{**fields, "root": root})
 
-    def replace_tree(self, commit: Commit, root: bytes) -> None:
-        """Let an open commit show another tree. The caller holds the staging lock."""
-        self._set_tree(commit, root)
+    def replace_tree(self, commit: Commit, root: bytes, attributes: bytes | None = None) -> None:
+        """Let an open commit show another tree, and its root have other attributes where they are given.
+
+        The caller holds the staging lock.
+        """
+        self._set_tree(commit, root, attributes)
         self._root.sessions.changed(commit.repo, commit.id)
 
     def set_attributes(self, commit: Commit, attributes: bytes) -> None:
@@ -325,7 +328,7 @@ class Commits:
             self._db.write(batch)
         self._root.sessions.changed(commit.repo, commit.id)
 
-    def _set_tree(self, commit: Commit, root: bytes) -> None:
+    def _set_tree(self, commit: Commit, root: bytes, attributes: bytes | None = None) -> None:
         """Let an open commit's tree be `root` and nothing be staged. The caller holds the staging lock."""
         staging = self.staging(commit)
         self._root.chunks.flush()
@@ -333,11 +336,10 @@ class Commits:
             present = self._still_open(commit, f"commit {commit.repo}/{commit.id} is finished")
             batch = self._db.batch()
             staging.discard(batch)
-            batch.put(
-                "commits",
-                bytes.fromhex(commit.id),
-                records.dump(dataclasses.replace(present, root=root.hex())),
-            )
+            changed = dataclasses.replace(present, root=root.hex())
+            if attributes is not None:
+                changed = dataclasses.replace(changed, attributes=attributes.hex())
+            batch.put("commits", bytes.fromhex(commit.id), records.dump(changed))
             self._db.write(batch)
         staging.rebase(root)
 

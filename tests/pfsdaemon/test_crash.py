@@ -92,12 +92,13 @@ class Client:
         if self.open is None:
             self._start(daemon)
         else:
-            weights = (10, 3, 3, 3, 2, 2, 4, 1)
+            weights = (10, 3, 3, 3, 3, 2, 2, 4, 1)
             steps = (
                 self._put,
                 self._append_many,
                 self._keep,
                 self._edit,
+                self._exchange,
                 self._merge,
                 self._remove,
                 self._finish,
@@ -171,6 +172,20 @@ class Client:
         after = {**files, link: ((LINK, number),)}
         if path:
             after[path] = (*(piece for piece in files[path] if piece[0] >= 0), (MODE, mode))
+        edits = rpc.Stub(daemon.channel, edits_pb2.DESCRIPTOR.services_by_name["Edits"])
+        message = edits_pb2.EditRequest(commit=commit(self.repo, at.id), steps=steps)
+        self._change(at, [after], edits.Edit, message)
+
+    def _exchange(self, daemon: Daemon, at: Open) -> None:
+        """Two files change places, by three renames in one edit: all or none."""
+        (files,) = at.candidates
+        found = sorted(path for path in files if not path.startswith("links/"))
+        if len(found) < 2:
+            return
+        one, other = self.chosen.sample(found, 2)
+        moves = [(one, "aside"), (other, one), ("aside", other)]
+        steps = [edits_pb2.EditStep(rename={"from": source, "to": target}) for source, target in moves]
+        after = {**files, one: files[other], other: files[one]}
         edits = rpc.Stub(daemon.channel, edits_pb2.DESCRIPTOR.services_by_name["Edits"])
         message = edits_pb2.EditRequest(commit=commit(self.repo, at.id), steps=steps)
         self._change(at, [after], edits.Edit, message)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import grpc
 
 from pachproto import edits_pb2, pfs_pb2, pfsd_pb2
 from pfsd.errors import PfsError
+from pfsd.names.paths import Path, join
 from pfsfuse.client.daemon import Daemon, Metadata
 from pfsfuse.client.handing import Handed
 
@@ -17,6 +19,8 @@ log = logging.getLogger(__name__)
 
 EditStep = edits_pb2.EditStep
 RemoveStep = edits_pb2.RemoveStep
+Move = tuple[Path, Path]
+"""Where something is, and where it is to be."""
 
 _SLOWEST_BYTES = 1 << 20
 """A second; an upload slower than that is given up."""
@@ -61,14 +65,15 @@ class Writer:
         request = pfs_pb2.DeleteCommitRequest(commit=pfs_pb2.Commit(repo={"name": repo}, id=commit_id))
         await self._call(self._pfs.DeleteCommit, request, repeat=False)
 
-    async def edit(self, repo: str, commit_id: str, steps: Iterable[EditStep]) -> bytes:
-        """Take the steps, all or none; returns the root hash of the commit's tree."""
-        request = edits_pb2.EditRequest(commit=pfs_pb2.Commit(repo={"name": repo}, id=commit_id), steps=steps)
+    async def move(self, repo: str, commit_id: str, moves: Sequence[Move]) -> bytes:
+        """Move one file or directory, or have two change places; returns the root hash of the commit's tree."""
+        commit = pfs_pb2.Commit(repo={"name": repo}, id=commit_id)
+        request = edits_pb2.EditRequest(commit=commit, steps=_renames(moves))
         answer: edits_pb2.EditResponse = await self._call(self._edits.Edit, request, repeat=False)
         return answer.root
 
-    async def edit_again(self, repo: str, commit_id: str, steps: Iterable[EditStep]) -> None:
-        """The same for steps that may be told again where the daemon went away; does not tell the tree."""
+    async def edit(self, repo: str, commit_id: str, steps: Iterable[EditStep]) -> None:
+        """Take steps, all or none, which may be told again where the daemon went away."""
         commit = pfs_pb2.Commit(repo={"name": repo}, id=commit_id)
         await self._call(self._edits.Edit, edits_pb2.EditRequest(commit=commit, steps=steps, silent=True))
 
@@ -139,7 +144,11 @@ def set_attributes(path: str, encoded: bytes) -> EditStep:
     return EditStep(set_attributes=edits_pb2.SetAttributesStep(path=path, attributes=encoded))
 
 
-def rename(source: str, target: str) -> EditStep:
-    """The step that moves a file or directory, and replaces what may be replaced."""
-    ends = {"from": source, "to": target}  # one is a keyword of Python
-    return EditStep(rename=edits_pb2.RenameStep(**ends))  # type: ignore[arg-type]
+def _renames(moves: Sequence[Move]) -> Iterator[EditStep]:
+    (source, target), *others = moves
+    if others:
+        aside = (*source[:-1], f".exchange-{secrets.token_hex(8)}")
+        moves = [(source, aside), *others, (aside, target)]
+    for source, target in moves:
+        ends = {"from": join(source), "to": join(target)}  # one is a keyword of Python
+        yield EditStep(rename=edits_pb2.RenameStep(**ends))  # type: ignore[arg-type]

@@ -9,16 +9,15 @@ from __future__ import annotations
 import errno
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import trio
 
 from pachproto import pfs_pb2
 from pfsd.errors import AlreadyExistsError, NotFoundError, PfsError, StateError
 from pfsd.names.paths import join
-from pfsfuse.client import writes
 from pfsfuse.client.commits import CommitRecord
-from pfsfuse.client.writes import EditStep
+from pfsfuse.client.writes import EditStep, Move
 from pfsfuse.kernel.errnos import ClosedError, LocalError
 from pfsfuse.kernel.inodes import Inode, Snapshot
 from pfsfuse.opencommits import kept
@@ -26,8 +25,8 @@ from pfsfuse.opencommits.delivery import Delivery
 from pfsfuse.opencommits.nodeattributes import now_ns
 from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
 from pfsfuse.opencommits.openservices import Services
-from pfsfuse.opencommits.opentree import OpenTree, go_by, place_of, unsent_names
-from pfsfuse.opencommits.outdated import Closed, Tried, outdated
+from pfsfuse.opencommits.opentree import OpenTree, Place, unsent_names
+from pfsfuse.opencommits.outdated import Closed, Tried, move_once, outdated
 from pfsfuse.opencommits.sending import SMALL_BYTES, Sent, Taken
 from pfsfuse.opencommits.unnamed import may_be_named
 from pfsfuse.opencommits.waiting import Waiting
@@ -151,84 +150,86 @@ class OpenCommit(OpenTree):
         self._waiting.next.directories[node] = None
         self.start_behind()
 
-    async def take_off(self, node: OpenFile | OpenDir) -> None:
-        """A file or an empty directory loses its name, which `parent` hides from now on.
+    async def take_off(self, node: OpenFile | OpenDir, place: Place) -> None:
+        """A file or an empty directory loses its name at a place, where it is hidden from now on.
 
         What the daemon does not have yet needs no call.
         """
-        place = place_of(node)
         if self._lock.locked() and (node.is_new or unsent_names(node)):  # it may be on its way
             await self.flush()
-            go_by(node, *place)
-        self.take_off_soon(node)
+            place.go_by_still(node)
+        self.take_off_soon(node, place)
         await self._begin()
 
-    def take_off_soon(self, node: OpenFile | OpenDir) -> None:
+    def take_off_soon(self, node: OpenFile | OpenDir, place: Place) -> None:
         """The same for a node that is not on its way."""
-        self._take_off(node)
+        self._take_off(node, place)
         self.start_behind()
 
-    def _take_off(self, node: OpenFile | OpenDir) -> None:
-        parent, name = node.parent, node.key
-        assert isinstance(parent, OpenDir)
-        is_unsent = node.is_new or (node.path() in unsent_names(node))
+    def _take_off(self, node: OpenFile | OpenDir, place: Place) -> None:
+        place.go_by(node)
+        is_unsent = node.is_new or place.path() in unsent_names(node)
         self.unlink(node)
         if not is_unsent:
-            self._waiting.next.removals[parent, name] = node.is_dir
-            parent.hidden.add(name)
+            self._waiting.next.removals[place.directory, place.name] = node.is_dir
+            place.directory.hidden.add(place.name)
 
     async def rename(
-        self, node: OpenFile | OpenDir, target: OpenFile | OpenDir | None, parent: OpenDir, name: bytes
+        self, node: OpenFile | OpenDir, place: Place, target: OpenFile | OpenDir | None, there: Place
     ) -> None:
         """Move a node to where `target` is and may be replaced. A file that the daemon lacks needs no call."""
-        place = place_of(node)
         if self._lock.locked() and (node.is_new or (target is not None and target.is_new)):
             await self.flush()
-            go_by(node, *place)
+            place.go_by_still(node)
         if isinstance(node, OpenFile) and node.is_new:
-            self.rename_soon(node, target, parent, name)
+            self.rename_soon(node, place, target, there)
             return await self._begin()
+
+        def moves() -> list[Move]:
+            place.go_by_still(node)
+            return [(place.path(), there.path())]
 
         def taken() -> None:
             if target is not None:
-                go_by(target, parent, name)
+                there.go_by(target)
                 self.unlink(target)
-            go_by(node, *place)
-            self.move(node, parent, name)
+            place.go_by(node)
+            self.move(node, *there)
 
-        await self.edit([writes.rename(join(node.path()), join((*parent.path(), name.decode())))], taken)
+        await self._move(moves, taken)
 
-    def rename_soon(self, node: OpenFile, target: OpenFile | OpenDir | None, parent: OpenDir, name: bytes) -> None:
+    def rename_soon(self, node: OpenFile, place: Place, target: OpenFile | OpenDir | None, there: Place) -> None:
         """The same for a file that the daemon does not have yet, where neither is on its way."""
         if target is not None:
-            go_by(target, parent, name)
-            self._take_off(target)
-        self.move(node, parent, name)
+            self._take_off(target, there)
+        place.go_by(node)
+        self.move(node, *there)
         self.start_behind()
 
-    async def exchange(self, one: OpenFile | OpenDir, other: OpenFile | OpenDir) -> None:
+    async def exchange(
+        self, one: OpenFile | OpenDir, place: Place, other: OpenFile | OpenDir, other_place: Place
+    ) -> None:
         """Two nodes change places."""
-        first, second = one.path(), other.path()
-        places = place_of(one), place_of(other)
-        aside = f".exchange-{secrets.token_hex(8)}".encode()
-        apart = join((*first[:-1], aside.decode()))
+        aside = Place(place.directory, f".exchange-{secrets.token_hex(8)}".encode())
+
+        def moves() -> list[Move]:
+            place.go_by_still(one)
+            other_place.go_by_still(other)
+            first, second = place.path(), other_place.path()
+            return [(first, second), (second, first)]
 
         def taken() -> None:
-            go_by(one, *places[0])
-            go_by(other, *places[1])
-            self.move(one, places[0][0], aside)
-            self.move(other, *places[0])
-            self.move(one, *places[1])
+            place.go_by(one)
+            self.move(one, *aside)
+            other_place.go_by(other)
+            self.move(other, *place)
+            aside.go_by(one)
+            self.move(one, *other_place)
 
         for node in (one, other):
             if isinstance(node, OpenFile) and node.is_dirty:
                 self._wait(node)
-        steps = [
-            writes.rename(join(first), apart),
-            writes.rename(join(second), join(first)),
-            writes.rename(apart, join(second)),
-        ]
-        await self.edit(steps, taken)
+        await self._move(moves, taken)
 
     def unlink(self, node: OpenFile | OpenDir) -> None:
         """The node has no name any more; what it holds lives on with its handles."""
@@ -341,16 +342,14 @@ class OpenCommit(OpenTree):
         async with self._lock:
             await self._flush()
 
-    async def edit(self, steps: Sequence[EditStep], taken: Callable[[], None]) -> None:
-        """Take steps that build on all that was written; `taken` is called as they take effect."""
+    async def _move(self, moves: Callable[[], list[Move]], taken: Callable[[], None]) -> None:
+        """Move what `moves` tells once all that was written is sent; `taken` is called as that takes effect."""
         async with self._lock:
             await self._flush()
-            await self._edit(steps)
+            writer, snapshot, what = self._services.writer, self.snapshot, moves()
+            root = await move_once(self, what, lambda: writer.move(snapshot.repo, snapshot.commit, what))
+            self.install(root, trio.current_time())
             taken()
-
-    async def _edit(self, steps: Sequence[EditStep]) -> None:
-        root = await self._services.writer.edit(self.snapshot.repo, self.snapshot.commit, steps)
-        self.install(root, trio.current_time())
 
     async def flush_all(self) -> None:
         """Send everything, also of files that are still open. Raises what `flush` does."""
@@ -436,13 +435,13 @@ class OpenCommit(OpenTree):
         if not steps:
             return
         try:
-            await self._services.writer.edit_again(self.snapshot.repo, self.snapshot.commit, steps)
+            await self._services.writer.edit(self.snapshot.repo, self.snapshot.commit, steps)
             return
         except (NotFoundError, AlreadyExistsError, StateError):
             await self.check_alive()
         for step in steps:  # another client was faster with one of them, or this one is told of them again
             try:
-                await self._services.writer.edit_again(self.snapshot.repo, self.snapshot.commit, [step])
+                await self._services.writer.edit(self.snapshot.repo, self.snapshot.commit, [step])
             except (NotFoundError, AlreadyExistsError):
                 pass
             except StateError as error:

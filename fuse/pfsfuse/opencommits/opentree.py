@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import logging
 import secrets
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import trio
 
@@ -30,6 +30,30 @@ log = logging.getLogger(__name__)
 
 CONTENDED_SECONDS = 1.0
 """For which the kernel keeps nothing of a commit after another client has changed it."""
+
+
+class Place(NamedTuple):
+    """A name in a directory. Whoever waits notes which name of a file is meant: it may go by another one then."""
+
+    directory: OpenDir
+    name: bytes
+
+    def path(self) -> Path:
+        """Where it is in the commit."""
+        return (*self.directory.path(), self.name.decode())
+
+    def go_by(self, node: OpenFile | OpenDir) -> None:
+        """Let a node that stands here go by this name, if it has several."""
+        if isinstance(node, OpenFile) and node.group is not None:
+            node.name_at(*self)
+
+    def go_by_still(self, node: OpenFile | OpenDir) -> None:
+        """The same for one that stood here some time ago; raises NotFoundError where it does not any more."""
+        group = node.group if isinstance(node, OpenFile) else None
+        is_here = (node.parent, node.key) == self if group is None else self.path() in group.paths
+        if not node.is_linked or not is_here:
+            raise NotFoundError(f"/{'/'.join(self.path())} is not there any more")
+        self.go_by(node)
 
 
 class CommitSource(Protocol):
@@ -266,18 +290,6 @@ class OpenTree:
         return bool(group.paths)
 
 
-def go_by(node: OpenFile | OpenDir, directory: OpenDir, name: bytes) -> None:
-    """Let a node that stands in a directory under a name go by it, if it has several."""
-    if isinstance(node, OpenFile) and node.group is not None:
-        node.name_at(directory, name)
-
-
 def unsent_names(node: OpenFile | OpenDir) -> set[Path]:
     """The names of a file that the daemon lacks, of one with several."""
     return node.group.unsent if isinstance(node, OpenFile) and node.group is not None else set()
-
-
-def place_of(node: OpenFile | OpenDir) -> tuple[OpenDir, bytes]:
-    """The directory and the name by which it goes: another of its names may be looked up while something is awaited."""
-    assert isinstance(node.parent, OpenDir)
-    return node.parent, node.key

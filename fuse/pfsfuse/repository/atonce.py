@@ -26,6 +26,7 @@ from pfsfuse.kernel.errnos import errno_of
 from pfsfuse.opencommits.commitprotocol import LinksMissingError
 from pfsfuse.opencommits.opencommit import OpenCommit, commit_of
 from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
+from pfsfuse.opencommits.opentree import Place
 from pfsfuse.opencommits.sending import SMALL_BYTES
 from pfsfuse.repository import packing
 from pfsfuse.repository.opennames import key_of
@@ -204,7 +205,7 @@ class AtOnce:
             raise _LaterError
         if node.is_new and commit.is_sending:
             raise _LaterError
-        commit.take_off_soon(node)
+        commit.take_off_soon(node, Place(directory, key))
         directory.note_change(key)
         return b""
 
@@ -227,7 +228,7 @@ class AtOnce:
             raise _LaterError
         if target is not node:
             self._view.check_rename(node, target, new, flags)
-            commit.rename_soon(node, target, new, name_new)
+            commit.rename_soon(node, Place(old, name_old), target, Place(new, name_new))
             old.note_change(name_old)
             new.note_change(name_new)
         return b""

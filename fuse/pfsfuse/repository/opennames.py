@@ -22,7 +22,7 @@ from pfsfuse.kernel.inodes import SHOWN_NAME_BYTES, ChangingDir, Inode
 from pfsfuse.kernel.view import View
 from pfsfuse.opencommits.opencommit import commit_of
 from pfsfuse.opencommits.opennodes import OpenDir, OpenFile
-from pfsfuse.opencommits.opentree import go_by
+from pfsfuse.opencommits.opentree import Place
 from pfsfuse.opencommits.unnamed import UnnamedFile
 from pfsfuse.repository.openlisting import OpenListing, list_open
 
@@ -220,7 +220,7 @@ class NamesView(View):
             raise FUSEError(errno.ENOTDIR)
         if not await node.is_empty():
             raise FUSEError(errno.ENOTEMPTY)
-        await commit_of(directory).take_off(node)
+        await commit_of(directory).take_off(node, Place(directory, name))
         directory.note_change(name)
 
     @answers
@@ -229,7 +229,7 @@ class NamesView(View):
         directory, node = await self._entry(parent_inode, name)
         if isinstance(node, OpenDir):
             raise FUSEError(errno.EISDIR)
-        await commit_of(directory).take_off(node)
+        await commit_of(directory).take_off(node, Place(directory, name))
         directory.note_change(name)
 
     async def _entry(self, ino: int, name: bytes) -> tuple[OpenDir, OpenFile | OpenDir]:
@@ -239,7 +239,7 @@ class NamesView(View):
         node = await directory.node(name)
         if node is None:
             raise FUSEError(errno.ENOENT)
-        go_by(node, directory, name)
+        Place(directory, name).go_by(node)
         if not node.ino or directory.children.get(name) is not node:
             self.inodes.keep(self.inodes.settle(node))
         return directory, node
@@ -264,16 +264,15 @@ class NamesView(View):
         target = await new.node(name_new)
         if flags & pyfuse3.RENAME_EXCHANGE:
             _, target = await self._entry(parent_inode_new, name_new)
-            go_by(node, old, name_old)
-            await commit_of(old).exchange(node, target)
-        elif target is node:  # two names of one file
+        if target is node:  # two names of one file
             return
+        if flags & pyfuse3.RENAME_EXCHANGE and target is not None:
+            await commit_of(old).exchange(node, Place(old, name_old), target, Place(new, name_new))
         else:
             self.check_rename(node, target, new, flags)
             if isinstance(target, OpenDir) and not await target.is_empty():
                 raise FUSEError(errno.ENOTEMPTY)
-            go_by(node, old, name_old)
-            await commit_of(old).rename(node, target, new, name_new)
+            await commit_of(old).rename(node, Place(old, name_old), target, Place(new, name_new))
         old.note_change(name_old)
         new.note_change(name_new)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import pathlib
 from typing import Any
 
 import grpc
@@ -9,8 +11,15 @@ import pytest
 
 from pachproto import edits_pb2, pfsd_pb2
 from pfsd import rpc
+from pfsd.errors import DiskError
+from pfsd.filesystem.edits import Edits, MakeDirectory, Remove, Rename, SetAttributes, Step
+from pfsd.filesystem.store import Store
+from pfsd.local.kv import Batch
+from pfsd.model.records import Commit
 from pfsd.trees import entries
+from tests.support.attributes import encoded
 from tests.support.daemons import Daemon, commit
+from tests.support.stores import contents, put
 
 
 class Editor:
@@ -112,3 +121,70 @@ def test_directories_are_made_with_those_above_them_as_mkdir_p_does(edit: Editor
     assert "is a file" in edit.refused({"make_directories": "top"})
     assert "is a file" in edit.refused({"make_directories": "d/a/b"})
     assert "names no file" in edit.refused({"make_directories": "/"})
+
+
+PARENTS = MakeDirectory(("new", "below"), parents=True)
+EDITS = {
+    "exchange": [Rename(("d",), ("x",)), Rename(("top",), ("d",)), Rename(("x",), ("top",))],
+    "rename-later": [PARENTS, Remove(("d", "a")), Rename(("top",), ("new", "top")), Rename(("d",), ("new", "d"))],
+    "attributes": [PARENTS, SetAttributes((), encoded(mode=0o700)), SetAttributes(("d",), encoded(mode=0o700))],
+    "no-rename": [PARENTS, Remove(("d",)), SetAttributes(("top",), encoded(mode=0o755))],
+}
+
+
+Shown = tuple[dict[str, bytes], set[str], str, bytes]
+
+
+class Dying:
+    """A store whose database writes nothing more after some writes."""
+
+    def __init__(self, store: Store, writes: int) -> None:
+        self._left = writes
+        self._write = store.root.db.write
+
+    def __call__(self, batch: Batch, *, sync: bool = False) -> None:
+        if not self._left:
+            raise DiskError("nothing is written any more")
+        self._left -= 1
+        self._write(batch, sync=sync)
+
+
+def edited(root: pathlib.Path, steps: list[Step], writes: int) -> tuple[Shown, Shown, bool]:
+    """What a commit holds before and after an edit that is cut off after some writes, and whether it was not."""
+    is_done = False
+    store = Store(root)
+    store.repos.create("r")
+    at = store.commits.start("r")
+    for path in ("d/a", "d/b", "top"):
+        put(store, at, path, path.encode())
+    before = shown(store, at)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store.root.db, "write", Dying(store, writes))
+        try:
+            Edits(store.root, store.commits).apply(at, steps)
+            is_done = True
+        except DiskError:
+            pass
+    store.close()
+    store = Store(root)
+    after = shown(store, at)
+    store.close()
+    return before, after, is_done
+
+
+def shown(store: Store, at: Commit) -> Shown:
+    """The files and directories of a commit, and the attributes of its root and of all."""
+    present = store.commits.resolve("r", at.id)
+    return (*contents(store, at), present.attributes, store.commits.tree(present).root)
+
+
+@pytest.mark.parametrize("steps", EDITS.values(), ids=EDITS)
+def test_a_crash_at_any_write_leaves_all_of_an_edit_or_nothing(tmp_path: pathlib.Path, steps: list[Step]) -> None:
+    *_, expected, is_done = edited(tmp_path / "whole", steps, 1000)
+    assert is_done
+    for writes in itertools.count():
+        before, after, is_done = edited(tmp_path / str(writes), steps, writes)
+        assert before != expected
+        assert after == expected if is_done else after in (before, expected)
+        if is_done:
+            break

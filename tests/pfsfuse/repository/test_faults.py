@@ -31,7 +31,7 @@ from tests.pfsfuse.repository.test_write import rename2
 from tests.support.daemons import Daemon
 from tests.support.faulty import defects
 from tests.support.mounts import WAIT_SECONDS, Mounted, mounting
-from tests.support.openwrites import stored
+from tests.support.openwrites import finish, stored
 from tests.support.places import TREE
 
 pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs /dev/fuse")
@@ -353,43 +353,47 @@ def test_a_defect_is_an_error_or_nothing_and_never_ends_the_mount(
         assert mounted.process.poll() is None
 
 
-@pytest.mark.parametrize("how", ["rename", "unlink", "exchange"])
-def test_a_name_that_is_looked_up_while_another_one_of_the_file_goes_stays(
-    daemon: Daemon, mounted: Mounted, master: pathlib.Path, tmp_path: pathlib.Path, how: str
+def test_what_is_moved_while_the_daemon_is_killed_is_moved_once(
+    daemon: Daemon, mounted: Mounted, master: pathlib.Path
 ) -> None:
-    (master / "x").mkdir()
-    (master / "y").mkdir()
-    (master / "x/one").write_bytes(b"shared")
-    os.link(master / "x/one", master / "y/two")
-    (master / "x/three").write_bytes(b"three")
+    for name in ("one", "other", "a/moved", "b/stays"):
+        (master / name).parent.mkdir(exist_ok=True)
+        (master / name).write_text(name)
     os.setxattr(master, "user.pfs.flush", b"")
-    calls = {
-        "rename": lambda top: os.rename(top / "x/one", top / "x/renamed"),
-        "unlink": lambda top: os.unlink(top / "x/one"),
-        "exchange": lambda top: rename2(top / "x/one", top / "x/three", 2),
-    }
-    with mounting(daemon, tmp_path / "second") as second:
-        top = second.path / "r/master"
-        (top / "x/one").stat()
-        assert not (top / "y/none").exists()  # all that looking up the other name takes is here then
-        (top / "x/new").write_bytes(b"n" * 200_000)  # which is on its way while the daemon does nothing
-        with ThreadPoolExecutor(2) as threads:
-            with stopped(daemon.process):
-                sending = threads.submit((top / "x/large").write_bytes, b"l" * 200_000)
-                time.sleep(0.3)
-                going = threads.submit(calls[how], top)
-                time.sleep(0.3)
-                looked = subprocess.Popen(["stat", top / "y/two"], stdout=subprocess.DEVNULL)
-                time.sleep(0.3)
-            going.result(60)
-            sending.result(60)
-            assert looked.wait(60) == 0
-        os.setxattr(top, "user.pfs.finish", b"1")
-    found = stored(daemon)
-    assert found["/y/two"] == b"shared"
-    want = {
-        "rename": (None, b"shared", b"three"),
-        "unlink": (None, None, b"three"),
-        "exchange": (b"three", None, b"shared"),
-    }
-    assert (found.get("/x/one"), found.get("/x/renamed"), found["/x/three"]) == want[how]
+    done = {"exchanges": 0, "renames": 0}
+    stop = threading.Event()
+
+    def change_places() -> None:
+        while not stop.is_set():
+            rename2(master / "one", master / "other", 2)
+            done["exchanges"] += 1
+
+    def go_to_and_fro() -> None:
+        while not stop.is_set():
+            source, target = ("a", "b") if done["renames"] % 2 == 0 else ("b", "a")
+            os.rename(master / source / "moved", master / target / "moved")
+            done["renames"] += 1
+
+    with ThreadPoolExecutor(2) as threads:
+        working = [threads.submit(change_places), threads.submit(go_to_and_fro)]
+        try:
+            for _ in range(4):
+                before = dict(done)
+                until = time.monotonic() + WAIT_SECONDS
+                while not all(done[kind] > before[kind] + 10 for kind in done):
+                    assert time.monotonic() < until
+                    assert not any(future.done() for future in working), [future.exception(0) for future in working]
+                    time.sleep(0.01)
+                daemon.kill()
+                daemon.start()
+        finally:
+            stop.set()
+        for future in working:
+            future.result(WAIT_SECONDS)
+    names = ["one", "other"] if done["exchanges"] % 2 == 0 else ["other", "one"]
+    finish(master)
+    moved = "b/moved" if done["renames"] % 2 else "a/moved"
+    expected = {"/one": names[0], "/other": names[1], f"/{moved}": "a/moved", "/b/stays": "b/stays"}
+    found = {path: data.decode() for path, data in stored(daemon).items()}
+    assert {path: found[path] for path in expected} == expected
+    assert set(found) - set(expected) == {"/old", "/dir/a", "/dir/b"}
