@@ -13,6 +13,8 @@ SETUP_PACKAGES := gcc:gcc libc6-dev:/usr/include/stdlib.h libfuse3-dev:/usr/incl
 DEMO_PACKAGES := file:file
 TEST_PACKAGES := attr:setfattr rsync:rsync procps:ps
 BENCH_PACKAGES := attr:setfattr
+# How many processes test at once.
+PROCESSES := 2
 # Tests without daemons and mounts, for between edits.
 FAST_TESTS := tests/pfsd/trees tests/pfsd/chunks tests/pfsd/model tests/pfsd/filesystem tests/ppsd/specs \
 	$(addprefix tests/pfsd/names/,test_ancestry.py test_paths.py) tests/pachctl/test_format.py tests/tools/test_layout.py
@@ -77,7 +79,7 @@ test-fast: .venv/stamp-test
 
 test: .venv/stamp-test .venv/stamp-demo .venv/stamp-photographs lint
 	PYTHON=$(BIN)/python tests/sanitize.sh
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(PROCESSES) --no-loadscope-reorder
 
 bench: .venv/stamp-setup
 	@$(BIN)/python -m tools.bench

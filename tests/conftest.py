@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
+import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
+from execnet import XSpec
+from xdist.scheduler import LoadFileScheduling
 
 from pfsfuse.kernel.mounts import detach, present
 from pfsfuse.kernel.namespace import enter_own_namespace
@@ -25,16 +30,42 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+def pytest_xdist_setupnodes(specs: Sequence[XSpec]) -> None:
+    """Of several processes that test at once (`-n`), each has mounts of its own, too."""
+    if os.geteuid() == 0:
+        for spec in specs:
+            spec.python = shlex.join(["unshare", "--mount", sys.executable])
+
+
+class FilesWhole(LoadFileScheduling):  # type: ignore[misc]
+    """Gives each process whole files of tests, and those of the one Kubernetes cluster all to the same."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return "cluster" if re.search(r"cluster|kube", path) else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesWhole:
+    """Who tests next."""
+    return FilesWhole(config, log)
+
+
 def pytest_sessionstart() -> None:
     """Mounts of the tests are theirs alone, and `unmount -a` finds no others: those of this machine may be in use.
 
     Only root may make a namespace for that.
     """
     if os.geteuid() == 0:
-        enter_own_namespace()
+        if "PYTEST_XDIST_WORKER" not in os.environ:  # that was started in one of its own
+            enter_own_namespace()
         for mount in reversed(present()):
             if mount.is_ours:
                 detach(mount.target)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The suites of others take longest, and come first: several processes that test then end together."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/suites/"))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import pathlib
+import threading
 
 import pytest
 import trio
+import trio.testing
 
 from pfsd.trees.entries import FileEntry
 from pfsfuse.content.content import Content
@@ -82,10 +84,12 @@ def test_readers_of_one_chunk_at_random_wait_for_one_verification(
     entry = a_large_file(store)
     store.write_pack()
     verifications: list[bytes] = []
+    all_ask = threading.Event()
     read_part = PackFiles.read_part
 
     def counted(packs: PackFiles, name: bytes, location: Location, start: int, end: int) -> bytes | None:
         verifications.append(name)
+        assert all_ask.wait(60)
         return read_part(packs, name, location, start, end)
 
     monkeypatch.setattr(PackFiles, "read_part", counted)
@@ -97,6 +101,8 @@ def test_readers_of_one_chunk_at_random_wait_for_one_verification(
         async with trio.open_nursery() as nursery:
             for number in range(8):
                 nursery.start_soon(read, (15 if number % 2 else 5) * MIB + number)
+                await trio.testing.wait_all_tasks_blocked()  # in turn, so that each is far from the one before
+            all_ask.set()
         assert len(verifications) == len(set(verifications)) == 2
 
     using(store, test)

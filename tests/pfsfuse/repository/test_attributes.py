@@ -15,6 +15,7 @@ import pytest
 from tests.support.daemons import Daemon, commit
 from tests.support.mounts import Mounted, mounting
 from tests.support.openwrites import described, fails_with, finish, stored
+from tests.support.places import let_others_in
 
 pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs /dev/fuse")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs to be root")
@@ -198,8 +199,7 @@ def test_who_may_do_what_follows_from_bits_and_owners(
 ) -> None:
     daemon.create_repo("r")
     daemon.start_commit("r")
-    for above in (tmp_path, *tmp_path.parents[:2]):
-        above.chmod(0o755)
+    let_others_in(tmp_path)
 
     def as_nobody(command: str, path: pathlib.Path) -> int:
         run = ["sh", "-c", command]

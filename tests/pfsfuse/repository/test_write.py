@@ -20,6 +20,7 @@ from pfsfuse.opencommits.opennodes import OpenDir
 from tests.support.daemons import Daemon, commit
 from tests.support.mounts import Mounted, mounting
 from tests.support.openwrites import fails_with, finish, stored
+from tests.support.places import let_others_in
 
 pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="needs /dev/fuse")
 
@@ -213,8 +214,7 @@ def test_other_users_read_and_do_not_write_what_is_not_theirs(daemon: Daemon, tm
     daemon.commit_files("r", {"/f": b"f", "/d/g": b"g"}, "finished")
     at = daemon.start_commit("r", "open")
     daemon.put(at, "/f", b"open f")
-    for above in (tmp_path, *tmp_path.parents[:2]):
-        above.chmod(0o755)
+    let_others_in(tmp_path)
 
     def as_nobody(command: str, path: pathlib.Path) -> tuple[int, bytes]:
         result = subprocess.run(

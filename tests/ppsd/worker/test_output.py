@@ -19,6 +19,7 @@ from ppsd.worker import keeping
 from ppsd.worker.compute import complaint, empty_directory, environment, stdin_of
 from ppsd.worker.output import MESSAGE_BYTES, requests
 from ppsd.worker.runner import Finished
+from tests.support.places import let_others_in
 
 FILE = FileEntry(3, (Chunk(b"c" * 32, 3),), None, 1)
 DIRECTORY = DirEntry(tree.EMPTY, 3, 1, 0)
@@ -75,8 +76,7 @@ def test_what_is_locked_against_its_owner_is_stored(tmp_path: pathlib.Path) -> N
         for path in ("", "file", "shut", "shut/inner", "shut/inner/file"):
             (scratch / path).chmod(0o500 if not path else 0)
             os.chown(scratch / path, 65534, 65534)
-        for above in (tmp_path, *tmp_path.parents[:2]):
-            above.chmod(0o755)
+        let_others_in(tmp_path)
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
