@@ -65,21 +65,31 @@ NONE = Attributes()
 
 def encode(attributes: Attributes) -> bytes:
     """The bytes of attributes; none where all are as by default."""
+    return encode_fields(attributes.mode, attributes.owner, attributes.time_ns, attributes.xattrs, attributes.link)
+
+
+def encode_fields(
+    mode: int | None,
+    owner: tuple[int, int] | None,
+    time_ns: int | None,
+    xattrs: tuple[tuple[bytes, bytes], ...],
+    link: bytes,
+) -> bytes:
+    """The same, given what `Attributes` has."""
     parts = []
-    if attributes.mode is not None:
-        parts.append(b"\x01" + varint.encode(attributes.mode))
-    if attributes.owner is not None:
-        parts.append(b"\x02" + varint.encode(attributes.owner[0]) + varint.encode(attributes.owner[1]))
-    if attributes.time_ns is not None:
-        time = attributes.time_ns
-        parts.append(b"\x03" + varint.encode(2 * time if time >= 0 else -2 * time - 1))
-    if attributes.xattrs:
-        parts += (b"\x04", varint.encode(len(attributes.xattrs)))
-        for pair in attributes.xattrs:
+    if mode is not None:
+        parts.append(b"\x01" + varint.encode(mode))
+    if owner is not None:
+        parts.append(b"\x02" + varint.encode(owner[0]) + varint.encode(owner[1]))
+    if time_ns is not None:
+        parts.append(b"\x03" + varint.encode(2 * time_ns if time_ns >= 0 else -2 * time_ns - 1))
+    if xattrs:
+        parts += (b"\x04", varint.encode(len(xattrs)))
+        for pair in xattrs:
             for text in pair:
                 parts += (varint.encode(len(text)), text)
-    if attributes.link:
-        parts.append(b"\x05" + attributes.link)
+    if link:
+        parts.append(b"\x05" + link)
     return b"".join(parts)
 
 

@@ -171,6 +171,12 @@ def encode(entry: Entry) -> bytes:
     return bare + entry.attributes if entry.attributes else bare
 
 
+def encode_one_chunk(size: int, digest: bytes) -> bytes:
+    """The bytes of a file that is one chunk, without attributes."""
+    length = varint.encode(size)
+    return b"".join((b"\x01", length, b"\x00\x01", digest, length))
+
+
 def _encode_bare(entry: Entry) -> bytes:
     if isinstance(entry, FileEntry):
         head = b"\x01" + varint.encode(entry.size)

@@ -7,7 +7,6 @@ from typing import Protocol
 
 from pachproto import pfs_pb2
 from pfsd.errors import PfsError, UnavailableError
-from pfsd.trees import entries
 from pfsfuse.client.writes import Writer
 from pfsfuse.content.content import Content
 from pfsfuse.kernel.errnos import LocalError
@@ -61,7 +60,7 @@ class Delivery:
         small: list[Taken] = []
         large: list[Taken] = []
         for file in [take(node) for node in files if node.is_dirty]:
-            if file.scratch.size <= SMALL_BYTES:
+            if file.scratch.size <= SMALL_BYTES and not file.scratch.is_complete:
                 await file.scratch.fill(self._recipient.content)
             (small if file.scratch.size <= SMALL_BYTES else large).append(file)
         if small:
@@ -72,9 +71,9 @@ class Delivery:
     async def _send_small(self, files: Sequence[Taken], tries: int = _TRIES) -> None:
         messages, arriving = small_files(self._name, files, self._basis)
         for each in arriving:
-            self._recipient.tried.setdefault(each.file.node, set()).add(entries.encode(each.entry))
+            self._recipient.tried.setdefault(each.file.node, set()).add(each.value)
         try:
-            await self._writer.put_files(lambda _: messages, sum(each.entry.size for each in arriving))
+            await self._writer.put_files(lambda _: messages, sum(len(each.data) for each in arriving))
             self.sent += arriving
             return
         except UnavailableError:

@@ -70,7 +70,7 @@ class NodeAttributes:
     def encode(self, default_mode: int) -> bytes:
         """As entries have them."""
         mode = None if self.mode == default_mode else self.mode
-        return attributes.encode(Attributes(mode, self.owner, self.time_ns, self.xattrs, self.link))
+        return attributes.encode_fields(mode, self.owner, self.time_ns, self.xattrs, self.link)
 
     def xattr(self, name: bytes) -> bytes | None:
         """The value of an extended attribute, or None."""

@@ -268,10 +268,14 @@ class OpenCommit(OpenTree):
 
     def _let_go(self, node: OpenFile) -> None:
         """The store has all of a file that no program has open."""
+        self._drop_scratch(node)
+        self.inodes.recheck(node)
+
+    @staticmethod
+    def _drop_scratch(node: OpenFile) -> None:
         if node.scratch is not None and not node.handles and not may_be_named(node):
             node.scratch.close()
             node.scratch = None
-        self.inodes.recheck(node)
 
     def start_behind(self) -> None:
         """Send what waits in the background."""
@@ -421,13 +425,16 @@ class OpenCommit(OpenTree):
         """The commit's tree has it all."""
         for settled in self._waiting.settle_taken():
             self.inodes.recheck(settled)
-        for file, entry, data in sent:
-            if data and file.node.changes == file.changes:
-                self.content.chunks.keep(entry.chunks[0].hash, data)  # it is often read soon
-            file.node.taken(file.changes, file.kept_changes, entry)
         for node in files:
             self.tried.pop(node, None)
             node.handles -= 1
+        for file, value, data, digest in sent:
+            if file.node.changes == file.changes:
+                if data:
+                    self.content.chunks.keep(digest, data)  # it is often read soon
+                self._drop_scratch(file.node)
+            file.node.taken(file.changes, file.kept_changes, value)
+        for node in files:
             if node.handles == 0 and not node.is_dirty:
                 self._let_go(node)
 

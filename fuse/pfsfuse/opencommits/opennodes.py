@@ -158,12 +158,12 @@ class OpenFile(Inode):
         if value is not None:
             self.set_value(value)
 
-    def taken(self, changes: int, kept_changes: int, entry: FileEntry) -> None:
-        """The daemon has so many of the changes; it has `entry` with them."""
+    def taken(self, changes: int, kept_changes: int, value: bytes) -> None:
+        """The daemon has so many of the changes; the encoded entry with them is `value`."""
         self.sent, self.is_new = changes, False
+        self.value, self._entry = value, None
         if self.scratch is not None:
-            self.scratch.rebase(entry.content)
-        self.value, self._entry = entries.encode(entry), entry
+            self.scratch.rebase(self.file.content)
         self.kept.taken(kept_changes)
         if self.group is not None:
             self.group.unsent.clear()

@@ -9,8 +9,7 @@ import os
 import tempfile
 from bisect import bisect_left, bisect_right
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from pfsd.chunks.extents import extents
 from pfsd.local.disk import punch, write_all
@@ -40,6 +39,8 @@ class BaseReader(Protocol):
 
 class Ranges:
     """A set of byte positions, as ranges that neither overlap nor touch."""
+
+    __slots__ = ("_ends", "_starts")
 
     def __init__(self) -> None:
         self._starts: list[int] = []
@@ -82,8 +83,7 @@ class Ranges:
             yield start, end
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(NamedTuple):
     """What of a file is to be sent."""
 
     base: FileEntry
@@ -102,6 +102,19 @@ class Scratch:
 
     What the operating system refuses is raised as LocalError.
     """
+
+    __slots__ = (
+        "_changed",
+        "_directory",
+        "_fd",
+        "_kept",
+        "_memory",
+        "_present",
+        "_sending",
+        "_sent_kept",
+        "base",
+        "size",
+    )
 
     def __init__(self, directory: str, base: FileEntry) -> None:
         self.size = base.size
@@ -197,6 +210,11 @@ class Scratch:
         if next(self._present.missing(0, min(self._kept, self.size)), None) is not None:
             return None
         return self.local(0, self.size)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing has to be read from the store."""
+        return next(self._present.missing(0, self._kept), None) is None
 
     async def fill(self, content: BaseReader) -> None:
         """Fetch what is not here; what is known to be zeros is left a hole."""

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from blake3 import blake3
 
 from pachproto import pfs_pb2, pfsd_pb2
+from pfsd import _core
 from pfsd.errors import PfsError, UnavailableError
 from pfsd.names.paths import join
 from pfsd.trees import entries
-from pfsd.trees.entries import Chunk, FileEntry
 from pfsfuse.client.handing import LARGE_BYTES, Handed
 from pfsfuse.client.writes import Writer
 from pfsfuse.content.content import Content
@@ -32,12 +31,12 @@ Puts = Iterator[pfsd_pb2.FilePut]
 SMALL_BYTES = 64 << 10
 """Files up to this size travel together."""
 
+_EMPTY = entries.encode(entries.EMPTY_FILE)
 _MESSAGE_BYTES = 1 << 20
 _MESSAGE_FILES = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """A file, as it was when it was taken to be sent."""
 
     node: OpenFile
@@ -50,19 +49,17 @@ class Taken:
     also: tuple[str, ...]
     """Its other names."""
 
-    def entry(self, content: FileEntry) -> FileEntry:
-        """What the daemon has of it once it has this content."""
-        return replace(content, attributes=self.attributes)
-
 
 class Sent(NamedTuple):
     """A file that the daemon has taken."""
 
     file: Taken
-    entry: FileEntry
-    """What it made of it."""
+    value: bytes
+    """The encoded entry that it has then."""
     data: bytes = b""
-    """All of a small file."""
+    """All of a small file ..."""
+    digest: bytes = b""
+    """... and its hash."""
 
 
 def take(node: OpenFile) -> Taken:
@@ -100,17 +97,18 @@ def small_files(
                 also=file.also,
             )
         )
-        sent.append(Sent(file, file.entry(small_entry(data)), data))
+        sent.append(_small(file, data))
     messages = list(_messages(commit, puts))
     messages[0].lease = lease
     return messages, sent
 
 
-def small_entry(data: bytes) -> FileEntry:
+def _small(file: Taken, data: bytes) -> Sent:
     """What the store makes of a small file that holds this."""
     if not data:
-        return entries.EMPTY_FILE
-    return FileEntry(len(data), (Chunk(blake3(data).digest(), len(data)),), None, 1)
+        return Sent(file, _EMPTY + file.attributes)
+    digest = blake3(data).digest()
+    return Sent(file, entries.encode_one_chunk(len(data), digest) + file.attributes, data, digest)
 
 
 async def send_large(writer: Writer, content: Content, commit: pfs_pb2.Commit, file: Taken) -> Sent:
@@ -136,9 +134,8 @@ async def _send(
         return _messages(commit, puts(handed), handed.holder if handed is not None else b"")
 
     answer = await writer.put_files(messages, size, file.scratch.fd if size >= LARGE_BYTES else -1)
-    entry = entries.decode(answer.entries[0])
-    assert isinstance(entry, FileEntry)
-    return Sent(file, file.entry(entry))
+    value = answer.entries[0]
+    return Sent(file, value[: _core.entry_end(value)] + file.attributes)
 
 
 def _whole(file: Taken, size: int, handed: Handed | None) -> Puts:
