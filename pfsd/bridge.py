@@ -6,6 +6,7 @@ No other module knows that there are two loops.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
@@ -57,9 +58,11 @@ class Bridge:
             finally:
                 _soon(loop, deliver, result)
 
+        context = contextvars.copy_context()
+
         def start() -> None:
             try:
-                self._nursery.start_soon(task)
+                context.run(self._nursery.start_soon, task)
             except RuntimeError:  # it is closed, which only trying shows
                 _soon(loop, deliver, outcome.Error(UnavailableError("the daemon is shutting down")))
 

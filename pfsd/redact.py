@@ -1,19 +1,15 @@
 """Takes out of texts for people and logs what a URL may hold and only its server should see.
 
 A URL's user and password (`http://USER:PASSWORD@HOST/`) and its query, in which signed addresses carry their
-signature, show as `***`. `PfsError` does so by itself, and the logs of the programs through `Formatter`. Code that
+signature, show as `***`. `PfsError` does so by itself, and the logs of the programs (`pfsd.runtime.logs`). Code that
 keeps or prints a URL as such calls `redacted_url`.
 """
 
 from __future__ import annotations
 
-import logging
 import re
 
 HIDDEN = "***"
-
-FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-"""Of a line in the programs' logs."""
 
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)([^\s\"'<>]*)")
 _RELATIVE = re.compile(r"(\burl: /[^\s?\"'<>]*)\?[^\s\"'<>)]+")
@@ -34,21 +30,6 @@ def redacted_url(url: str) -> str:
     """A URL with what is secret in it hidden, whatever characters a password has."""
     scheme, mark, rest = url.partition("://")
     return f"{scheme}://{_without_secrets(rest)}" if mark else url
-
-
-class Formatter(logging.Formatter):
-    """A log's lines, tracebacks included, with what is secret in URLs hidden."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The line."""
-        return redacted(super().format(record))
-
-
-def log_to_stderr(level: int) -> None:
-    """Have this program log on standard error."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(Formatter(FORMAT))
-    logging.basicConfig(level=level, handlers=[handler])
 
 
 def _hide(match: re.Match[str]) -> str:

@@ -23,6 +23,7 @@ CHANNEL_OPTIONS: list[tuple[str, Any]] = [
 DEFAULT_ADDRESS = "127.0.0.1:30650"
 
 Wrap = Callable[[MethodDescriptor, Any], Any]
+Serializer = Callable[[MethodDescriptor], Callable[[Any], bytes]]
 
 Services = Sequence[tuple[ServiceDescriptor, object]]
 """What a server serves: services, each with what implements it."""
@@ -40,7 +41,7 @@ class Stub:
             make = getattr(channel, kind)
             call = make(
                 f"/{service.full_name}/{method.name}",
-                request_serializer=_serialize,
+                request_serializer=serialize,
                 response_deserializer=message_factory.GetMessageClass(method.output_type).FromString,
             )
             setattr(self, method.name, call)
@@ -49,7 +50,9 @@ class Stub:
         raise AttributeError(f"the service has no method {name}")
 
 
-def handler(service: ServiceDescriptor, implementation: object, wrap: Wrap) -> grpc.GenericRpcHandler[Any, Any]:
+def handler(
+    service: ServiceDescriptor, implementation: object, wrap: Wrap, serializer: Serializer = lambda _: serialize
+) -> grpc.GenericRpcHandler[Any, Any]:
     """A generic handler that serves `service` with the methods of `implementation`.
 
     `wrap(method, function)` returns what the server calls, with requests as they came: it is to `decode` them, because
@@ -63,7 +66,7 @@ def handler(service: ServiceDescriptor, implementation: object, wrap: Wrap) -> g
         make = getattr(grpc, _kind("stream" if method.client_streaming else "unary", method) + "_rpc_method_handler")
         methods[method.name] = make(
             wrap(method, function),
-            response_serializer=_serialize,
+            response_serializer=serializer(method),
         )
     return grpc.method_handlers_generic_handler(service.full_name, methods)
 
@@ -80,7 +83,8 @@ def _kind(request: str, method: MethodDescriptor) -> str:
     return f"{request}_{'stream' if method.server_streaming else 'unary'}"
 
 
-def _serialize(message: Any) -> bytes:
+def serialize(message: Any) -> bytes:
+    """The bytes of a message."""
     if isinstance(message, bytes):  # a large one was serialized before, outside of the server's loop
         return message
     data: bytes = message.SerializeToString()

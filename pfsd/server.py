@@ -13,7 +13,7 @@ import grpc
 
 from pachproto import grpc_health_pb2
 from pfsd import rpc
-from pfsd.calls.taking import wrap
+from pfsd.calls.taking import serializer, wrap
 from pfsd.errors import InvalidError, UnavailableError
 from pfsd.services.about import ProbeService
 
@@ -50,7 +50,7 @@ class Server:
         """Serve these; before `start`."""
         for descriptor, implementation in services:
             self._names.add(descriptor.full_name)
-            self._handlers.append(rpc.handler(descriptor, implementation, wrap))
+            self._handlers.append(rpc.handler(descriptor, implementation, wrap, serializer))
 
     def add_handler(self, handler: grpc.GenericRpcHandler[Any, Any]) -> None:
         """Serve what this handler knows and none before it does; before `start`."""

@@ -10,7 +10,7 @@ import pathlib
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 import trio
@@ -22,15 +22,18 @@ from pfsd.local.handedfiles import HandedFiles
 from pfsd.names import sizes
 from pfsd.objectstores.blockcache import DEFAULT_BYTES
 from pfsd.objectstores.openstore import StorageOptions
-from pfsd.redact import log_to_stderr
 from pfsd.runtime import threads
-from pfsd.runtime.ending import end_in_time, end_now
+from pfsd.runtime.ending import end_now
 from pfsd.runtime.exitstatus import status_of
+from pfsd.runtime.logs import FORMATS, VARIABLE, log_to_stderr, notice
 from pfsd.runtime.stack import allow_depth
 from pfsd.server import Server
 from pfsd.services.core import core_services
 from pfsd.version import SENTENCE
+from pfsdaemon.ending import POLL_SECONDS, Ending
 from pfsdaemon.mounting import repository_mount
+from pfsdaemon.notify import tell
+from pfsdaemon.watching import Watched
 from ppsd.launchers import LAUNCHERS
 
 COLLECTED_AFTER = 10_000, 20, 20
@@ -43,7 +46,6 @@ CLOSE_SECONDS = 1.0
 """For which work that is under way may go on before the store is closed without it."""
 
 M_ARENA_MAX = -8
-POLL_SECONDS = 0.01
 
 ARENAS = 2
 """Memory pools of glibc's malloc: with one for every thread, each keeps what a large upload once took."""
@@ -64,6 +66,40 @@ def parser() -> argparse.ArgumentParser:
         metavar="HOST:PORT",
         help="address to serve (default: %(default)s)",
     )
+    _add_storage(made)
+    made.add_argument(
+        "--http",
+        default="",
+        metavar="HOST:PORT",
+        help="answer there, to whoever asks: /healthz, /readyz, and /metrics for Prometheus (default: nowhere)",
+    )
+    made.add_argument(
+        "--drain",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="after SIGTERM, serve on for so long at most while calls are at work (default: %(default)s)",
+    )
+    made.add_argument("--no-pipelines", action="store_true", help="serve no pipelines: leave them to a ppsd of its own")
+    made.add_argument(
+        "--launcher",
+        choices=LAUNCHERS,
+        default=LAUNCHERS[0],
+        help="where pipelines' workers run: on this machine, or as pods of a cluster (default: %(default)s)",
+    )
+    made.add_argument("--version", action="version", version=f"%(prog)s {SENTENCE}")
+    made.add_argument("-v", "--verbose", action="store_true", help="log what happens to stderr")
+    made.add_argument(
+        "--log-format",
+        choices=FORMATS,
+        default="",
+        help=f"lines for people, or JSON (default: what ${VARIABLE} says, else text)",
+    )
+    return made
+
+
+def _add_storage(made: argparse.ArgumentParser) -> None:
+    """The options that say where things are."""
     made.add_argument("--mount", metavar="DIR", help="also mount the repositories there")
     made.add_argument(
         "--object-store",
@@ -85,22 +121,12 @@ def parser() -> argparse.ArgumentParser:
         help="how much to keep there at most, as in 20G (default: 10G)",
     )
     made.add_argument("--take-over", action="store_true", help="give up the packs that another root has there")
-    made.add_argument("--no-pipelines", action="store_true", help="serve no pipelines: leave them to a ppsd of its own")
-    made.add_argument(
-        "--launcher",
-        choices=LAUNCHERS,
-        default=LAUNCHERS[0],
-        help="where pipelines' workers run: on this machine, or as pods of a cluster (default: %(default)s)",
-    )
-    made.add_argument("--version", action="version", version=f"%(prog)s {SENTENCE}")
-    made.add_argument("-v", "--verbose", action="store_true", help="log what happens to stderr")
-    return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon; returns its exit status: 0, or 1 after an error that stderr tells in one sentence."""
     args = parser().parse_args(argv)
-    log_to_stderr(logging.INFO if args.verbose else logging.WARNING)
+    log_to_stderr(logging.INFO if args.verbose else logging.WARNING, args.log_format)
     allow_depth()
     gc.set_threshold(*COLLECTED_AFTER)
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -112,35 +138,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 async def serve(args: argparse.Namespace) -> None:
     """Serve until a signal says to stop; then stop the pipelines, the mount, the server, the store, in that order."""
-    stopping = trio.Event()
+    ending = Ending(args.drain)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(heed, signals, stopping)
-            await serve_until(stopping, args)
+            nursery.start_soon(ending.heed, signals)
+            await serve_until(ending, args)
             nursery.cancel_scope.cancel()
 
 
-async def heed(signals: AsyncIterator[int], stopping: trio.Event) -> None:
-    """Let the first signal begin the end, which does not take long even where it comes in the middle of the start."""
-    async for number in signals:
-        log.info("stopping on %s", signal.Signals(number).name)
-        end_in_time()
-        stopping.set()
-        break
-
-
-async def serve_until(stopping: trio.Event, args: argparse.Namespace) -> None:
-    """Serve until it is set."""
+async def serve_until(ending: Ending, args: argparse.Namespace) -> None:
+    """Serve until it is time to stop."""
     options = StorageOptions(args.object_store, args.take_over, args.cache_dir, args.cache_size)
     store = await trio.to_thread.run_sync(Store, args.root, options)
     if store.root.is_new:
-        print(f"pfsd: {args.root} was empty: a new root was made there", file=sys.stderr, flush=True)  # noqa: T201
+        notice("pfsd", f"{args.root} was empty: a new root was made there")
     server = Server(args.listen)
     handed = HandedFiles(args.root / "handing")
     try:
         handed.start()
         server.add(core_services(store, lambda: server.address, handed))
         async with AsyncExitStack() as stack:
+            watched = Watched(store, ending)
+            pages = await stack.enter_async_context(watched.serving(args.http)) if args.http else ""
             nursery = await stack.enter_async_context(trio.open_nursery())
             pipelines = None
             if not args.no_pipelines:
@@ -153,9 +172,14 @@ async def serve_until(stopping: trio.Event, args: argparse.Namespace) -> None:
             if args.mount:
                 await stack.enter_async_context(repository_mount(args.mount, server.address))
             if pipelines is not None:
+                watched.figures = pipelines.figures
                 await stack.enter_async_context(pipelines.run(server.address))
+            watched.is_started = True
             print(f"pfsd: serving {args.root} at {server.address}", flush=True)  # noqa: T201
-            await stopping.wait()
+            if pages:
+                print(f"pfsd: health and metrics at http://{pages}", flush=True)  # noqa: T201
+            tell("READY=1")
+            await ending.stopping.wait()
     finally:
         await trio.to_thread.run_sync(server.stop)
         await trio.to_thread.run_sync(handed.close)

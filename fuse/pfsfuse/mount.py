@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import trio
 
 from pfsd.errors import PfsError
-from pfsd.redact import log_to_stderr
 from pfsd.rpc import DEFAULT_ADDRESS
 from pfsd.runtime.groups import ungrouped
+from pfsd.runtime.logs import log_to_stderr
 from pfsd.runtime.stack import allow_depth
 from pfsfuse.client.daemon import PATIENCE, Daemon
 from pfsfuse.content.content import open_content

@@ -7,7 +7,7 @@ import inspect
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,9 @@ from google.protobuf.descriptor import MethodDescriptor
 
 from pfsd import errors, rpc, statuses
 from pfsd.calls.attaching import caller_of, recalled
+from pfsd.calls.measuring import measure_of, measured
 from pfsd.runtime.apart import known_error
+from pfsd.runtime.requestids import request_id, take_id
 from pfsd.runtime.threads import client_of_call
 
 log = logging.getLogger(__name__)
@@ -62,26 +64,41 @@ def wrap(method: MethodDescriptor, function: Any) -> Any:
     return call
 
 
+def serializer(method: MethodDescriptor) -> Callable[[Any], bytes]:
+    """What turns the answers of a method into bytes, and counts them."""
+    measure = measure_of(method.full_name)
+
+    def serialize(message: Any) -> bytes:
+        data = rpc.serialize(message)
+        measure.sent += len(data)
+        return data
+
+    return serialize
+
+
 @contextmanager
 def _call_of(method: MethodDescriptor, context: Any) -> Iterator[None]:
     """What the block does is a client's call: bounded, and told in the log, with how it ended and how long it took."""
     client = str(context.peer())
     client_of_call.set(client)  # of this task, which serves no other call
-    began, outcome = time.monotonic(), "OK"
-    try:
-        with _counted(client):
-            yield
-    except (asyncio.CancelledError, GeneratorExit):
-        outcome = "CANCELLED"
-        raise
-    except errors.PfsError as error:
-        outcome = f"{statuses.code(error).name}, {error}"
-        raise
-    except BaseException as error:
-        outcome = f"{type(error).__name__}, {error}"
-        raise
-    finally:
-        calls.info("%s from %s: %.3f s, %s", method.full_name, client, time.monotonic() - began, outcome)
+    request_id.set(take_id(context.invocation_metadata()))
+    began, said = time.monotonic(), ""
+    with measured(method.full_name) as outcome:
+        try:
+            with _counted(client):
+                yield
+        except (asyncio.CancelledError, GeneratorExit):
+            outcome.status = "CANCELLED"
+            raise
+        except errors.PfsError as error:
+            outcome.status, said = statuses.code(error).name, f", {error}"
+            raise
+        except BaseException as error:
+            outcome.status, said = "INTERNAL", f", {type(error).__name__}: {error}"
+            raise
+        finally:
+            took = time.monotonic() - began
+            calls.info("%s from %s: %.3f s, %s%s", method.full_name, client, took, outcome.status, said)
 
 
 _open_calls: Counter[str] = Counter()
@@ -102,11 +119,14 @@ def _counted(client: str) -> Iterator[None]:
 
 def _decoded(method: MethodDescriptor, request: Any) -> Any:
     """A method's request, or the iterator of its requests; raises InvalidError for what can't be decoded."""
+    measure = measure_of(method.full_name)
     if not method.client_streaming:
+        measure.received += len(request)
         return rpc.decode(method, request)
 
     async def messages() -> AsyncIterator[Any]:
         async for data in request:
+            measure.received += len(data)
             yield rpc.decode(method, data)
 
     return messages()

@@ -92,6 +92,11 @@ class ChunkStore:
         full, self._active = self._active, None
         return full
 
+    @property
+    def failure(self) -> PfsError | None:
+        """Why no chunk is taken, where that is so."""
+        return self._failure
+
     def spill(self) -> None:
         """Hand what was added to the operating system, so that it outlives this process."""
         with self._lock:

@@ -123,6 +123,16 @@ class Database:
                 self._failure = self._failure or _unwritable(error)
                 raise _again(self._failure) from error
 
+    @property
+    def failure(self) -> PfsError | None:
+        """Why no write is taken, where that is so."""
+        return self._failure
+
+    def estimated_count(self, family: str) -> int:
+        """About how many rows a family has."""
+        with self._gate:
+            return self._family(family).property_int_value("rocksdb.estimate-num-keys") or 0
+
     def _recover(self) -> None:
         """Open the database anew where a full disk was all that was wrong, and has room now; else raise that again."""
         with self._gate.alone():

@@ -11,7 +11,7 @@ import uuid
 from dataclasses import dataclass
 
 from pfsd.chunks.chunkstore import ChunkStore
-from pfsd.errors import CorruptError, FormatError, InvalidError, StateError
+from pfsd.errors import CorruptError, FormatError, InvalidError, PfsError, StateError
 from pfsd.local.disk import disk_error, fsync_directory, make_directory
 from pfsd.local.kv import Database
 from pfsd.local.packs import is_pack
@@ -74,6 +74,11 @@ class Root:
     def _ancestors(self, repo: str) -> tuple[str, ...]:
         data = self.db.get("repos", repo.encode())
         return () if data is None else load_repo(data).ancestors
+
+    @property
+    def trouble(self) -> PfsError | None:
+        """Why nothing can be stored, where that is so."""
+        return self.db.failure or self.chunks.failure
 
     def close(self) -> None:
         """Make everything durable and give the directory up."""

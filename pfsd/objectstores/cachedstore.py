@@ -10,13 +10,15 @@ from typing import Protocol
 
 from pfsd.errors import CorruptError
 from pfsd.objectstores.blockcache import BlockCache, Source
-from pfsd.objectstores.objectstore import ObjectStore
+from pfsd.objectstores.objectstore import ObjectStore, Tally
 
 log = logging.getLogger(__name__)
 
 
 class RemoteStore(ObjectStore, Source, Protocol):
     """An object store that blocks can be had from."""
+
+    tally: Tally
 
 
 class CachedStore:
@@ -28,6 +30,7 @@ class CachedStore:
         self._store = store
         self.cache = cache
         self.url = store.url
+        self.tally = store.tally
 
     def put_file(self, name: str, source: pathlib.Path) -> None:
         fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)

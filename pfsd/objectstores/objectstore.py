@@ -10,9 +10,10 @@ import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO, Protocol, cast
 
-from pfsd.errors import CorruptError, UnavailableError
+from pfsd.errors import CorruptError, NotFoundError, PfsError, UnavailableError
 from pfsd.local.disk import disk_error, fsync_directory, make_directory, read_error
 from pfsd.local.packs import sealed_name
 
@@ -61,6 +62,32 @@ class ObjectStore(Protocol):
 
     def close(self) -> None:
         """Release what is held open, and end what is being tried again."""
+
+
+class Tally:
+    """Counts the requests to a store."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.requests = 0
+        self.failures = 0
+        """Requests that were not answered, or refused; that something is not there is an answer."""
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """What the block does is one."""
+        is_failure = False
+        try:
+            yield
+        except NotFoundError:
+            raise
+        except PfsError:
+            is_failure = True
+            raise
+        finally:
+            with self._lock:
+                self.requests += 1
+                self.failures += is_failure
 
 
 READ_BYTES = 4 << 20

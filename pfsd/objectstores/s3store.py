@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from pfsd import clouds
 from pfsd.clouds import s3
 from pfsd.errors import CorruptError, NotFoundError, PfsError, StateError, UnavailableError
-from pfsd.objectstores.objectstore import SIGNED_SECONDS
+from pfsd.objectstores.objectstore import SIGNED_SECONDS, Tally
 from pfsd.objectstores.signedreads import read_signed
 from pfsd.runtime.persistence import persistently, streamed
 
@@ -69,6 +69,7 @@ class S3ObjectStore:
         self._parts = ThreadPoolExecutor(PARTS_AT_ONCE, thread_name_prefix="s3-part")
         self._patience = START_PATIENCE_SECONDS
         self._claiming = threading.Lock()
+        self.tally = Tally()
         self._unclaimed = ""
         self._broken: deque[tuple[str, str]] = deque()
         """Uploads in parts, each a key and an id, that broke off: what has gone up is to be removed."""
@@ -146,7 +147,7 @@ class S3ObjectStore:
         """The same for what may not be there, which raises NotFoundError; tried for `patience` seconds at most."""
 
         def begin(done: int, took: Callable[[bytes], None]) -> None:
-            with s3.explained(self.url):
+            with self.tally.request(), s3.explained(self.url):
                 self._pieces(name, offset + done, size - done, piece, took)
 
         streamed(begin, take, patience, self._closing)
@@ -197,7 +198,7 @@ class S3ObjectStore:
 
     def _again(self, call: Callable[[], T], patience: float | None = None) -> T:
         def attempt() -> T:
-            with s3.explained(self.url):
+            with self.tally.request(), s3.explained(self.url):
                 return call()
 
         return persistently(attempt, self._patience if patience is None else patience, self._closing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter, deque
 
 from pfsd.errors import BusyError
@@ -27,6 +28,18 @@ class Slots:
         self._held: Counter[str] = Counter()
         self._queues: dict[str, deque[asyncio.Future[None]]] = {}  # in the order of their turns
         self._waiting = 0
+        self.waited_seconds = 0.0
+        """For which those that have a slot by now had to wait, all together."""
+
+    @property
+    def taken(self) -> int:
+        """How many are taken."""
+        return self._held.total()
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for one."""
+        return self._waiting
 
     @property
     def is_idle(self) -> bool:
@@ -51,8 +64,10 @@ class Slots:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         queue.append(turn)
         self._waiting += 1
+        began = time.monotonic()
         try:
             await turn
+            self.waited_seconds += time.monotonic() - began
         except asyncio.CancelledError:
             if turn.cancelled():
                 self._leave(client, turn)

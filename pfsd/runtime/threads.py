@@ -116,6 +116,11 @@ def handing_over(kind: Kind, function: Callable[P, T]) -> Callable[P, T]:
     return call
 
 
+def load() -> list[tuple[str, Slots]]:
+    """The kinds of work that were done so far, each with who does it and who waits for that."""
+    return [(kind.name, slots) for work in list(_works.values()) for kind, slots in list(work.slots.items())]
+
+
 def running() -> int:
     """How many threads have work that has not ended."""
     return _carriers.running
@@ -162,16 +167,16 @@ class _Work:
 
     def __init__(self) -> None:
         self.left_behind = 0
-        self._slots: dict[Kind, Slots] = {}
+        self.slots: dict[Kind, Slots] = {}
         self._turns: dict[str, Slots] = {}
 
     async def run(self, kind: Kind, turn: str | None, function: Callable[[], T]) -> T:
         client = client_of_call.get()
         if turn is not None:
             await self._take_turn(turn, client)
-        slots = self._slots.get(kind)
+        slots = self.slots.get(kind)
         if slots is None:
-            slots = self._slots[kind] = Slots(kind.name, kind.threads, kind.of_one)
+            slots = self.slots[kind] = Slots(kind.name, kind.threads, kind.of_one)
         if not slots.take_at_once(client):
             try:
                 await slots.take(client)

@@ -7,6 +7,7 @@ are then turned away.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -20,6 +21,7 @@ from pfsd.runtime.apart import apart, reason_of
 from ppsd.engine import stats
 from ppsd.engine.changes import Changes
 from ppsd.engine.enumeration import all_datums
+from ppsd.engine.figures import Ended, PipelineFigures
 from ppsd.engine.heads import Lineage
 from ppsd.engine.jobs import input_files
 from ppsd.engine.launcher import Launcher
@@ -53,6 +55,8 @@ class Engine:
         self._holder = holder
         self._leading = trio.Event()
         self._pipelines: dict[str, Pipeline] = {}
+        self._ended: dict[str, Ended] = {}
+        """By pipeline."""
         self._nursery: trio.Nursery | None = None
         # Set before `_leading`, on which all who use them wait:
         self._files: FileSystem
@@ -85,6 +89,7 @@ class Engine:
     async def _lead(self, files: FileSystem, make_launcher: Callable[[trio.Nursery], Launcher]) -> None:
         self._files = files
         self._registry = Registry(files)
+        self._registry.on_end = self._note_end
         self._logs = Logs(files)
         stored = await self._registry.load()
         try:
@@ -166,6 +171,26 @@ class Engine:
             await trio.sleep(RETRY_SECONDS)
 
     # --- for the services --------------------------------------------------------------------------------
+
+    def figures(self) -> list[PipelineFigures]:
+        """How the pipelines are now; none where another service runs them."""
+        if not self._leading.is_set():
+            return []
+        return [
+            PipelineFigures(
+                pipeline.name,
+                pipeline.state,
+                Counter(job.state for job in self._registry.open_jobs(pipeline.name)),
+                self._ended.get(pipeline.name, Ended(Counter())),
+                len(pipeline.pool.sessions),
+                pipeline.pool.queue_size,
+            )
+            for pipeline in self._pipelines.values()
+        ]
+
+    def _note_end(self, job: JobRecord) -> None:
+        self._ended = {name: ended for name, ended in self._ended.items() if name in self._pipelines}
+        self._ended[job.pipeline] = self._ended.get(job.pipeline, Ended(Counter())).with_job(job)
 
     async def _ready(self) -> None:
         with trio.move_on_after(LEASE_PATIENCE_SECONDS):

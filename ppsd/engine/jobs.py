@@ -16,6 +16,7 @@ import trio
 
 from pfsd.errors import FullError, NotFoundError, StateError, UnavailableError
 from pfsd.runtime.apart import known_error, reason_of
+from pfsd.runtime.requestids import on_behalf_of
 from ppsd.engine import egress, enumeration, incremental, stats
 from ppsd.engine.pool import Outcome, Pool, Session, Task
 from ppsd.specs import datums, inputs
@@ -83,6 +84,10 @@ class JobRun:
         Raises UnavailableError or FullError when it must be called again later. Whatever else goes wrong
         makes the job fail.
         """
+        with on_behalf_of(self.job.id):
+            return await self._run(progress)
+
+    async def _run(self, progress: ProgressRecord) -> ProgressRecord:
         self._progress = progress
         if self.job.verdict is None:
             with self._work:

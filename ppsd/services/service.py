@@ -14,6 +14,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from pachproto import pps_pb2, ppsd_pb2
 from pfsd.bridge import Bridge
 from ppsd.engine.engine import Engine
+from ppsd.engine.figures import PipelineFigures
 from ppsd.engine.launcher import Launcher
 from ppsd.launchers import LAUNCHERS
 from ppsd.launchers.local import LocalLauncher
@@ -46,6 +47,10 @@ class Service:
             (ppsd_pb2.DESCRIPTOR.services_by_name["Logs"], LogsService(bridge, self._engine)),
             (ppsd_pb2.DESCRIPTOR.services_by_name["Workers"], WorkersService(bridge, self._engine)),
         ]
+
+    def figures(self) -> list[PipelineFigures]:
+        """How the pipelines are now."""
+        return self._engine.figures()
 
     @asynccontextmanager
     async def run(self, address: str) -> AsyncIterator[None]:

@@ -14,6 +14,7 @@ import trio
 
 from pfsd.errors import PfsError, UnavailableError
 from pfsd.rpc import CHANNEL_OPTIONS
+from pfsd.runtime.requestids import telling
 from pfsd.statuses import from_status
 
 T = TypeVar("T")
@@ -31,7 +32,7 @@ _STREAM_THREADS = 1000
 
 def open_channel(address: str, options: Sequence[tuple[str, Any]] = ()) -> grpc.Channel:
     """A channel to a daemon; connects when it is first used, and again when the connection breaks."""
-    return grpc.insecure_channel(address, options=[*CHANNEL_OPTIONS, *RECONNECT_OPTIONS, *options])
+    return telling(grpc.insecure_channel(address, options=[*CHANNEL_OPTIONS, *RECONNECT_OPTIONS, *options]))
 
 
 def error_of(failure: grpc.RpcError) -> PfsError:

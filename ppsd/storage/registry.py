@@ -6,7 +6,7 @@ Holds the open jobs in memory, so that calls that wait for a job's end are woken
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
@@ -42,6 +42,8 @@ class Registry:
         self._open: dict[str, JobRecord] = {}
         self._ended: dict[str, trio.Event] = {}
         self._closed = False
+        self.on_end: Callable[[JobRecord], None] = lambda _: None
+        """Called with each job that has come to its end."""
         self._closing: dict[str, trio.Event] = {}
 
     async def load(self) -> list[PipelineRecord]:
@@ -193,6 +195,7 @@ class Registry:
             await self._files.write_records(put, ended, sync=sync)
             if job.state.final:
                 self._open.pop(job.id, None)
+                self.on_end(job)
                 event = self._ended.pop(job.id, None)
                 if event is not None:
                     event.set()

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 import trio
 
 from pfsd.errors import PfsError, UnavailableError
-from pfsd.redact import log_to_stderr
 from pfsd.runtime.apart import reason_of
+from pfsd.runtime.logs import log_to_stderr
 from pfsfuse.kernel.mounts import detach
 from ppsd.worker.options import options_of, parser
 from ppsd.worker.processes import Child

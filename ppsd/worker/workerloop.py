@@ -20,6 +20,7 @@ from pfsd.errors import CorruptError, StateError, UnavailableError
 from pfsd.rpc import Stub
 from pfsd.runtime.apart import reason_of
 from pfsd.runtime.groups import ungrouped
+from pfsd.runtime.requestids import request_id
 from pfsfuse.client.daemon import Daemon
 from pfsfuse.content.content import open_content
 from pfsfuse.job.jobview import JobView
@@ -137,6 +138,7 @@ class _AtWork:
 
     async def compute(self, assignment: ppsd_pb2.Assignment) -> None:
         """Compute a datum and send its outcome; its log goes first."""
+        request_id.set(assignment.job_id)
         self._lease, self._scope = assignment.lease, trio.CancelScope()
         outcome = ppsd_pb2.Outcome(lease=assignment.lease, error="it was called off")
         self._log = log = UserLog(assignment.job_id, assignment.datum_id, self._outgoing)

@@ -16,7 +16,8 @@ from importlib import import_module
 from pachctl import registry
 from pachctl.terminal.command import Command, UsageError, parse
 from pfsd.errors import PfsError
-from pfsd.redact import log_to_stderr, redacted
+from pfsd.redact import redacted
+from pfsd.runtime.logs import log_to_stderr
 
 _GLOBAL_OPTIONS = ("-v", "--verbose", "--no-metrics")
 _HELP_OPTIONS = ("-h", "--help")

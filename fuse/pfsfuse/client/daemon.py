@@ -16,6 +16,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from pachproto import pfs_pb2, pfsd_pb2
 from pfsd import errors
 from pfsd.rpc import CHANNEL_OPTIONS, Stub
+from pfsd.runtime.requestids import Metadata, with_id
 from pfsd.statuses import from_status, is_said
 from pfsfuse.client.handing import Handing
 
@@ -23,7 +24,6 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-Metadata = tuple[tuple[str, str], ...]
 
 PATIENCE = 20.0
 """Seconds for which a call is tried again while the daemon does not answer."""
@@ -203,7 +203,9 @@ class Daemon:
             timeout = max(deadline - trio.current_time(), 0.01) + takes
             self.calls += 1
 
-            def attempt(timeout: float = timeout, metadata: Metadata = self.metadata) -> Any:
+            metadata = with_id(self.metadata)
+
+            def attempt(timeout: float = timeout, metadata: Metadata = metadata) -> Any:
                 with _status(self.address):
                     answer = method(request, timeout=timeout, metadata=metadata)
                     return answer if read is None else read(answer)

@@ -12,7 +12,8 @@ import grpc
 from pachproto import edits_pb2, pfs_pb2, pfsd_pb2
 from pfsd.errors import PfsError
 from pfsd.names.paths import Path, join
-from pfsfuse.client.daemon import Daemon, Metadata
+from pfsd.runtime.requestids import Metadata
+from pfsfuse.client.daemon import Daemon
 from pfsfuse.client.handing import Handed
 
 log = logging.getLogger(__name__)
