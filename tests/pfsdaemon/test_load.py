@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import pathlib
+import re
 import socket
 import threading
 import time
@@ -341,7 +342,7 @@ def test_verbose_tells_each_call_with_its_client_and_outcome(tmp_path: pathlib.P
         daemon.stop()
         lines = [line for line in daemon.log().splitlines() if "pfsd.calls" in line]
     said = {line.split(": ", 1)[1].split(" ", 1)[0]: line for line in lines}
-    assert said["pfs.API.CreateRepo"].endswith("s, OK")
+    assert re.search(r"s, OK \(request [0-9a-f]{16}\)$", said["pfs.API.CreateRepo"])
     assert "NOT_FOUND" in said["pfs.API.InspectRepo"]
     assert "repo absent not found" in said["pfs.API.InspectRepo"]
     assert "CANCELLED" in said["pfsd.Store.WatchChanges"]
