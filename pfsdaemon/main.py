@@ -17,6 +17,7 @@ import trio
 
 from pfsd import rpc
 from pfsd.bridge import Bridge
+from pfsd.fetching.reach import Reach, networks
 from pfsd.filesystem.store import Store
 from pfsd.local.handedfiles import HandedFiles
 from pfsd.names import sizes
@@ -72,6 +73,14 @@ def parser() -> argparse.ArgumentParser:
         default="",
         metavar="HOST:PORT",
         help="answer there, to whoever asks: /healthz, /readyz, and /metrics for Prometheus (default: nowhere)",
+    )
+    made.add_argument(
+        "--allow-fetch",
+        action="append",
+        default=[],
+        metavar="NETWORK",
+        help="also fetch from there what put-file names by a URL, as in 10.0.0.0/8; may be given several times "
+        "(default: public addresses alone)",
     )
     made.add_argument(
         "--drain",
@@ -148,6 +157,7 @@ async def serve(args: argparse.Namespace) -> None:
 
 async def serve_until(ending: Ending, args: argparse.Namespace) -> None:
     """Serve until it is time to stop."""
+    allowed = networks(args.allow_fetch)
     options = StorageOptions(args.object_store, args.take_over, args.cache_dir, args.cache_size)
     store = await trio.to_thread.run_sync(Store, args.root, options)
     if store.root.is_new:
@@ -156,7 +166,7 @@ async def serve_until(ending: Ending, args: argparse.Namespace) -> None:
     handed = HandedFiles(args.root / "handing")
     try:
         handed.start()
-        server.add(core_services(store, lambda: server.address, handed))
+        server.add(core_services(store, lambda: Reach(server.address, allowed), handed))
         async with AsyncExitStack() as stack:
             watched = Watched(store, ending)
             pages = await stack.enter_async_context(watched.serving(args.http)) if args.http else ""

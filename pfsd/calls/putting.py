@@ -8,6 +8,7 @@ from pachproto import pfs_pb2
 from pfsd.calls.room import pieces, room
 from pfsd.chunks.split import Delimiter
 from pfsd.errors import InvalidError
+from pfsd.fetching.reach import Reach
 from pfsd.fetching.urls import fetch, fetch_below
 from pfsd.filesystem.filesinks import INLINE_BYTES
 from pfsd.filesystem.store import Store
@@ -28,10 +29,10 @@ _DELIMITERS = {
 class Put:
     """One stream. What it holds goes with it."""
 
-    def __init__(self, store: Store, own_address: str) -> None:
-        """`own_address` is where this daemon can be reached."""
+    def __init__(self, store: Store, reach: Reach) -> None:
+        """`reach` is where what is put may be fetched."""
         self._store = store
-        self._own_address = own_address
+        self._reach = reach
         self._commit: Commit | None = None
         self._upload: Upload | None = None
         self._first: pfs_pb2.PutFileRequest | None = None
@@ -80,9 +81,9 @@ class Put:
         upload = await in_thread(WRITE, self._begin, request, begins_file=not request.recursive)
         if request.recursive:
             begin = functools.partial(_begin_below, upload, request)
-            await fetch_below(request.url, begin, upload.write, self._own_address)
+            await fetch_below(request.url, begin, upload.write, self._reach)
         else:
-            await fetch(request.url, upload.write, self._own_address)
+            await fetch(request.url, upload.write, self._reach)
 
     # --- in threads
 

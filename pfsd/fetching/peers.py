@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterator
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ import grpc
 from pachproto import pfs_pb2, pfsd_pb2
 from pfsd import rpc
 from pfsd.errors import NotFoundError, PfsError, SourceError
+from pfsd.fetching.reach import Reach
 from pfsd.names import paths
 from pfsd.names.pfsurls import PfsPlace
 from pfsd.redact import redacted_url
@@ -34,18 +36,35 @@ class _LacksError(SourceError):
 class Peer:
     """A daemon that files are fetched from, to be used in the server's loop."""
 
-    def __init__(self, url: str, place: PfsPlace, own_address: str) -> None:
-        """`own_address` is where the daemon that fetches can be reached itself."""
+    def __init__(self, url: str, place: PfsPlace, reach: Reach) -> None:
         self._shown = redacted_url(url)
         self.place = place
-        self._channel = grpc.aio.insecure_channel(place.address or own_address, options=_OPTIONS)
+        self._reach = reach
         self._lists_all = True
         """Whether it may offer more than Pachyderm 1.5."""
-        self._store: Any = rpc.Stub(self._channel, pfsd_pb2.DESCRIPTOR.services_by_name["Store"])
-        self._pfs: Any = rpc.Stub(self._channel, pfs_pb2.DESCRIPTOR.services_by_name["API"])
 
     async def __aenter__(self) -> Peer:
+        """Raises InvalidError where it is not to be asked, SourceError where its name leads nowhere."""
+        self._channel = grpc.aio.insecure_channel(await self._target(), options=_OPTIONS)
+        self._store: Any = rpc.Stub(self._channel, pfsd_pb2.DESCRIPTOR.services_by_name["Store"])
+        self._pfs: Any = rpc.Stub(self._channel, pfs_pb2.DESCRIPTOR.services_by_name["API"])
         return self
+
+    async def _target(self) -> str:
+        """What the channel is to connect to: an address that was looked at, so that no name leads elsewhere later."""
+        own = self._reach.own_address
+        if self.place.address in ("", own):
+            return own
+        host, _, port = self.place.address.rpartition(":")
+        try:
+            loop = asyncio.get_running_loop()
+            asked = loop.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+            found = [str(place[0]) for *_, place in await asyncio.wait_for(asked, SILENT_SECONDS)]
+        except (OSError, UnicodeError, TimeoutError, OverflowError):
+            raise SourceError(f"the URL {self._shown} does not answer: {self.place.address} can't be reached") from None
+        if not all(map(self._reach.permits, found)):
+            raise self._reach.refusal(self._shown)
+        return f"ipv6:[{found[0]}]:{port}" if ":" in found[0] else f"ipv4:{found[0]}:{port}"
 
     async def __aexit__(self, *_: object) -> None:
         await self._channel.close(None)

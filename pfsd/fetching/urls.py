@@ -11,6 +11,7 @@ from pfsd import clouds
 from pfsd.errors import InvalidError, NotFoundError, SourceError, UnavailableError
 from pfsd.fetching import web
 from pfsd.fetching.peers import Peer
+from pfsd.fetching.reach import Reach
 from pfsd.names import pfsurls
 from pfsd.redact import redacted_url
 from pfsd.runtime.threads import FETCH, WRITE, handing_over, in_thread
@@ -21,25 +22,26 @@ Begin = Callable[[str], None]
 """Says below which path what is written next goes."""
 
 
-async def fetch(url: str, write: Write, own_address: str) -> None:
+async def fetch(url: str, write: Write, reach: Reach) -> None:
     """Pass the bytes behind a URL of a web server, an object store or a daemon to `write`, which may block.
 
-    Raises InvalidError for other URLs, NotFoundError where there is nothing, SourceError where who is asked says no, or
-    nothing, or breaks off. Every wait has a bound, and a cancelled one ends within a second.
+    Raises InvalidError for other URLs and those that lead out of `reach`, NotFoundError where there is nothing,
+    SourceError where who is asked says no, or nothing, or breaks off. Every wait has a bound, and a cancelled one ends
+    within a second.
     """
     if pfsurls.is_pfs(url):
-        async with Peer(url, pfsurls.parse(url), own_address) as peer:
+        async with Peer(url, pfsurls.parse(url), reach) as peer:
             await _copy(peer, await peer.commit(), peer.place.path, write)
         return
-    await _stoppable(_fetch, url, handing_over(WRITE, write))
+    await _stoppable(_fetch, url, handing_over(WRITE, write), reach)
 
 
-async def fetch_below(url: str, begin: Begin, write: Write, own_address: str) -> None:
+async def fetch_below(url: str, begin: Begin, write: Write, reach: Reach) -> None:
     """Like `fetch`, of each file below the address of objects or of a daemon's directory; `begin` is told of each."""
     if not pfsurls.is_pfs(url):
-        await _stoppable(_fetch_below, url, handing_over(WRITE, begin), handing_over(WRITE, write))
+        await _stoppable(_fetch_below, url, handing_over(WRITE, begin), handing_over(WRITE, write), reach)
         return
-    async with Peer(url, pfsurls.parse(url), own_address) as peer:
+    async with Peer(url, pfsurls.parse(url), reach) as peer:
         commit, is_empty = await peer.commit(), True
         async for path, names in peer.files_below(commit):
             is_empty = False
@@ -64,20 +66,20 @@ async def _stoppable(function: Callable[..., None], *args: object) -> None:
         stop.set()
 
 
-def _fetch(url: str, write: Write, stop: threading.Event) -> None:
-    for block in _blocks(url, stop):
+def _fetch(url: str, write: Write, reach: Reach, stop: threading.Event) -> None:
+    for block in _blocks(url, reach, stop):
         write(block)
 
 
-def _fetch_below(url: str, begin: Begin, write: Write, stop: threading.Event) -> None:
+def _fetch_below(url: str, begin: Begin, write: Write, reach: Reach, stop: threading.Event) -> None:
     for path, address in _objects_below(url):
         begin(path)
-        _fetch(address, write, stop)
+        _fetch(address, write, reach, stop)
 
 
-def _blocks(url: str, stop: threading.Event) -> Iterator[bytes]:
+def _blocks(url: str, reach: Reach, stop: threading.Event) -> Iterator[bytes]:
     if url.partition("://")[0].lower() in ("http", "https"):
-        yield from web.blocks(url, stop)
+        yield from web.blocks(url, stop, reach)
         return
     if not clouds.is_object(url):
         known = ", ".join((*clouds.SCHEMES, pfsurls.SCHEME))

@@ -24,6 +24,7 @@ from typing import Any
 from urllib.parse import quote, unquote_to_bytes, urlsplit, urlunsplit
 
 from pfsd.errors import InvalidError, NotFoundError, SourceError
+from pfsd.fetching.reach import ANYWHERE, Reach
 from pfsd.redact import redacted_url
 
 BLOCK_BYTES = 1 << 20
@@ -49,14 +50,14 @@ class StoppedError(SourceError):
     """Nobody wants the answer any more."""
 
 
-def blocks(url: str, stop: threading.Event) -> Iterator[bytes]:
-    """The bytes behind an http or https URL, some at a time.
+def blocks(url: str, stop: threading.Event, reach: Reach = ANYWHERE) -> Iterator[bytes]:
+    """The bytes behind an http or https URL, some at a time, where it and all that it redirects to are within reach.
 
     Raises InvalidError for what is no URL, NotFoundError where the server says that there is nothing, SourceError where
     it says no, or nothing, or breaks off, or takes too long, and within a second after `stop` was set.
     """
     shown = redacted_url(url)
-    waiting = _Waiting(stop)
+    waiting = _Waiting(stop, reach, shown)
     try:
         with _opened(_Address.of(url, shown), waiting) as response:
             yield from _body(response, waiting, shown)
@@ -143,16 +144,21 @@ class _Address:
 class _Waiting:
     """The waits of one fetch: each ends in time, and soon after `stop` is set."""
 
-    def __init__(self, stop: threading.Event) -> None:
+    def __init__(self, stop: threading.Event, reach: Reach, shown: str) -> None:
         self._stop = stop
+        self._reach = reach
+        self._shown = shown
+        self._proxies = {urlsplit(proxy).hostname for proxy in urllib.request.getproxies().values()}
         self._sockets: list[socket.socket] = []
         self.until: float | None = time.monotonic() + HEAD_SECONDS
         """When the present step has to be done, by the monotonic clock; None for no limit but that on silence."""
 
     def connect(self, address: tuple[str, int], *_: object) -> socket.socket:
-        """A connection, as `socket.create_connection` makes one."""
+        """A connection, as `socket.create_connection` makes one. Raises InvalidError where it is not to go there."""
         failure: OSError = OSError("its name leads to no address")
         for family, kind, protocol, _name, place in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
+            if address[0] not in self._proxies and not self._reach.permits(str(place[0])):
+                raise self._reach.refusal(self._shown)
             made = socket.socket(family, kind, protocol)
             self._sockets.append(made)
             try:
@@ -167,6 +173,11 @@ class _Waiting:
                 continue
             return made
         raise failure
+
+    def check_host(self, host: str | None) -> None:
+        """Raise InvalidError for one that a proxy is not to be asked for."""
+        if not self._reach.permits_host(host or ""):
+            raise self._reach.refusal(self._shown)
 
     def ready(self, connection: socket.socket, event: int) -> None:
         """Return once a socket can be read or written; raises TimeoutError, StoppedError."""
@@ -261,9 +272,11 @@ class _Handler(urllib.request.HTTPHandler):
     https_request = urllib.request.HTTPHandler.do_request_
 
     def http_open(self, request: urllib.request.Request) -> Any:
+        self._waiting.check_host(urlsplit(request.full_url).hostname)
         return self.do_open(functools.partial(_Connection, waiting=self._waiting), request)
 
     def https_open(self, request: urllib.request.Request) -> Any:
+        self._waiting.check_host(urlsplit(request.full_url).hostname)
         context = ssl.create_default_context()
         return self.do_open(functools.partial(_SecureConnection, waiting=self._waiting), request, context=context)
 

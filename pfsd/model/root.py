@@ -177,12 +177,14 @@ def _check_empty(directory: pathlib.Path) -> None:
 
 
 def _identify(directory: pathlib.Path) -> tuple[str, bool]:
-    """The id of the store in a root, and whether it is new: an empty directory becomes a root."""
+    """The id of the store in a root, and whether it is new: an empty directory becomes a root, for its user alone."""
     is_new = False
     try:
         identity = read_identity(directory)
     except FileNotFoundError:
         _check_empty(directory)
+        with contextlib.suppress(PermissionError):  # it is somebody else's, who decides who gets in
+            directory.chmod(0o700)
         identity = Identity(FORMAT, uuid.uuid4().hex)
         write_identity(directory, identity)
         is_new = True

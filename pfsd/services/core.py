@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pachproto import edits_pb2, health_pb2, pfs_pb2, pfsd_pb2, versionpb_pb2
+from pfsd.fetching.reach import Reach
 from pfsd.filesystem.store import Store
 from pfsd.local.handedfiles import HandedFiles
 from pfsd.rpc import Services
@@ -17,10 +18,10 @@ from pfsd.services.records_api import RecordsService
 from pfsd.services.store_api import StoreService
 
 
-def core_services(store: Store, own_address: Callable[[], str], handed: HandedFiles | None = None) -> Services:
-    """Every service over a store, for a server that can be reached at `own_address()`, and takes files at `handed`."""
+def core_services(store: Store, reach: Callable[[], Reach], handed: HandedFiles | None = None) -> Services:
+    """Every service over a store, for a server that fetches within `reach()`, and takes files at `handed`."""
     return (
-        (pfs_pb2.DESCRIPTOR.services_by_name["API"], PfsService(store, own_address)),
+        (pfs_pb2.DESCRIPTOR.services_by_name["API"], PfsService(store, reach)),
         (pfs_pb2.DESCRIPTOR.services_by_name["ObjectAPI"], ObjectService(store)),
         (pfsd_pb2.DESCRIPTOR.services_by_name["Store"], StoreService(store, handed)),
         (edits_pb2.DESCRIPTOR.services_by_name["Edits"], EditsService(store)),

@@ -16,6 +16,7 @@ from pfsd.calls.putting import Put
 from pfsd.calls.reading import Find, reading, stream_reading
 from pfsd.calls.room import room
 from pfsd.calls.settling import settled
+from pfsd.fetching.reach import Reach
 from pfsd.filesystem.store import Store
 from pfsd.model.records import Commit
 from pfsd.runtime.threads import CHANGE, COMMIT, LOOKUP, READ, UPKEEP, WALK, in_thread, in_turn
@@ -25,10 +26,10 @@ from pfsd.trees.entries import DirEntry, FileEntry
 class PfsService:
     """The methods of `pfs.API`. All that they do with the store is done in threads."""
 
-    def __init__(self, store: Store, own_address: Callable[[], str]) -> None:
-        """`own_address` is where this daemon can be reached, once it serves."""
+    def __init__(self, store: Store, reach: Callable[[], Reach]) -> None:
+        """`reach` tells, once it serves, where this daemon fetches what clients name."""
         self._store = store
-        self._own_address = own_address
+        self._reach = reach
 
     # --- repos
 
@@ -152,7 +153,7 @@ class PfsService:
     # --- files
 
     async def PutFile(self, requests: AsyncIterator[pfs_pb2.PutFileRequest], _context: Any) -> Empty:
-        put = Put(self._store, self._own_address())
+        put = Put(self._store, self._reach())
         try:
             async for request in requests:
                 await put.take(request)

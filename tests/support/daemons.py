@@ -24,11 +24,17 @@ class Daemon:
     """A pfsd process over a root, on a port of its own."""
 
     def __init__(
-        self, root: pathlib.Path, *options: str, wrapper: tuple[str, ...] = (), program: str = "pfsdaemon.main"
+        self,
+        root: pathlib.Path,
+        *options: str,
+        wrapper: tuple[str, ...] = (),
+        program: str = "pfsdaemon.main",
+        fetches_from: str = "127.0.0.0/8",
     ) -> None:
+        """`fetches_from` is the network of the servers that tests start; empty for none."""
         self.root = root
         self.program = program
-        self.options = options
+        self.options = (*options, "--allow-fetch", fetches_from) if fetches_from else options
         self.wrapper = wrapper
         self.process: subprocess.Popen[str] | None = None
         self.address = "127.0.0.1:0"

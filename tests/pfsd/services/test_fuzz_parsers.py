@@ -18,6 +18,7 @@ from pachproto import pps_pb2
 from pfsd import clouds
 from pfsd.errors import CorruptError, FormatError, InvalidError, NotFoundError, PfsError
 from pfsd.fetching import urls
+from pfsd.fetching.reach import Reach
 from pfsd.filesystem import objects
 from pfsd.model import records
 from pfsd.names import paths, pfsurls, sizes
@@ -52,7 +53,7 @@ def test_addresses(text: str) -> None:
     fits(clouds.parse, text, InvalidError)
     fits(lambda url: egressurls.check(url, "egress.URL"), text, InvalidError)
     if not clouds.is_object(text) and "http" not in text.lower() and not pfsurls.is_pfs(text):
-        fits(lambda url: asyncio.run(urls.fetch(url, lambda _: None, "127.0.0.1:1")), text, PfsError)
+        fits(lambda url: asyncio.run(urls.fetch(url, lambda _: None, Reach("127.0.0.1:1"))), text, PfsError)
     fits(pfsurls.parse, text, InvalidError)
 
 
