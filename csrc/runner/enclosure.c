@@ -65,7 +65,7 @@ pid_t clone_enclosed(int *is_first, struct refusal *refusal)
 {
     uid_t user = geteuid();
     gid_t group = getegid();
-    unsigned long namespaces = user ? CLONE_NEWUSER | CLONE_NEWNS : CLONE_NEWNS;
+    unsigned long namespaces = CLONE_NEWNS | CLONE_NEWIPC | (user ? CLONE_NEWUSER : 0);
     pid_t pid = clone_into(namespaces | CLONE_NEWPID);
     *is_first = pid == 0;
     if (pid < 0) {
@@ -90,6 +90,8 @@ void furnish(const char *paths, size_t size, int is_first, struct refusal *refus
         if (mount("tmpfs", path, "tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=4k,mode=555") &&
             errno != ENOENT)
             note(refusal, "%.300s can be seen", path);
+    if (mount("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777") && errno != ENOENT)
+        note(refusal, "/dev/shm is shared with others");
     if (is_first && mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL))
         note(refusal, "/proc shows the processes of others");
 }
@@ -104,6 +106,8 @@ int give_up_rights(void)
 {
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3];
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+        return -1;
     if (geteuid() != 0)
         return 0;
     for (int right = 0; prctl(PR_CAPBSET_READ, right, 0, 0, 0) >= 0; right++)

@@ -121,8 +121,8 @@ class Computer:
             error = str(failure)
         finally:
             await self._view.show([])
-            if self._place.temporary is not None:
-                await _empty(self._place.temporary)
+            for directory in self._place.emptied:
+                await _empty(directory)
         # Eager inputs count as a whole: what the kernel had of them already can't be told from what was read.
         read = eager + self._view.pipes.streamed
         stats = Stats(shown - began, ran - shown, time.monotonic_ns() - ran, read, stored.bytes_written)

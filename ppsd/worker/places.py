@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,8 +53,8 @@ class Place:
     """Where this process finds the root directory that user code sees."""
     user: int
     """Who runs the commands."""
-    temporary: Path | None = None
-    """Its TMPDIR, empty when a datum begins; None where that is not this process's business."""
+    emptied: tuple[Path, ...] = ()
+    """Directories of its own that are empty when a datum begins."""
     refused: str = ""
     """What of this the system did not allow, for people to read."""
 
@@ -77,7 +77,16 @@ async def _here(options: Options, view: JobView) -> AsyncIterator[Place]:
         for directory in (home, temporary):
             directory.mkdir(exist_ok=True)
         env = {**ENVIRONMENT, "HOME": str(home), "TMPDIR": str(temporary)}
-        yield Place(runner, group, env, "/", f"/proc/{enclosure.pid}/root", os.getuid(), temporary, enclosure.refused)
+        root = f"/proc/{enclosure.pid}/root"
+        emptied = (temporary, *_own_memory(Path(root)))
+        yield Place(runner, group, env, "/", root, os.getuid(), emptied, enclosure.refused)
+
+
+def _own_memory(root: Path) -> Iterator[Path]:
+    """The directory of shared memory below the root that user code sees, where it is not the machine's."""
+    own, all_share = root / "dev/shm", Path("/dev/shm")
+    if own.is_dir() and own.stat().st_dev != all_share.stat().st_dev:
+        yield own
 
 
 @asynccontextmanager

@@ -241,3 +241,27 @@ def test_the_directories_of_a_store_are_hidden_where_they_are_its_own(tmp_path: 
     (root / "FORMAT").write_text(f"pfsd 2 {'ab' * 16}\n")
     cache.mkdir()
     assert own_directories(info, None) == [str(cache), str(root)]
+
+
+SHARED = """
+readlink /proc/self/ns/ipc
+grep NoNewPrivs /proc/self/status
+ls -A /dev/shm | grep -v '^left$' || true
+test ! -e /dev/shm/left || echo 'what another datum left'
+mkdir /dev/shm/deep; echo left | tee /dev/shm/left > /dev/shm/deep/left
+"""
+
+
+def test_user_code_shares_no_memory_with_others_and_gains_no_rights(daemon: Daemon) -> None:
+    daemon.create_repo("in")
+    lines = ["exec > /pfs/out/$(basename $in)", *SHARED.splitlines()]
+    with tempfile.NamedTemporaryFile(dir="/dev/shm", prefix="pfs-test-"):
+        daemon.pps.CreatePipeline(one_worker(lines))
+        flush(daemon, daemon.commit_files("in", {"a": b"a", "b": b"b"}))
+        assert not pathlib.Path("/dev/shm/left").exists()
+    for name in "ab":
+        ipc, rights, *more = daemon.get(commit("upper", "master"), name).decode().splitlines()
+        assert ipc.startswith("ipc:[")
+        assert ipc != os.readlink("/proc/self/ns/ipc")
+        assert rights.split() == ["NoNewPrivs:", "1"]
+        assert more == []
