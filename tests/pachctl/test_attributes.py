@@ -157,6 +157,30 @@ def umask() -> int:
     return old
 
 
+def test_a_single_file_behind_links_has_what_the_file_keeps(daemon: Daemon, clidir: pathlib.Path) -> None:
+    top = clidir / "top"
+    (top / "sub").mkdir(parents=True)
+    (top / "caf\xe9").write_text("tool")
+    (top / "caf\xe9").chmod(0o755)
+    os.utime(top / "caf\xe9", ns=(TIME, TIME))
+    (top / "sub" / "first").symlink_to("../sub/second")
+    (top / "sub" / "second").symlink_to("../caf\xe9")
+    (top / "through").symlink_to("sub")
+    daemon.create_repo("r")
+    out(daemon, "put-file", "-c", "-r", "r", "master", "-f", "clidir/top")
+    for name in ("sub/first", "sub/second", "through/first"):
+        out(daemon, "get-file", "r", "master", f"clidir/top/{name}", "-o", "clidir/got")
+        status = (clidir / "got").stat()
+        assert (clidir / "got").read_text() == "tool"
+        assert (status.st_mode & 0o100, status.st_mtime_ns) == (0o100, TIME), name
+        (clidir / "got").unlink()
+    out(daemon, "get-file", "-r", "r", "master", "clidir/top/through", "-o", "clidir/below")
+    assert sorted(os.listdir(clidir / "below")) == ["first", "second"]
+    said = error(daemon, "get-file", "-r", "r", "master", "clidir/top/caf\xe9", "-o", "clidir/x")
+    assert "is a file: get it without -r" in said
+    assert not (clidir / "x").exists()
+
+
 def test_names_and_bytes_alone(daemon: Daemon, clidir: pathlib.Path) -> None:
     (clidir / "a.txt").chmod(0o755)
     (clidir / "link").symlink_to("sub")

@@ -20,9 +20,10 @@ from pachctl.terminal.connection import Daemon, connect
 from pachctl.terminal.output import remark
 from pachctl.terminal.parallel import Calls, for_each
 from pachproto import pfs_pb2
-from pfsd.errors import InvalidError
-from pfsd.names.bytenames import shown_name
+from pfsd.errors import InvalidError, NotFoundError
+from pfsd.names.bytenames import shown_name, stored_name
 from pfsd.trees.attributes import Attributes
+from pfsd.trees.symlinks import MOST_FOLLOWED
 
 _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV, errno.ENOSYS)
 """Where a file system has no hard links, or not so many."""
@@ -41,11 +42,14 @@ def get_file(arguments: Arguments) -> None:
     with connect() as daemon:
         if arguments.recursive:
             is_new = not os.path.lexists(output)
+            info = download.inspect(daemon, file)
+            if info.file_type != pfs_pb2.DIR:
+                raise UsageError(f"{file.path} is a file: get it without -r")
             entries = download.walk(daemon, file.commit, file.path)
             got = _Download(daemon, output)
             got.run(entries, arguments.parallelism)
             if is_new:
-                got.give(download.inspect(daemon, file))
+                got.give(info)
         elif output and (os.path.isfile(output) or not os.path.exists(output)):
             # A symlink that the user names stays one.
             _write_one(daemon, file, os.path.realpath(output))
@@ -61,7 +65,7 @@ def get_file(arguments: Arguments) -> None:
 
 def _write_one(daemon: Daemon, file: pfs_pb2.File, path: str) -> None:
     """Writes a file that the user names, with its time, and executable where it is."""
-    info = download.inspect(daemon, file)
+    info = _behind_links(daemon, file)
     kept = keeping.of_info(info)
     if kept is None or info.attributes.symlink:
         write_file(path, download.contents(daemon, file, Calls()))
@@ -75,6 +79,20 @@ def _write_one(daemon: Daemon, file: pfs_pb2.File, path: str) -> None:
             os.utime(descriptor, ns=(kept.time_ns, kept.time_ns))
 
     write_file(path, download.contents(daemon, file, Calls()), finish)
+
+
+def _behind_links(daemon: Daemon, file: pfs_pb2.File) -> pfs_pb2.FileInfo:
+    """What a path leads to in the end, as it says of itself; a link where that can't be told."""
+    info, path = download.inspect(daemon, file), file.path
+    for _ in range(MOST_FOLLOWED):
+        if not info.attributes.symlink:
+            break
+        path = os.path.normpath(os.path.join("/", os.path.dirname(path), stored_name(info.attributes.symlink)))
+        try:
+            info = download.inspect(daemon, pfs_pb2.File(commit=file.commit, path=path))
+        except NotFoundError:  # it leads through another link, above the last name
+            break
+    return info
 
 
 def write_file(path: str, parts: Iterable[bytes], finish: Callable[[int], None] | None = None) -> None:
