@@ -65,6 +65,8 @@ class Overlay:
         self._named: dict[Path, set[str]] = {}
         """The names in directories that were given rows here."""
         self._wiped: set[Path] = set()
+        self.shown: dict[Path, bytes] = {}
+        """Directories that have rows with these, each with the root of what is shown of the base tree there."""
         self.numbers: dict[Path, int] = {}
         """Files that were given pieces, each with the number of the next."""
         self.batch = database.batch()
@@ -123,6 +125,7 @@ class Overlay:
         """Remove the rows of a path and of all below it."""
         self.batch.delete_prefix("staging", subtree(self._area, path))
         self._wiped.add(path)
+        self.shown.clear()
         self._rows = {other: row for other, row in self._rows.items() if other[: len(path)] != path}
 
     def clear(self, path: Path, number: int) -> None:

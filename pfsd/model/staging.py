@@ -10,6 +10,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pfsd.chunks.chunkstore import ChunkStore
 from pfsd.chunks.content import Piece
@@ -23,6 +24,8 @@ from pfsd.trees import dirs, entries, tree
 from pfsd.trees.attributes import without_change
 from pfsd.trees.entries import DirEntry, Entry, FileEntry, SpecialEntry, SymlinkEntry
 from pfsd.trees.nodestore import DatabaseNodes
+
+T = TypeVar("T")
 
 KNOWN_DIRECTORIES = 4096
 KNOWN_FILES = 4096
@@ -155,14 +158,10 @@ class Staging:
 
     def add(self, overlay: Overlay, write: Write) -> None:
         """Add the rows of one write to an overlay."""
-        try:
-            if write.remove:
-                self._remove(overlay, write.path)
-            else:
-                self._apply(overlay, write)
-        except BaseException:
-            self._forget()  # it may tell of rows that are not going to be written
-            raise
+        if write.remove:
+            self._remove(overlay, write.path)
+        else:
+            self._apply(overlay, write)
 
     def commit(self, overlay: Overlay) -> None:
         """Write the rows of an overlay."""
@@ -174,9 +173,8 @@ class Staging:
             self._clean = None  # only now: who makes the writes may ask while they are taken
             if self._changed is not None:
                 self._changed()
-            if len(self._numbers) + len(overlay.numbers) > KNOWN_FILES:
-                self._numbers.clear()
-            self._numbers |= itertools.islice(overlay.numbers.items(), KNOWN_FILES)
+            _learn(self._numbers, overlay.numbers, KNOWN_FILES)
+            _learn(self._shown, overlay.shown, KNOWN_DIRECTORIES)
         except BaseException:
             self._forget()
             raise
@@ -316,7 +314,7 @@ class Staging:
     def _make_parents(self, overlay: Overlay, path: Path) -> None:
         """Give every directory above `path` a row; raises NotADirectoryPfsError when one is a file."""
         depth = len(path) - 1
-        while depth > 0 and path[:depth] not in self._shown:
+        while depth > 0 and path[:depth] not in overlay.shown and path[:depth] not in self._shown:
             depth -= 1
         for end in range(depth + 1, len(path)):
             above = path[:end]
@@ -324,9 +322,7 @@ class Staging:
             if kind not in (Kind.NOTHING, Kind.DIRECTORY):
                 raise NotADirectoryPfsError(f"{join(above)} is a file: {join(path)} can't be below it")
             self._set_directory(overlay, above)
-            if len(self._shown) >= KNOWN_DIRECTORIES:
-                self._shown.clear()
-            self._shown[above] = self._shown_at(overlay, above)
+            overlay.shown[above] = self._shown_at(overlay, above)
 
     def _look(self, overlay: Overlay, path: Path) -> tuple[Kind, bool]:
         """What is at a path, and whether it covers something of the base tree, shown or hidden."""
@@ -344,10 +340,11 @@ class Staging:
     def _shown_at(self, overlay: Overlay, path: Path) -> bytes:
         """The root of what is shown of the base tree's directory at a path; the empty tree where there is none."""
         depth = len(path)
-        while depth and path[:depth] not in self._shown:
+        while depth and path[:depth] not in overlay.shown and path[:depth] not in self._shown:
             depth -= 1
-        if depth:
-            root = self._shown[path[:depth]]
+        known = overlay.shown.get(path[:depth], self._shown.get(path[:depth]))
+        if known is not None:
+            root = known
         else:
             root = tree.EMPTY if overlay.hidden(()) else self._base.root
         for end in range(depth + 1, len(path) + 1):
@@ -357,3 +354,10 @@ class Staging:
             entry = None if value is None or overlay.hidden(path[:end]) else entries.decode(value)
             root = entry.root if isinstance(entry, DirEntry) else tree.EMPTY
         return root
+
+
+def _learn(known: dict[Path, T], more: dict[Path, T], most: int) -> None:
+    """Add to what is known, of which there is a bound."""
+    if len(known) + len(more) > most:
+        known.clear()
+    known |= itertools.islice(more.items(), most)

@@ -141,6 +141,7 @@ class Server:
         env: Mapping[str, str] | None = None,
     ) -> None:
         command = [sys.executable, "-m", "pfsdaemon.main", "--root", str(root), "--listen", "127.0.0.1:0", *options]
+        command += ["--allow-fetch", "127.0.0.0/8"]  # where the servers of measurements are
         if not pipelines:
             command.append("--no-pipelines")
         self.root = root

@@ -26,6 +26,16 @@ class Commit(Protocol):
     links: LinkTable[Any, Any]
 
     @property
+    def top(self) -> Inode:
+        """Its root directory."""
+
+    def is_still(self, node: Any, directory: Any, name: bytes, value: bytes) -> bool:
+        """Whether an entry that the tree has under a name is that of the node that stood there."""
+
+    def lose(self, directory: Any, name: bytes) -> None:
+        """Another client has removed or replaced what stood under a name; a file may have others."""
+
+    @property
     def timeout(self) -> float:
         """Seconds for which the kernel may keep what it is told now."""
 

@@ -11,11 +11,19 @@ from collections.abc import Iterable
 from typing import Generic, Protocol, TypeVar
 
 from pfsd.names.paths import Path
+from pfsd.trees.links import link_of
 
 
 class _File(Protocol):
     value: bytes
     """The encoded entry that the commit's tree has."""
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether the daemon lacks something that was written."""
+
+    def path(self) -> Path:
+        """Where it stands in the commit."""
 
 
 class _Directory(Protocol):
@@ -61,17 +69,36 @@ class LinkTable(Generic[F, D]):
         return self._epoch == epoch
 
     def read(self, epoch: object, found: Iterable[tuple[Path, bytes]]) -> None:
-        """Take in the linked names of the tree with their entries; files that are known here keep their groups."""
+        """Take in the linked names of the tree with their entries; files that are known here keep their groups.
+
+        They lose the names that have become those of other files, and get those that others gave them.
+        """
         before = {id(group): group for group in self._groups.values()}.values()
-        known = {group.node.value: group for group in before if group.node is not None}
+        known = {link_of(group.node.value): group for group in before if group.node is not None}
+        found = list(found)
+        values: dict[bytes, set[bytes]] = {}
+        for _, value in found:
+            values.setdefault(link_of(value), set()).add(value)
         for group in known.values():
-            group.paths = {(*directory.path(), name.decode()) for directory, name in group.places}
+            group.paths = set(group.unsent)
         by_value: dict[bytes, Group[F, D]] = {}
-        self._groups = {path: group for group in known.values() for path in group.paths}
         for path, value in found:
-            group = known.get(value) or by_value.setdefault(value, Group())
+            link = link_of(value)
+            group = known.get(link) or by_value.setdefault(value, Group())
+            if len(values[link]) > 1 and group.node is not None and group.node.value != value:
+                group = by_value.setdefault(value, Group())
             group.paths.add(path)
-            self._groups[path] = group
+        self._groups = {path: group for group in by_value.values() for path in group.paths}
+        for group in known.values():
+            assert group.node is not None
+            if not group.paths and group.node.is_dirty:  # what was written is to be put somewhere
+                group.paths.add(group.node.path())
+            group.places = {
+                (directory, name)
+                for directory, name in group.places
+                if (*directory.path(), name.decode()) in group.paths
+            }
+            self._groups |= dict.fromkeys(group.paths, group)
         self._epoch = epoch
 
     def at(self, path: Path) -> Group[F, D] | None:

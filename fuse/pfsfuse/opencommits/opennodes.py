@@ -408,19 +408,18 @@ class OpenDir(ChangingDir):
     def node_for(self, name: bytes, value: bytes | None) -> OpenFile | OpenDir | None:
         """The node of an entry of the commit's tree; a new one is not among the children before `attach`."""
         node = self.children.get(name)
-        if node is not None and (node.is_local or (value is not None and node.value[0] == value[0])):
+        if node is not None and not node.is_local and not (value and self.commit.is_still(node, self, name, value)):
+            self.commit.lose(self, name)
+            node = None
+        if value is None:
+            return node
+        if node is not None:
             if isinstance(node, OpenDir):
-                if value is not None:
-                    node.told(value)
-            elif value is not None and not node.is_local:
+                node.told(value)
+            elif not node.is_local:
                 node.set_value(value)
                 self._group(node, name)
             return node
-        if node is not None:  # removed or replaced by another client
-            node.is_linked = False
-            del self.children[name]
-        if value is None:
-            return None
         if value[:1] == _DIRECTORY:
             directory = OpenDir(self, name, self.commit, snapshot=self.commit.snapshot)
             directory.told(value)
@@ -461,13 +460,10 @@ _PLAIN_BYTES = 1 + tree.HASH_BYTES + 3
 
 def _free_number(node: OpenFile | OpenDir, inodes: InodeTable) -> int:
     """A number for a node: of a file with several names, one that follows from none of them."""
-    parent, key = node.parent, node.key
-    assert parent is not None
+    assert node.parent is not None
     if isinstance(node, OpenFile) and node.kept.link:
-        while isinstance(parent.parent, OpenDir):
-            parent = parent.parent
-        key = _LINK_KEY + node.kept.link
-    return inodes.free_number(parent.ino, key)
+        return inodes.free_number(node.commit.top.ino, _LINK_KEY + node.kept.link)
+    return inodes.free_number(node.parent.ino, node.key)
 
 
 def _path(node: OpenFile | OpenDir) -> Path:

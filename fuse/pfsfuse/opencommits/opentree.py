@@ -16,7 +16,7 @@ from pfsd.errors import NotFoundError, PfsError
 from pfsd.names.paths import Path
 from pfsd.trees import attributes, entries
 from pfsd.trees.attributes import LINK_BYTES
-from pfsd.trees.links import LinkWalk
+from pfsd.trees.links import LinkWalk, link_of
 from pfsfuse.client.commits import CommitRecord
 from pfsfuse.content.content import Content
 from pfsfuse.kernel.inodes import FOREVER, Inode, InodeTable, Snapshot
@@ -280,6 +280,23 @@ class OpenTree:
         parent.children[name] = node
         node.change_attributes()
         parent.note_change(name)
+
+    def is_still(self, node: OpenFile | OpenDir, directory: OpenDir, name: bytes, value: bytes) -> bool:
+        """Whether an entry that the tree has under a name is that of the node that stood there."""
+        if isinstance(node, OpenDir) or node.value[0] != value[0]:
+            return node.value[0] == value[0]
+        group = self.links.at((*directory.path(), name.decode())) if link_of(value) else None
+        if node.group is not None:
+            return group is node.group
+        return group is None or group.node in (None, node)
+
+    def lose(self, directory: OpenDir, name: bytes) -> None:
+        """Another client has removed or replaced what stood under a name; a file may have others."""
+        node = directory.children.pop(name)
+        node.is_linked = False
+        if isinstance(node, OpenFile) and node.group is not None:
+            node.name_at(directory, name)
+            node.is_linked = self.drop_name(node, node.group, directory)
 
     def drop_name(self, node: OpenFile, group: Group[OpenFile, OpenDir], parent: OpenDir) -> bool:
         """A file loses the name by which it goes; whether it has another."""

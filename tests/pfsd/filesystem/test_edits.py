@@ -123,6 +123,18 @@ def test_directories_are_made_with_those_above_them_as_mkdir_p_does(edit: Editor
     assert "names no file" in edit.refused({"make_directories": "/"})
 
 
+def test_an_edit_that_is_refused_leaves_nothing_that_a_later_write_would_build_on(edit: Editor) -> None:
+    refused = {"remove": {"path": "none"}}
+    for step in ({"make_directories": "deep/1/new"}, {"make_directory": "d/new"}, rename("top", "deep/1/2/top")):
+        edit.refused(step, refused)
+        edit.daemon.put(edit.at, "deep/1/2/more", b"more", overwrite=True)
+        edit.daemon.put(edit.at, "d/more", b"more", overwrite=True)
+        assert edit.list("deep/1/2") == ["deep/1/2/3", "deep/1/2/more"]
+        assert edit.list("d") == ["d/a", "d/b", "d/more"]
+    edit.daemon.finish_commit(edit.at)
+    assert edit.daemon.get(commit("r", "master"), "deep/1/2/more") == b"more"
+
+
 PARENTS = MakeDirectory(("new", "below"), parents=True)
 EDITS = {
     "exchange": [Rename(("d",), ("x",)), Rename(("top",), ("d",)), Rename(("x",), ("top",))],
