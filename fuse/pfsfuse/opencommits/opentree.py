@@ -197,6 +197,7 @@ class OpenTree:
     def _finalize(self, commit: CommitRecord) -> None:
         """What it shows is exactly this commit, which is finished."""
         self.root, self.time_ns, self._is_final = commit.root or self.root, commit.time_ns, True
+        self.epoch += 1
         self.close()
 
     @property

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from pachproto import pfs_pb2
 from tests.support.daemons import Daemon
 from tests.support.mounts import Mounted, mounting
 from tests.support.openwrites import finish, stored
@@ -57,6 +58,52 @@ class Writer(threading.Thread):
             case 5 if held is not None and name != other:
                 path.rename(self.top / other)
                 self.held[other] = self.held.pop(name)
+
+
+Shown = dict[str, tuple[int, bytes]]
+
+
+def shown(top: pathlib.Path) -> Shown:
+    """The files of a directory, each with its number of names and its content."""
+    return {path.name: (path.stat().st_nlink, path.read_bytes()) for path in top.iterdir()}
+
+
+def test_names_that_others_give_to_another_file_are_that_ones(
+    daemon: Daemon, mounted: Mounted, tmp_path: pathlib.Path
+) -> None:
+    daemon.create_repo("r")
+    at = daemon.start_commit("r")
+    with mounting(daemon, tmp_path / "second") as second:
+        one, two = (each.path / "r/master/d" for each in (mounted, second))
+
+        def both_show(expected: Shown) -> None:
+            until = time.monotonic() + 30
+            while [shown(top) for top in (one, two)] != [expected, expected]:
+                assert time.monotonic() < until, [shown(top) for top in (one, two)]
+                time.sleep(0.05)
+
+        one.mkdir()
+        (one / "a").write_bytes(b"first")
+        for name in "bcde":
+            (one / name).hardlink_to(one / "a")
+        both_show(dict.fromkeys("abcde", (5, b"first")))
+        daemon.put(at, "/d/b", b"put", overwrite=True)
+        daemon.pfs.DeleteFile(pfs_pb2.DeleteFileRequest(file=pfs_pb2.File(commit=at, path="/d/c")))
+        both_show({"b": (1, b"put"), **dict.fromkeys("ade", (3, b"first"))})
+        (two / "d").unlink()
+        (two / "new").write_bytes(b"new")
+        (two / "new").rename(two / "e")
+        (two / "f").hardlink_to(two / "e")
+        both_show({"a": (1, b"first"), "b": (1, b"put"), **dict.fromkeys("ef", (2, b"new"))})
+        with (one / "e").open("ab") as file:
+            file.write(b" and more")
+        (one / "g").hardlink_to(one / "b")
+        last = {"a": (1, b"first"), **dict.fromkeys("bg", (2, b"put")), **dict.fromkeys("ef", (2, b"new and more"))}
+        both_show(last)
+        assert len({path.stat().st_ino for path in two.iterdir()}) == 3
+        finish(one.parent)
+        both_show(last)
+        assert stored(daemon) == {f"/d/{name}": data for name, (_, data) in last.items()}
 
 
 @pytest.mark.parametrize("seed", range(3))
