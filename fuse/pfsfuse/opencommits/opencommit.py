@@ -476,6 +476,8 @@ class OpenCommit(OpenTree):
         log.error("%s: files that can't be written (%s) are kept in %s", self, error, kept.kept_directory())
         for node in dict.fromkeys([*files, *self.dirty_files()]):
             if node.is_dirty:
+                if node.handles:
+                    self._given_up[node] = error
                 try:
                     await self._keep(node)
                 except LocalError as local:  # it may go when the mount ends

@@ -101,6 +101,8 @@ class OpenTree:
         """The time of what has none of its own."""
         self.links: LinkTable[OpenFile, OpenDir] = LinkTable()
         self._error: PfsError | None = None
+        self._given_up: dict[OpenFile, PfsError] = {}
+        """Why files that programs have open are not in the commit, until that is told."""
 
     def __str__(self) -> str:
         return f"{self.snapshot.repo}/{self.snapshot.commit}"
@@ -230,6 +232,12 @@ class OpenTree:
     def raise_error(self) -> None:
         """Raise what went wrong in the background since this was last asked."""
         error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def raise_given_up(self, node: OpenFile | None) -> None:
+        """Raise why an open file is not in the commit, whoever else was told that something could not be sent."""
+        error = self._given_up.pop(node, None) if node is not None else None
         if error is not None:
             raise error
 

@@ -308,6 +308,7 @@ class AtOnce:
         commit = commit_of(node)
         if node.is_dirty and (node.size > SMALL_BYTES or commit.is_overfull):
             raise _LaterError
+        commit.raise_given_up(node)
         commit.raise_error()
         if node.is_dirty:
             commit.send_file_soon(node)

@@ -204,8 +204,12 @@ class WritableView(NamesView):
     async def flush(self, fh: int) -> None:
         node = self.inodes[fh]
         if isinstance(node, OpenFile) and node.changes:
-            commit_of(node).raise_error()
-            await commit_of(node).send_file(node)
+            commit = commit_of(node)
+            try:
+                commit.raise_error()
+                await commit.send_file(node)
+            finally:
+                commit.raise_given_up(node)
 
     @answers
     async def release(self, fh: int) -> None:
@@ -226,10 +230,13 @@ class WritableView(NamesView):
             await self._sync(commit_of(listing.inode), None)
 
     async def _sync(self, commit: OpenCommit, node: OpenFile | None) -> None:
-        if node is not None:
-            await commit.send_file(node)
-        await commit.flush()
-        commit.raise_error()
+        try:
+            if node is not None:
+                await commit.send_file(node)
+            await commit.flush()
+            commit.raise_error()
+        finally:
+            commit.raise_given_up(node)
 
     # --- extended attributes -----------------------------------------------------------------------------
 

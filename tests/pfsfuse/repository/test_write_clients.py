@@ -90,6 +90,28 @@ def test_a_mount_that_stands_still_holds_up_a_finish_for_a_moment_and_keeps_what
     assert "/late" not in stored(daemon)
 
 
+def test_each_program_that_has_a_file_open_is_told_that_it_came_too_late(
+    daemon: Daemon, mounted: Mounted, master: pathlib.Path, state: pathlib.Path
+) -> None:
+    sizes = {"synced": 10, "synced too": 10, "closed": 10, "large": 1 << 20}
+    files = {name: os.open(master / name, os.O_CREAT | os.O_WRONLY) for name in sizes}
+    for name, size in sizes.items():
+        assert os.write(files[name], bytes(size)) == size
+    mounted.process.send_signal(signal.SIGSTOP)
+    try:
+        daemon.finish_commit(commit("r", "master"))
+    finally:
+        mounted.process.send_signal(signal.SIGCONT)
+    fails_with(errno.EROFS, lambda: os.fsync(files["synced"]))
+    fails_with(errno.EROFS, lambda: os.fsync(files["synced too"]))
+    fails_with(errno.EROFS, lambda: os.close(files["closed"]))
+    fails_with(errno.EROFS, lambda: os.close(files["large"]))
+    os.close(files["synced"])
+    os.close(files["synced too"])
+    assert {path.name: path.stat().st_size for path in state.rglob("*") if path.is_file()} == sizes
+    assert not stored(daemon).keys() & {f"/{name}" for name in sizes}
+
+
 def test_a_killed_mount_does_not_hold_up_a_finish(daemon: Daemon, tmp_path: pathlib.Path) -> None:
     daemon.create_repo("r")
     daemon.start_commit("r")
