@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import pathlib
 import random
 import re
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
+import pytest
 from google.protobuf.empty_pb2 import Empty
 
 from pachctl.files.bulk import BulkUploader
@@ -65,6 +67,23 @@ CONTENTS = {
     "empty": b"",
     "zeros": bytes(9 << 20),
 }
+
+
+def test_a_file_that_is_cut_while_it_is_read_is_not_put(
+    daemon: Daemon, opened: pfs_pb2.Commit, tmp_path: pathlib.Path
+) -> None:
+    (file,) = local_files(tmp_path, {"cut": BODY * 8})
+
+    class Cut(LocalFile):
+        def blocks(self) -> Iterator[bytes]:
+            for number, block in enumerate(super().blocks()):
+                yield block
+                if number == 1:
+                    os.truncate(self.path, len(BODY))
+
+    with pytest.raises(OSError, match=r"it became shorter while it was read: '.*/cut'"):
+        BulkUploader(Counting(daemon), opened, False, 1, Calls()).put([Cut(file.path, file.target)])
+    assert daemon.list(opened) == []
 
 
 def test_content_that_the_store_has_is_not_sent(daemon: Daemon, opened: pfs_pb2.Commit, tmp_path: pathlib.Path) -> None:

@@ -7,6 +7,7 @@ a URL under the URL's path. Several sources, and those listed in a file, keep th
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import re
@@ -68,14 +69,19 @@ class LocalFile:
         return None if self.status is None else keeping.of_local(self.path, self.status, self.link)
 
     def blocks(self) -> Iterator[bytes]:
-        """Its bytes, a short block first; raises OSError with the file's name."""
+        """Its bytes, a short block first; raises OSError with the file's name, also where it is cut meanwhile."""
         # Not a buffered file: most files are small, and this is half the cost of reading one.
         descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             size = SHORT_BYTES
+            before = 0
             while block := os.read(descriptor, size):
+                if not before and len(block) >= size:
+                    before = os.fstat(descriptor).st_size
                 yield block
                 size = BLOCK_BYTES if len(block) >= SHORT_BYTES else SHORT_BYTES
+            if before and os.fstat(descriptor).st_size < before:
+                raise OSError(errno.EIO, "it became shorter while it was read")
         except OSError as error:
             raise OSError(error.errno, error.strerror, self.path) from error
         finally:
