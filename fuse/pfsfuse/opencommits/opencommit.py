@@ -244,8 +244,7 @@ class OpenCommit(OpenTree):
         self._waiting.next.attributes.pop(node, None)
         if isinstance(node, OpenFile):
             self._waiting.next.files.pop(node, None)
-            if not node.handles and node.scratch is not None:
-                node.scratch.close()
+            self._drop_scratch(node)
         else:
             self._waiting.next.directories.pop(node, None)
             node.is_new = False
@@ -273,7 +272,8 @@ class OpenCommit(OpenTree):
 
     @staticmethod
     def _drop_scratch(node: OpenFile) -> None:
-        if node.scratch is not None and not node.handles and not may_be_named(node):
+        may_be_opened = not node.is_linked and node.lookups > 0  # by who found it before it lost its name
+        if node.scratch is not None and not node.handles and not may_be_opened and not may_be_named(node):
             node.scratch.close()
             node.scratch = None
 

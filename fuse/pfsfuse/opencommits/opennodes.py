@@ -230,6 +230,8 @@ class OpenFile(Inode):
 
     def dropped(self) -> list[Inode]:
         left = _leave(self)
+        if self.scratch is not None:
+            self.scratch.close()
         if self.group is not None:
             for directory, name in self.group.places:
                 if directory.children.get(name) is self:

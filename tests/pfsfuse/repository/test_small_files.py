@@ -134,3 +134,23 @@ def test_finishing_takes_what_was_written_and_ends_it(daemon: Daemon, master: pa
             until(lambda: "f" in os.listdir(master) and not os.access(master / "f", os.W_OK))
         fails_with(errno.EROFS, lambda: os.write(number, b" after"))
     assert stored(daemon)["/f"] == b"before"
+
+
+@pytest.mark.parametrize("size", [5, 50_000, 300_000])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_what_was_found_before_it_lost_its_name_can_still_be_opened(
+    master: pathlib.Path, size: int, replaced: bool
+) -> None:
+    data = b"d" * size
+    (master / "file").write_bytes(data)
+    (master / "other").write_bytes(b"other")
+    found = os.open(master / "file", os.O_PATH)
+    try:
+        if replaced:
+            (master / "other").rename(master / "file")
+        else:
+            (master / "file").unlink()
+        for _ in range(2):  # the first one who opens it is not the last
+            assert pathlib.Path(f"/proc/self/fd/{found}").read_bytes() == data
+    finally:
+        os.close(found)
