@@ -172,8 +172,9 @@ def test_find_is_consistent_while_the_head_moves(daemon: Daemon, mounted: Mounte
     mover = threading.Thread(target=move)
     mover.start()
     try:
-        seen = set()
-        while moves < 100:
+        seen: set[str] = set()
+        until = time.monotonic() + 60
+        while (moves < 100 or len(seen) < 2) and time.monotonic() < until:
             found = mounted.run("find", "master/", "-type", "f", cwd="r").splitlines()
             lines = sorted(b"." + line.removeprefix(b"master") for line in found)
             seen.add(next(name for name in want if lines == want[name]))
