@@ -7,6 +7,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,8 @@ class Computer:
         finally:
             await self._view.show([])
             for directory in self._place.emptied:
-                await _empty(directory)
+                with suppress(FileNotFoundError, ProcessLookupError):  # it went with the runner
+                    await _empty(directory)
         # Eager inputs count as a whole: what the kernel had of them already can't be told from what was read.
         read = eager + self._view.pipes.streamed
         stats = Stats(shown - began, ran - shown, time.monotonic_ns() - ran, read, stored.bytes_written)
