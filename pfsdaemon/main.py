@@ -26,7 +26,7 @@ from pfsd.objectstores.openstore import StorageOptions
 from pfsd.runtime import threads
 from pfsd.runtime.ending import end_now
 from pfsd.runtime.exitstatus import status_of
-from pfsd.runtime.logs import FORMATS, VARIABLE, log_to_stderr, notice
+from pfsd.runtime.logs import add_log_options, log_as_asked, notice
 from pfsd.runtime.stack import allow_depth
 from pfsd.server import Server
 from pfsd.services.core import core_services
@@ -97,13 +97,7 @@ def parser() -> argparse.ArgumentParser:
         help="where pipelines' workers run: on this machine, or as pods of a cluster (default: %(default)s)",
     )
     made.add_argument("--version", action="version", version=f"%(prog)s {SENTENCE}")
-    made.add_argument("-v", "--verbose", action="store_true", help="log what happens to stderr")
-    made.add_argument(
-        "--log-format",
-        choices=FORMATS,
-        default="",
-        help=f"lines for people, or JSON (default: what ${VARIABLE} says, else text)",
-    )
+    add_log_options(made)
     return made
 
 
@@ -135,7 +129,7 @@ def _add_storage(made: argparse.ArgumentParser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon; returns its exit status: 0, or 1 after an error that stderr tells in one sentence."""
     args = parser().parse_args(argv)
-    log_to_stderr(logging.INFO if args.verbose else logging.WARNING, args.log_format)
+    log_as_asked(args)
     allow_depth()
     gc.set_threshold(*COLLECTED_AFTER)
     sys.setswitchinterval(SWITCH_SECONDS)

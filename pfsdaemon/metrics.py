@@ -123,14 +123,14 @@ def _pipelines(pipelines: Sequence[PipelineFigures]) -> Iterator[Metric]:
 
 
 def _gauge(name: str, what: str, labels: Labels, values: Sequence[tuple[Labels, float]]) -> Metric:
-    family = GaugeMetricFamily(name, what, labels=labels)
-    for given, value in values:
-        family.add_metric(given, value)
-    return family
+    return _filled(GaugeMetricFamily(name, what, labels=labels), values)
 
 
 def _counter(name: str, what: str, labels: Labels, values: Sequence[tuple[Labels, float]]) -> Metric:
-    family = CounterMetricFamily(name, what, labels=labels)
+    return _filled(CounterMetricFamily(name, what, labels=labels), values)
+
+
+def _filled(family: GaugeMetricFamily | CounterMetricFamily, values: Sequence[tuple[Labels, float]]) -> Metric:
     for given, value in values:
         family.add_metric(given, value)
     return family

@@ -16,7 +16,7 @@ from pfsd.bridge import Bridge
 from pfsd.rpc import DEFAULT_ADDRESS
 from pfsd.runtime.ending import end_in_time
 from pfsd.runtime.exitstatus import status_of
-from pfsd.runtime.logs import FORMATS, VARIABLE, log_to_stderr
+from pfsd.runtime.logs import add_log_options, log_as_asked
 from pfsd.server import Server
 from pfsd.version import SENTENCE
 from ppsd.launchers import LAUNCHERS
@@ -61,20 +61,14 @@ def parser() -> argparse.ArgumentParser:
         help="where workers run: on this machine, or as pods of a cluster (default: %(default)s)",
     )
     made.add_argument("--version", action="version", version=f"%(prog)s {SENTENCE}")
-    made.add_argument("-v", "--verbose", action="store_true", help="log what happens to stderr")
-    made.add_argument(
-        "--log-format",
-        choices=FORMATS,
-        default="",
-        help=f"lines for people, or JSON (default: what ${VARIABLE} says, else text)",
-    )
+    add_log_options(made)
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the service; returns its exit status: 0, or 1 after an error that stderr tells in one sentence."""
     args = parser().parse_args(argv)
-    log_to_stderr(logging.INFO if args.verbose else logging.WARNING, args.log_format)
+    log_as_asked(args)
 
     def run() -> None:
         with tempfile.TemporaryDirectory(prefix="ppsd-") as temporary:

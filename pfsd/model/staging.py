@@ -313,9 +313,7 @@ class Staging:
 
     def _make_parents(self, overlay: Overlay, path: Path) -> None:
         """Give every directory above `path` a row; raises NotADirectoryPfsError when one is a file."""
-        depth = len(path) - 1
-        while depth > 0 and path[:depth] not in overlay.shown and path[:depth] not in self._shown:
-            depth -= 1
+        depth = self._known_depth(overlay, path, len(path) - 1)
         for end in range(depth + 1, len(path)):
             above = path[:end]
             kind, _ = self._look(overlay, above)
@@ -337,11 +335,15 @@ class Staging:
             return Kind.NOTHING, False
         return _KINDS.get(base[0], Kind.OTHER), True
 
+    def _known_depth(self, overlay: Overlay, path: Path, most: int) -> int:
+        """How many names of a path, up to `most`, lead to the lowest directory known to have a row; 0 for none."""
+        while most > 0 and path[:most] not in overlay.shown and path[:most] not in self._shown:
+            most -= 1
+        return most
+
     def _shown_at(self, overlay: Overlay, path: Path) -> bytes:
         """The root of what is shown of the base tree's directory at a path; the empty tree where there is none."""
-        depth = len(path)
-        while depth and path[:depth] not in overlay.shown and path[:depth] not in self._shown:
-            depth -= 1
+        depth = self._known_depth(overlay, path, len(path))
         known = overlay.shown.get(path[:depth], self._shown.get(path[:depth]))
         if known is not None:
             root = known

@@ -5,6 +5,7 @@ What is secret in URLs is hidden in both.
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import os
@@ -53,10 +54,26 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(said, ensure_ascii=False)
 
 
-def log_to_stderr(level: int, kind: str = "") -> None:
-    """Have this program log on standard error, in one of `FORMATS`; by default what the environment says."""
-    if kind:
-        os.environ[VARIABLE] = kind
+def add_log_options(parser: argparse.ArgumentParser) -> None:
+    """The options of a program that serves: how much it logs, and how."""
+    parser.add_argument("-v", "--verbose", action="store_true", help="log what happens to stderr")
+    parser.add_argument(
+        "--log-format",
+        choices=FORMATS,
+        default="",
+        help=f"lines for people, or JSON (default: what ${VARIABLE} says, else text)",
+    )
+
+
+def log_as_asked(args: argparse.Namespace) -> None:
+    """Have this program log as those options say, and those that it starts in the same format."""
+    if args.log_format:
+        os.environ[VARIABLE] = args.log_format
+    log_to_stderr(logging.INFO if args.verbose else logging.WARNING)
+
+
+def log_to_stderr(level: int) -> None:
+    """Have this program log on standard error, in the format that the environment names."""
     is_json = os.environ.get(VARIABLE) == "json"
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if is_json else TextFormatter())

@@ -15,6 +15,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -114,15 +115,23 @@ def test_alerts_and_the_dashboard_ask_for_what_is_told(watched: Daemon, tmp_path
         assert asked - told - elsewhere - {"pfsd_call_seconds_bucket"} == set()
 
 
+def half_put(
+    daemon: Daemon, address: str, at: pfs_pb2.Commit
+) -> tuple[queue.SimpleQueue[pfs_pb2.PutFileRequest | None], Any]:
+    """A put that has begun: what takes its further messages, None after the last, and its outcome."""
+    parts: queue.SimpleQueue[pfs_pb2.PutFileRequest | None] = queue.SimpleQueue()
+    parts.put(pfs_pb2.PutFileRequest(file=pfs_pb2.File(commit=at, path="f"), value=b"first "))
+    putting = daemon.pfs.PutFile.future(iter(parts.get, None))
+    until(lambda: figures(address).get(("pfsd_open_calls", ("pfs.API.PutFile",))) == 1)
+    return parts, putting
+
+
 def test_the_end_waits_for_what_is_at_work_and_for_nothing_else(watched: Daemon) -> None:
     address = pages(watched)
     watched.create_repo("r")
     at = watched.start_commit("r")
     waiting = watched.pfs.SubscribeCommit(pfs_pb2.SubscribeCommitRequest(repo=pfs_pb2.Repo(name="r"), branch="master"))
-    parts: queue.SimpleQueue[pfs_pb2.PutFileRequest | None] = queue.SimpleQueue()
-    parts.put(pfs_pb2.PutFileRequest(file=pfs_pb2.File(commit=at, path="f"), value=b"first "))
-    putting = watched.pfs.PutFile.future(iter(parts.get, None))
-    until(lambda: figures(address).get(("pfsd_open_calls", ("pfs.API.PutFile",))) == 1)
+    parts, putting = half_put(watched, address, at)
     assert watched.process is not None
     watched.process.send_signal(signal.SIGTERM)
     until(lambda: get(address, "/readyz") == (503, "it is stopping\n"))
@@ -141,10 +150,7 @@ def test_a_second_signal_hurries_the_end(watched: Daemon) -> None:
     address = pages(watched)
     watched.create_repo("r")
     at = watched.start_commit("r")
-    parts: queue.SimpleQueue[pfs_pb2.PutFileRequest | None] = queue.SimpleQueue()
-    parts.put(pfs_pb2.PutFileRequest(file=pfs_pb2.File(commit=at, path="f"), value=b"first "))
-    putting = watched.pfs.PutFile.future(iter(parts.get, None))
-    until(lambda: figures(address).get(("pfsd_open_calls", ("pfs.API.PutFile",))) == 1)
+    parts, putting = half_put(watched, address, at)
     assert watched.process is not None
     watched.process.send_signal(signal.SIGTERM)
     until(lambda: get(address, "/readyz")[0] == 503)
